@@ -1,0 +1,31 @@
+# Tests. A test's label says what it may cost: `fast` (no network, no real model, the whole label under two minutes),
+# `slow` (the real default model, simulations in bulk) and `e2e` (a running server). The budget of a label is its timeout.
+set(MODU_TEST_SECONDS_fast 60)
+set(MODU_TEST_SECONDS_slow 600)
+set(MODU_TEST_SECONDS_e2e 600)
+
+if(MODU_TESTS)
+  find_package(Catch2 REQUIRED CONFIG)  # 2 (Debian 12) or 3 (Debian 13); tests include "tests/catch.h"
+  add_library(modu_catch STATIC ${CMAKE_SOURCE_DIR}/tests/catch_main.cc)
+  target_link_libraries(modu_catch PUBLIC modu_compile Catch2::Catch2)
+  target_compile_definitions(modu_catch PUBLIC MODU_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  target_precompile_headers(modu_catch INTERFACE ${CMAKE_SOURCE_DIR}/tests/catch.h)
+endif()
+
+# modu_test(NAME LABEL fast|slow|e2e [SOURCES ...] [DEPS ...]): one Catch2 program, one ctest entry.
+function(modu_test name)
+  cmake_parse_arguments(arg "" "LABEL" "SOURCES;DEPS" ${ARGN})
+  if(NOT arg_SOURCES)
+    file(GLOB arg_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
+  endif()
+  if(NOT arg_SOURCES)
+    return()
+  endif()
+  if(NOT arg_LABEL)
+    set(arg_LABEL fast)
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE modu_catch ${arg_DEPS})
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${MODU_TEST_SECONDS_${arg_LABEL}})
+endfunction()

@@ -1,0 +1,63 @@
+// The engine: one thread that owns scheduler, KV and runner without locks. Submit, Cancel and Stats may be called from
+// any thread and never block; everything else happens on the engine thread. No globals: two engines can run in one
+// process. A simulation drives RunOnce itself instead of Start.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/clock.h"
+#include "engine/request/request.h"
+#include "engine/runner/model_runner.h"
+
+namespace modu::engine {
+
+struct EngineOptions {
+  int32_t max_running = 64;              // sequences that may hold KV at once
+  int32_t max_step_tokens = 256;         // token budget of a step: decodes first, the rest prefill
+  bool prefix_cache = true;
+};
+
+/// Read from real state at the time of the call; copied.
+struct EngineStats {
+  int32_t num_waiting = 0, num_running = 0;
+  int64_t blocks_total = 0, blocks_free = 0, blocks_cached = 0, blocks_held = 0;
+  uint64_t num_steps = 0, num_preemptions = 0;
+  uint64_t prompt_tokens = 0, generation_tokens = 0, prompt_tokens_cached = 0, prompt_tokens_recomputed = 0;
+  uint64_t prefix_queries_tokens = 0, prefix_hits_tokens = 0;
+  int64_t last_step_ns = 0;              // Clock time the last step ended: the heartbeat
+  int64_t step_started_ns = 0;           // of the step in flight, or 0
+  bool draining = false;
+};
+
+class Engine {
+ public:
+  Engine(std::unique_ptr<ModelRunner> runner, EngineOptions options, const Clock* clock, EventSink* sink);
+  ~Engine();  // stops; running requests end as cancelled
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  void Start();
+  /// No new requests; those that run go on. Idempotent.
+  void Drain();
+  void Stop();
+
+  /// kInvalidArgument: can never fit (names the field and the limit). kUnavailable: draining or stopped.
+  /// OK: exactly one TerminalEvent will follow.
+  absl::Status Submit(Request request);
+  /// Unknown or finished ids are ignored: cancelling twice or too late is no error.
+  void Cancel(RequestId id);
+
+  EngineStats Stats() const;
+  const RunnerSpec& spec() const;
+
+  /// One turn of the loop: take the inbox, schedule, launch, wait, emit. False: nothing to do. Simulation only.
+  bool RunOnce();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace modu::engine

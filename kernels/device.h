@@ -1,0 +1,125 @@
+// A Device stands beside the op table (ops.h): it packs weights, owns KV memory and activation buffers, and says what
+// the machine is. Two backends: ref (plain, double where it matters) and cpu (AVX2, AVX-512, AMX chosen at run time).
+// One thread (the engine's) calls a Device; the backend's own workers are its affair. Nothing here throws;
+// sizes have been validated by engine/checkpoint, so a mismatch is a CHECK.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "kernels/dtype.h"
+
+namespace modu::kernels {
+
+struct OpTable;
+
+/// A matrix as a file holds it: rows are outputs (N), cols are inputs (K), row-major, rows contiguous.
+struct WeightSource {
+  DType dtype = DType::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  const std::byte* data = nullptr;
+  const float* scales = nullptr;  // F8 only: 1 (tensor) or `rows` (channel) factors, or null
+  int64_t num_scales = 0;
+};
+
+/// How the consumer op walks the matrix.
+enum class WeightUse : uint8_t {
+  kLinear,       // parts are stacked along the outputs: q|k|v becomes one matrix
+  kGatedLinear,  // exactly two parts of equal shape, gate then up; the backend may interleave them
+  kHead,         // output head, also read row by row by `embed` when the embedding is tied to it
+};
+
+/// A matrix in the backend's own layout. Opaque to shared code.
+class PackedWeight {
+ public:
+  virtual ~PackedWeight() = default;
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  int64_t bytes() const { return bytes_; }
+
+ protected:
+  int64_t rows_ = 0, cols_ = 0, bytes_ = 0;
+};
+
+/// Activations in the layout that the consuming PackedWeight chose. Opaque to shared code.
+struct Prepared {
+  std::byte* data = nullptr;
+};
+
+/// One cache group: layers with the same kind of KV.
+struct KvLayout {
+  int num_layers = 0;
+  int num_kv_heads = 0;
+  int head_dim = 0;
+  int block_size = 0;  // tokens a block; from Device::KvBlockSize
+  DType dtype = DType::kBF16;
+};
+
+/// KV memory of one cache group: num_blocks blocks of block_size tokens, each for all layers of the group.
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+  const KvLayout& layout() const { return layout_; }
+  int64_t num_blocks() const { return num_blocks_; }
+  int64_t bytes() const { return bytes_; }
+
+ protected:
+  KvLayout layout_;
+  int64_t num_blocks_ = 0, bytes_ = 0;
+};
+
+/// Zeroed host or device memory, 64-byte aligned, freed with the handle.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  std::byte* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+  float* f32() const { return reinterpret_cast<float*>(data_); }
+  int32_t* i32() const { return reinterpret_cast<int32_t*>(data_); }
+
+ protected:
+  std::byte* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+struct DeviceOptions {
+  Numerics numerics = Numerics::kInt8;
+  int num_threads = 0;    // 0: the CPU set and the cgroup's quota decide
+  std::string isa;        // "", or ref|avx2|avx512|amx: a test's or an operator's override
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  virtual const OpTable& ops() const = 0;
+  virtual std::string Describe() const = 0;  // e.g. "cpu avx2, 2 threads, int8"
+  virtual Numerics numerics() const = 0;
+  virtual int num_threads() const = 0;
+  virtual int KvBlockSize() const = 0;
+
+  /// Packs into the layout this device computes from; the sources may be freed afterwards.
+  virtual std::unique_ptr<PackedWeight> Pack(std::span<const WeightSource> parts, WeightUse use) = 0;
+
+  /// Bytes a Prepared for `consumer` needs at up to max_tokens rows.
+  virtual size_t PreparedBytes(const PackedWeight& consumer, int max_tokens) const = 0;
+
+  virtual std::unique_ptr<Buffer> Allocate(size_t bytes) = 0;
+  virtual std::unique_ptr<KvCache> CreateKvCache(const KvLayout& layout, int64_t num_blocks) = 0;
+  /// Bytes one block takes over all layers of the group, before anything is allocated.
+  virtual int64_t KvBlockBytes(const KvLayout& layout) const = 0;
+
+  /// Calls task(context, i) once for each i in [0, n), spread over the workers; returns when all are done.
+  /// For host work beside the ops (sampling). Order and thread are not specified.
+  virtual void ParallelFor(int n, void (*task)(void* context, int i), void* context) = 0;
+};
+
+/// The plain backend: single thread, float64 sums, every op by its formula. The oracle of the others.
+std::unique_ptr<Device> OpenRefDevice(const DeviceOptions& options);
+/// The x86 backend. Picks the instruction set by CPUID, XCR0 and arch_prctl unless options.isa says otherwise.
+std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options);
+
+}  // namespace modu::kernels

@@ -1,0 +1,23 @@
+// One error type for both doors and one table that maps it: status code to HTTP status, OpenAI type and gRPC code.
+// Messages name the field and the limit; no path, address or key.
+#pragma once
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace modu::api {
+
+struct ApiError {
+  int http_status = 500;
+  std::string message;
+  std::string type;        // "invalid_request_error", "authentication_error", "rate_limit_error", "server_error", ...
+  std::string param;       // the field, or ""
+  std::string code;        // "context_length_exceeded", "queue_full", ... or ""
+  int retry_after_s = 0;   // > 0: a Retry-After header
+};
+
+ApiError InvalidField(std::string param, std::string message, std::string code = "");
+ApiError FromStatus(const absl::Status& status);
+absl::StatusCode GrpcCodeOf(const ApiError& error);  // absl and gRPC share their numbering
+
+}  // namespace modu::api

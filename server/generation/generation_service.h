@@ -1,0 +1,119 @@
+// Where both doors meet: a validated GenerationRequest goes in, typed deltas come out. Text threads render, tokenize and
+// detokenize; the engine's one queue item a step is dispatched to the calls it concerns. One function makes a call's
+// terminal move: usage record, metrics, last message. Thread-safe.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "server/api/error.h"
+#include "server/api/generation_request.h"
+#include "server/api/limits.h"
+#include "server/api/served_model.h"
+
+namespace modu::telemetry { class Metrics; }
+
+namespace modu::generation {
+
+struct LogprobEntry {
+  int32_t token_id = 0;
+  std::string bytes;                  // raw; not necessarily UTF-8
+  float logprob = 0;
+};
+struct TokenLogprobs {
+  LogprobEntry token;
+  std::vector<LogprobEntry> top;
+};
+
+enum class Finish : uint8_t { kNone, kStop, kLength, kAbort, kTimeout, kError };
+
+/// One step's worth of one choice. Concatenated texts are the answer; `text` is always whole UTF-8.
+struct ChoiceDelta {
+  int32_t index = 0;
+  std::string text;
+  std::vector<int32_t> token_ids;                 // new since the last delta
+  std::vector<TokenLogprobs> logprobs;
+  Finish finish = Finish::kNone;
+  std::string stop_string;                        // what matched, if a stop string did
+  int32_t stop_token_id = -1;                     // or the id
+};
+
+/// Echoed prompt of completions: before the first delta of its choice.
+struct PromptEcho {
+  int32_t index = 0;
+  std::string text;
+  std::vector<int32_t> token_ids;
+  std::vector<TokenLogprobs> logprobs;            // first entry has no value: NaN
+};
+
+struct Usage {
+  int32_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
+};
+
+/// A door's end of one call. Called from text threads, never two at once for one call, in order; must not block.
+/// Exactly one of OnFinished and OnError ends it.
+class ResponseSink {
+ public:
+  virtual ~ResponseSink() = default;
+  /// Before anything else, when the prompt is tokenized and a place in the engine is had.
+  virtual void OnAccepted(const std::vector<std::vector<int32_t>>& prompt_ids) {}
+  virtual void OnEcho(PromptEcho echo) {}
+  virtual void OnDelta(ChoiceDelta delta, const Usage& so_far) = 0;
+  virtual void OnFinished(const Usage& usage) = 0;
+  virtual void OnError(const api::ApiError& error) = 0;
+};
+
+/// The call in progress. Dropping the handle does not cancel; Cancel may come at any time, twice or too late.
+class GenerationCall {
+ public:
+  virtual ~GenerationCall() = default;
+  virtual void Cancel() = 0;
+};
+
+/// Rendered and tokenized without running: /tokenize, /v1/chat/completions/render, Tokenize.
+struct RenderedPrompt {
+  std::string text;
+  std::vector<int32_t> token_ids;
+};
+
+struct ServiceOptions {
+  api::Limits limits;
+  int num_text_threads = 1;
+};
+
+class GenerationService : public engine::EventSink {
+ public:
+  GenerationService(api::ServedModel model, ServiceOptions options, const engine::Clock* clock,
+                    telemetry::Metrics* metrics);
+  ~GenerationService() override;
+  /// The engine is made after its sink; called once before the first Start.
+  void Attach(engine::Engine* engine);
+
+  const api::ServedModel& model() const;
+  const api::Limits& limits() const;
+
+  /// Takes a place in the queue at once (429, 503 through the sink otherwise), before any text work.
+  std::shared_ptr<GenerationCall> Start(api::GenerationRequest request, std::shared_ptr<ResponseSink> sink);
+
+  /// On a text thread; `done` gets the prompt or the error.
+  void Render(api::Prompt prompt, std::function<void(std::optional<RenderedPrompt>, api::ApiError)> done);
+  void Detokenize(std::vector<int32_t> ids, std::function<void(std::optional<std::string>, api::ApiError)> done);
+
+  /// New calls get 503 from now on; true once no call is left.
+  void Drain();
+  bool Idle() const;
+  /// Ends every call that is left with an error event.
+  void AbortAll(const api::ApiError& error);
+
+  void Deliver(engine::StepEvents events) override;  // engine thread
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace modu::generation

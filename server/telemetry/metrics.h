@@ -1,0 +1,46 @@
+// Prometheus metrics: vLLM's names under `modu_` and, as an alias, `vllm:`. Counters and histograms are fed by the one
+// terminal move of a call; gauges are computed from real state at scrape time. Thread-safe.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "engine/engine.h"
+
+namespace modu::telemetry {
+
+/// What is known of a call when it ends.
+struct CallRecord {
+  std::string outcome;             // done, cancelled, failed, expired, rejected
+  std::string finish_reason;       // stop, length, abort, error, timeout, or "" when rejected
+  std::string failure;             // reason label of requests_failed_total, or ""
+  int32_t prompt_tokens = 0, generation_tokens = 0, cached_tokens = 0, n = 1, max_tokens = 0;
+  engine::RequestTimes times;      // of the first choice; finished of the last
+};
+
+class Metrics {
+ public:
+  explicit Metrics(std::string model_name);
+  ~Metrics();
+
+  void CallReceived();
+  void CallEnded(const CallRecord& record);
+  void InterTokenGap(double seconds);
+  void Stage(const char* stage, double seconds);          // render, tokenize, schedule, forward, sample, detokenize, write
+  void StepTokens(int32_t tokens);
+  void HttpRequest(const std::string& route, int status, double seconds);
+  void Count(const char* name, const char* label_name, const char* label_value);  // bounded label sets only
+
+  /// Engine gauges are read through this at scrape time.
+  void SetStatsSource(std::function<engine::EngineStats()> source);
+
+  /// Text exposition format 0.0.4.
+  std::string Scrape();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace modu::telemetry

@@ -1,5 +1,6 @@
-// One Config: command line over YAML file over defaults, each value with where it came from. Everything is checked
-// before anything listens; an unknown key or a value out of range is an error that names it and its bounds.
+// One Config: command line over YAML file over defaults, each value with where it came from.
+// Everything is checked before anything listens; an unknown key or a value out of range is an error
+// that names it and its bounds.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -12,21 +13,21 @@
 namespace modu::config {
 
 struct Config {
-  std::string model;                     // path, catalogue name, URL or org/name; "": the default model
+  std::string model;  // path, catalogue name, URL or org/name; "": the default model
   std::vector<std::string> served_model_names;
   std::string host = "127.0.0.1";
   int port = 8000, grpc_port = 8001, admin_port = 8002;
   std::string admin_host = "127.0.0.1";
   bool public_metrics = false;
-  int threads = 0;                       // 0: the CPU set and the cgroup's quota
-  int text_threads = 0;                  // 0: by machine
-  int ctx = 0;                           // 0: the model's, at most what KV holds
-  int64_t kv_tokens = 0;                 // 0: by memory
-  std::string kv_dtype = "auto";         // auto, f32, bf16
+  int threads = 0;                // 0: the CPU set and the cgroup's quota
+  int text_threads = 0;           // 0: by machine
+  int ctx = 0;                    // 0: the model's, at most what KV holds
+  int64_t kv_tokens = 0;          // 0: by memory
+  std::string kv_dtype = "auto";  // auto, f32, bf16
   int max_seqs = 64;
-  int max_step_tokens = 0;               // 0: by backend
-  std::string numerics = "int8";         // exact, bf16, int8
-  std::string isa;                       // "", ref, avx2, avx512, amx
+  int max_step_tokens = 0;        // 0: by backend
+  std::string numerics = "int8";  // exact, bf16, int8
+  std::string isa;                // "", ref, avx2, avx512, amx
   bool prefix_cache = true;
   int drain_s = 30;
   int watchdog_soft_s = 10, watchdog_hard_s = 60;
@@ -36,9 +37,9 @@ struct Config {
   api::Limits limits;
 
   struct Setting {
-    std::string name, value, source;     // source: default, file, flag
+    std::string name, value, source;  // source: default, file, flag
   };
-  std::vector<Setting> settings;         // in the order of --help, for printing at start
+  std::vector<Setting> settings;  // in the order of --help, for printing at start
 };
 
 }  // namespace modu::config

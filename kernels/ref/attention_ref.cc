@@ -1,0 +1,133 @@
+// RoPE, the KV append and attention, each by its formula; softmax and sums in float64, positions in
+// rising order.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "kernels/check.h"
+#include "kernels/ref/ref_device.h"
+
+namespace modu::kernels::ref {
+namespace {
+
+void NormHead(float* head, const float* weight, int head_dim, float eps) {
+  double squares = 0;
+  for (int i = 0; i < head_dim; ++i) squares += static_cast<double>(head[i]) * head[i];
+  const double inverse = 1.0 / std::sqrt(squares / head_dim + eps);
+  for (int i = 0; i < head_dim; ++i) {
+    head[i] = static_cast<float>(head[i] * inverse * weight[i]);
+  }
+}
+
+void RotateHead(float* head, const float* cos_sin, int rotary_dim, bool interleaved) {
+  const int half = rotary_dim / 2;
+  for (int i = 0; i < half; ++i) {
+    float& a = head[interleaved ? 2 * i : i];
+    float& b = head[interleaved ? 2 * i + 1 : i + half];
+    const double x = a, y = b, cosine = cos_sin[i], sine = cos_sin[half + i];
+    a = static_cast<float>(x * cosine - y * sine);
+    b = static_cast<float>(y * cosine + x * sine);
+  }
+}
+
+/// One query row of one head over the positions [first, position] of its sequence.
+void AttendRow(const AttentionParams& p, const RefKvCache& kv, int seq, int64_t position,
+               const float* q, int kv_head, float* out) {
+  const int head_dim = p.head_dim, block_size = kv.layout().block_size;
+  const int64_t first = p.window > 0 ? std::max<int64_t>(0, position - p.window + 1) : 0;
+  const auto slot = [&](int64_t at) {
+    const int64_t block = at / block_size;
+    MODU_CHECK(block < p.block_table_stride);
+    return int64_t{p.block_table[int64_t{seq} * p.block_table_stride + block]} * block_size +
+           at % block_size;
+  };
+  std::vector<float> row(static_cast<size_t>(head_dim));
+  std::vector<double> weights(static_cast<size_t>(position - first + 1));
+  double largest = -std::numeric_limits<double>::infinity();
+  for (int64_t at = first; at <= position; ++at) {
+    kv.Load(kv.Index(slot(at), p.layer, 0, kv_head), row.data());
+    double score = 0;
+    for (int i = 0; i < head_dim; ++i)
+      score += static_cast<double>(q[i]) * row[static_cast<size_t>(i)];
+    weights[static_cast<size_t>(at - first)] = score;
+    largest = std::max(largest, score);
+  }
+  double total = 0;
+  std::vector<double> sums(static_cast<size_t>(head_dim), 0.0);
+  for (int64_t at = first; at <= position; ++at) {
+    const double weight = std::exp(weights[static_cast<size_t>(at - first)] - largest);
+    total += weight;
+    kv.Load(kv.Index(slot(at), p.layer, 1, kv_head), row.data());
+    for (int i = 0; i < head_dim; ++i) {
+      sums[static_cast<size_t>(i)] += weight * row[static_cast<size_t>(i)];
+    }
+  }
+  for (int i = 0; i < head_dim; ++i) {
+    out[i] = static_cast<float>(sums[static_cast<size_t>(i)] / total);
+  }
+}
+
+}  // namespace
+
+void RopeTable(Device&, const RopeTableParams& p) {
+  const int half = p.rotary_dim / 2;
+  for (int t = 0; t < p.num_tokens; ++t) {
+    for (int i = 0; i < half; ++i) {
+      const double angle = static_cast<double>(p.positions[t]) * p.inv_freq[i];
+      float* row = p.cos_sin + int64_t{t} * p.rotary_dim;
+      row[i] = static_cast<float>(std::cos(angle) * p.attention_scale);
+      row[half + i] = static_cast<float>(std::sin(angle) * p.attention_scale);
+    }
+  }
+}
+
+void Qkv(Device&, const QkvParams& p) {
+  auto& kv = static_cast<RefKvCache&>(*p.kv);
+  const int head_dim = p.head_dim;
+  const int64_t stride = int64_t{p.num_heads + 2 * p.num_kv_heads} * head_dim;
+  for (int t = 0; t < p.num_tokens; ++t) {
+    float* row = p.qkv + t * stride;
+    for (int h = 0; h < p.num_heads + p.num_kv_heads; ++h) {
+      float* head = row + int64_t{h} * head_dim;
+      const bool is_query = h < p.num_heads;
+      const float* norm = is_query ? p.q_norm : p.k_norm;
+      if (norm != nullptr) NormHead(head, norm, head_dim, p.norm_eps);
+      if (p.cos_sin != nullptr) {
+        RotateHead(head, p.cos_sin + int64_t{t} * p.rotary_dim, p.rotary_dim, p.interleaved);
+      }
+      if (is_query) {
+        for (int i = 0; i < head_dim; ++i) head[i] *= p.q_scale;
+      }
+    }
+    for (int g = 0; g < p.num_kv_heads; ++g) {
+      const float* k = row + int64_t{p.num_heads + g} * head_dim;
+      const float* v = k + int64_t{p.num_kv_heads} * head_dim;
+      kv.Store(kv.Index(p.slot_mapping[t], p.layer, 0, g), k);
+      kv.Store(kv.Index(p.slot_mapping[t], p.layer, 1, g), v);
+    }
+  }
+}
+
+void Attention(Device&, const AttentionParams& p) {
+  const auto& kv = static_cast<const RefKvCache&>(*p.kv);
+  const auto& consumer = static_cast<const RefWeight&>(*p.consumer);
+  const int head_dim = p.head_dim, group = p.num_heads / p.num_kv_heads;
+  const int64_t width = int64_t{p.num_heads} * head_dim;
+  const int64_t stride = width + 2 * int64_t{p.num_kv_heads} * head_dim;
+  MODU_CHECK(consumer.cols() == width);
+  std::vector<float> row(static_cast<size_t>(width));
+  for (int s = 0; s < p.num_seqs; ++s) {
+    for (int32_t t = p.cu_seqlens[s]; t < p.cu_seqlens[s + 1]; ++t) {
+      const int64_t position = int64_t{p.seq_lens[s]} - (p.cu_seqlens[s + 1] - t);
+      for (int h = 0; h < p.num_heads; ++h) {
+        AttendRow(p, kv, s, position, p.qkv + t * stride + int64_t{h} * head_dim, h / group,
+                  row.data() + int64_t{h} * head_dim);
+      }
+      RoundActivations(consumer.rounding, row.data(), width,
+                       reinterpret_cast<double*>(p.out.data) + t * width);
+    }
+  }
+}
+
+}  // namespace modu::kernels::ref

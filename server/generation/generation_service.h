@@ -85,7 +85,25 @@ struct ServiceOptions {
   int num_text_threads = 1;
 };
 
-class GenerationService : public engine::EventSink {
+/// What the doors see of the service; the doors' tests put a scripted one in its place.
+class Generator {
+ public:
+  virtual ~Generator() = default;
+  virtual const api::ServedModel& model() const = 0;
+  virtual const api::Limits& limits() const = 0;
+
+  /// Takes a place in the queue at once (429, 503 through the sink otherwise), before any text work. The sink may be
+  /// called before this returns. Never null.
+  virtual std::shared_ptr<GenerationCall> Start(api::GenerationRequest request, std::shared_ptr<ResponseSink> sink) = 0;
+
+  /// On a text thread; `done` gets the prompt or the error.
+  virtual void Render(api::Prompt prompt,
+                      std::function<void(std::optional<RenderedPrompt>, api::ApiError)> done) = 0;
+  virtual void Detokenize(std::vector<int32_t> ids,
+                          std::function<void(std::optional<std::string>, api::ApiError)> done) = 0;
+};
+
+class GenerationService final : public Generator, public engine::EventSink {
  public:
   GenerationService(api::ServedModel model, ServiceOptions options, const engine::Clock* clock,
                     telemetry::Metrics* metrics);
@@ -93,15 +111,13 @@ class GenerationService : public engine::EventSink {
   /// The engine is made after its sink; called once before the first Start.
   void Attach(engine::Engine* engine);
 
-  const api::ServedModel& model() const;
-  const api::Limits& limits() const;
+  const api::ServedModel& model() const override;
+  const api::Limits& limits() const override;
 
-  /// Takes a place in the queue at once (429, 503 through the sink otherwise), before any text work.
-  std::shared_ptr<GenerationCall> Start(api::GenerationRequest request, std::shared_ptr<ResponseSink> sink);
-
-  /// On a text thread; `done` gets the prompt or the error.
-  void Render(api::Prompt prompt, std::function<void(std::optional<RenderedPrompt>, api::ApiError)> done);
-  void Detokenize(std::vector<int32_t> ids, std::function<void(std::optional<std::string>, api::ApiError)> done);
+  std::shared_ptr<GenerationCall> Start(api::GenerationRequest request, std::shared_ptr<ResponseSink> sink) override;
+  void Render(api::Prompt prompt, std::function<void(std::optional<RenderedPrompt>, api::ApiError)> done) override;
+  void Detokenize(std::vector<int32_t> ids,
+                  std::function<void(std::optional<std::string>, api::ApiError)> done) override;
 
   /// New calls get 503 from now on; true once no call is left.
   void Drain();

@@ -1,0 +1,51 @@
+// How a row of f32 activations becomes the Prepared that a packed weight multiplies with. Norm,
+// attention and gated linears write it; the linear kernels read it. Rows lie one after another,
+// layout.row_bytes apart; a row may be written in pieces of whole groups, by different workers.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/device.h"
+
+namespace modu::kernels::cpu {
+
+/// Activations that share one int8 scale, and weights that share theirs.
+constexpr int kGroup = 32;
+
+enum class PreparedKind : uint8_t {
+  kF32,   // cols floats
+  kBf16,  // cols floats, each rounded to bf16 (nearest even)
+  kInt8,  // cols int8, then for each group: float scale, float scale*sum, int32 sum (three arrays)
+};
+
+struct PreparedLayout {
+  PreparedKind kind = PreparedKind::kF32;
+  int64_t cols = 0;       // K; a multiple of kGroup in kInt8
+  int64_t row_bytes = 0;  // a multiple of 64, never one of 4096 (rows would share L1 sets)
+
+  std::byte* Row(Prepared prepared, int64_t row) const { return prepared.data + row * row_bytes; }
+
+  // kInt8 only: a group holds q[i] = round(x[i] * (127 / max|x|)), scale = max|x| / 127.
+  int64_t groups() const { return cols / kGroup; }
+  const int8_t* Values(const std::byte* row) const { return reinterpret_cast<const int8_t*>(row); }
+  const float* Scales(const std::byte* row) const {
+    return reinterpret_cast<const float*>(row + cols);
+  }
+  const float* ScaledSums(const std::byte* row) const { return Scales(row) + groups(); }
+  const int32_t* Sums(const std::byte* row) const {
+    return reinterpret_cast<const int32_t*>(Scales(row) + 2 * groups());
+  }
+};
+
+PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols);
+
+/// What `consumer` reads. Constant time; `consumer` must be this backend's.
+const PreparedLayout& LayoutOf(const PackedWeight& consumer);
+
+/// Writes columns [first, first + count) of one row; `row` is layout.Row(...). In kInt8 both are
+/// multiples of kGroup (or count reaches the row's end). values: [count] f32. The same bits on
+/// every instruction set. From the kernel table: CpuDevice::prepare().
+using PrepareFn = void (*)(const PreparedLayout& layout, std::byte* row, int64_t first,
+                           int64_t count, const float* values);
+
+}  // namespace modu::kernels::cpu

@@ -1,0 +1,77 @@
+// The CPU backend's threads. The caller of Run is worker 0; the others spin for a moment between
+// jobs and then sleep, so that an idle server uses no CPU. A job is n units in one home range a
+// worker; whoever runs out takes from the others' ranges, so a stolen core costs one unit, not a
+// step. Run returns when every unit is done; a worker that wakes late finds nothing to claim and is
+// never waited for. Each unit is run whole by one worker: what it computes must not depend on
+// which. One thread calls Run at a time, never from inside a job. Denormals are zero inside jobs.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace modu::kernels::cpu {
+
+class WorkerPool {
+ public:
+  explicit WorkerPool(int num_threads);
+  ~WorkerPool();
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+
+  int size() const { return num_threads_; }
+
+  /// Calls body(first, last, worker) over disjoint pieces of [0, units) of at most `grain` units,
+  /// until all are done. worker is in [0, size()) and runs one piece at a time.
+  template <typename Body>
+  void Run(int units, int grain, Body&& body) {
+    using Plain = std::remove_reference_t<Body>;
+    Launch(
+        units, grain,
+        [](void* context, int first, int last, int worker) {
+          (*static_cast<Plain*>(context))(first, last, worker);
+        },
+        const_cast<void*>(static_cast<const void*>(&body)));
+  }
+
+  /// At least `bytes` of 64-byte aligned scratch for each worker, not kept between jobs. Between
+  /// jobs only; allocates when it grows.
+  void ReserveScratch(size_t bytes);
+  std::byte* scratch(int worker) const { return scratch_[static_cast<size_t>(worker)].get(); }
+  size_t scratch_bytes() const { return scratch_bytes_; }
+
+ private:
+  using Function = void (*)(void* context, int first, int last, int worker);
+  struct FreeAligned {
+    void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{64}); }
+  };
+  // Job number in the upper half, next unclaimed unit in the lower: a late worker cannot claim from
+  // a job that it has not read.
+  struct alignas(64) Claims {
+    std::atomic<uint64_t> next{0};
+  };
+
+  void Launch(int units, int grain, Function function, void* context);
+  void WorkerMain(int worker);
+  void Work(uint32_t epoch, int worker);
+
+  const int num_threads_;
+  alignas(64) std::atomic<uint32_t> epoch_{0};
+  alignas(64) std::atomic<int> sleepers_{0};
+  std::atomic<bool> stop_{false};
+  alignas(64) std::atomic<int> done_{0};
+  // The job. Atomics only because a late worker may read them while the next job is written.
+  alignas(64) std::atomic<int> units_{0};
+  std::atomic<int> grain_{1};
+  std::atomic<Function> function_{nullptr};
+  std::atomic<void*> context_{nullptr};
+  std::unique_ptr<Claims[]> claims_;
+  std::vector<std::unique_ptr<std::byte[], FreeAligned>> scratch_;
+  size_t scratch_bytes_ = 0;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace modu::kernels::cpu

@@ -1,0 +1,102 @@
+// The pool's promises: every unit exactly once, whoever claims it; late workers claim nothing;
+// denormals are zero inside a job and not outside; idle workers use no CPU.
+#include "kernels/cpu/worker_pool.h"
+
+#include <sys/resource.h>
+
+#include <chrono>
+#include <random>
+#include <thread>
+
+#include "tests/catch.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+double ProcessCpuSeconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](timeval t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+TEST_CASE("every unit of a job runs exactly once, at any size and grain") {
+  for (int threads : {1, 2, 3, 7}) {
+    WorkerPool pool(threads);
+    REQUIRE(pool.size() == threads);
+    std::mt19937 random(1);
+    for (int job = 0; job < 2000; ++job) {
+      const int units = static_cast<int>(random() % 70);
+      const int grain = 1 + static_cast<int>(random() % 5);
+      std::vector<std::atomic<int>> ran(static_cast<size_t>(units));
+      std::atomic<bool> in_bounds{true};
+      pool.Run(units, grain, [&](int first, int last, int worker) {
+        if (worker < 0 || worker >= threads || last - first > grain || first >= last) {
+          in_bounds = false;
+        }
+        for (int i = first; i < last; ++i) ran[static_cast<size_t>(i)].fetch_add(1);
+      });
+      bool once = true;
+      for (auto& count : ran) once = once && count.load() == 1;
+      REQUIRE(once);
+      REQUIRE(in_bounds);
+    }
+  }
+}
+
+TEST_CASE("jobs after a pause wake sleeping workers, and plain writes are seen afterwards") {
+  WorkerPool pool(4);
+  std::vector<int> out(64);
+  for (int round = 1; round <= 20; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(round % 3));
+    pool.Run(64, 1, [&](int first, int last, int) {
+      for (int i = first; i < last; ++i) out[static_cast<size_t>(i)] = round * i;
+    });
+    for (int i = 0; i < 64; ++i) REQUIRE(out[static_cast<size_t>(i)] == round * i);
+  }
+}
+
+TEST_CASE("another worker takes over what a slow one leaves") {
+  WorkerPool pool(2);
+  std::atomic<int> taken_from_home_of_0{0};
+  pool.Run(40, 1, [&](int first, int, int worker) {
+    if (worker == 0) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    if (worker == 1 && first < 20) taken_from_home_of_0.fetch_add(1);
+  });
+  CHECK(taken_from_home_of_0 > 10);
+}
+
+TEST_CASE("denormals are zero in every worker's jobs and left alone outside") {
+  WorkerPool pool(2);
+  volatile float tiny = 1e-38f;
+  std::vector<float> products(64, 1.0f);
+  pool.Run(64, 1,
+           [&](int first, int, int) { products[static_cast<size_t>(first)] = tiny * 0.01f; });
+  for (float product : products) REQUIRE(product == 0.0f);
+  const volatile float outside = tiny * 0.01f;
+  CHECK(outside > 0.0f);
+}
+
+TEST_CASE("idle workers use no CPU") {
+  WorkerPool pool(4);
+  pool.Run(64, 1, [](int, int, int) {});
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  const double before = ProcessCpuSeconds();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  CHECK(ProcessCpuSeconds() - before < 0.03);
+}
+
+TEST_CASE("scratch is aligned and kept apart by worker") {
+  WorkerPool pool(3);
+  pool.ReserveScratch(1000);
+  CHECK(pool.scratch_bytes() >= 1000);
+  for (int worker = 0; worker < 3; ++worker) {
+    CHECK(reinterpret_cast<uintptr_t>(pool.scratch(worker)) % 64 == 0);
+    for (int other = 0; other < worker; ++other) CHECK(pool.scratch(worker) != pool.scratch(other));
+  }
+}
+
+}  // namespace
+}  // namespace modu::kernels::cpu

@@ -34,16 +34,18 @@ struct GenerationRequest {
   std::vector<Prompt> prompts;           // several only for completions; choice index = prompt * n + i
   int32_t n = 1;
   engine::SamplingParams sampling;       // max_tokens < 0: whatever the context leaves; seed drawn if absent
-  bool has_seed = false;
+  bool has_seed = false, has_max_tokens = false;  // the client's own numbers: refused, not clipped, when they do not fit
   std::vector<std::string> stop;
   bool include_stop_str_in_output = false;
   bool skip_special_tokens = true;
   bool echo = false;                     // completions
-  bool return_token_ids = false;
+  bool return_token_ids = false, return_tokens_as_token_ids = false;
   bool stream = false;
   bool include_usage = false, continuous_usage = false;
   int32_t priority = 0;
   std::string cache_salt, user;
+  int64_t body_bytes = 0;                // what the call weighs in the queue until it is tokenized
+  std::vector<std::string> ignored_fields;  // unknown ones, first 16: counted, never passed on
 };
 
 }  // namespace modu::api

@@ -1,0 +1,147 @@
+#include "engine/model/decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "kernels/check.h"
+
+namespace modu::engine {
+
+using kernels::Prepared;
+
+Decoder::Decoder(const ModelConfig& config, ModelWeights weights, kernels::Device* device,
+                 int max_tokens, int max_logit_rows)
+    : config_(config),
+      weights_(std::move(weights)),
+      device_(device),
+      max_tokens_(max_tokens),
+      max_logit_rows_(max_logit_rows) {
+  const size_t tokens = static_cast<size_t>(max_tokens);
+  const size_t width = static_cast<size_t>(config_.hidden_size);
+  const size_t qkv_width = static_cast<size_t>(config_.num_heads + 2 * config_.num_kv_heads) *
+                           static_cast<size_t>(config_.head_dim);
+  inv_freq_ = Allocate(config_.rope.inv_freq.size() * sizeof(float));
+  std::memcpy(inv_freq_->data(), config_.rope.inv_freq.data(), inv_freq_->bytes());
+  hidden_ = Allocate(tokens * width * sizeof(float));
+  qkv_ = Allocate(tokens * qkv_width * sizeof(float));
+  cos_sin_ = Allocate(tokens * static_cast<size_t>(config_.rope.rotary_dim) * sizeof(float));
+  input_ = Allocate(PreparedBytes(max_tokens));
+  size_t gated_bytes = 0;
+  for (const LayerWeights& layer : weights_.layers) {
+    gated_bytes = std::max(gated_bytes, device_->PreparedBytes(*layer.down, max_tokens));
+  }
+  gated_ = Allocate(gated_bytes);
+  head_input_ = Allocate(device_->PreparedBytes(*weights_.head, max_logit_rows));
+  logits_ = Allocate(static_cast<size_t>(max_logit_rows) * static_cast<size_t>(config_.vocab_size) *
+                     sizeof(float));
+}
+
+std::unique_ptr<kernels::Buffer> Decoder::Allocate(size_t bytes) {
+  buffer_bytes_ += static_cast<int64_t>(bytes);
+  return device_->Allocate(bytes);
+}
+
+/// The largest input that a layer's matrices want; layers may be of different types.
+size_t Decoder::PreparedBytes(int max_tokens) const {
+  size_t bytes = 0;
+  for (const LayerWeights& layer : weights_.layers) {
+    for (const kernels::PackedWeight* weight :
+         {layer.qkv.get(), layer.output.get(), layer.gate_up.get()}) {
+      bytes = std::max(bytes, device_->PreparedBytes(*weight, max_tokens));
+    }
+  }
+  return bytes;
+}
+
+kernels::KvLayout Decoder::kv_layout(kernels::DType dtype) const {
+  return {config_.num_layers, config_.num_kv_heads, config_.head_dim, device_->KvBlockSize(),
+          dtype};
+}
+
+void Decoder::Forward(const DecoderStep& step, kernels::KvCache* kv) {
+  MODU_CHECK(step.num_tokens > 0 && step.num_tokens <= max_tokens_);
+  const kernels::OpTable& ops = device_->ops();
+  ops.embed(*device_,
+            {step.num_tokens, step.token_ids, &weights_.embedding_table(), 1.0f, hidden_->f32()});
+  ops.rope_table(*device_, {step.num_tokens, step.positions, config_.rope.rotary_dim,
+                            inv_freq_->f32(), config_.rope.attention_scale, cos_sin_->f32()});
+  for (int i = 0; i < config_.num_layers; ++i) {
+    Attention(step, i, kv);
+    FeedForward(step.num_tokens, weights_.layers[static_cast<size_t>(i)]);
+  }
+}
+
+void Decoder::Attention(const DecoderStep& step, int index, kernels::KvCache* kv) {
+  const kernels::OpTable& ops = device_->ops();
+  const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
+  const Prepared input{input_->data()};
+  ops.norm(*device_, {step.num_tokens, config_.hidden_size, hidden_->f32(), nullptr,
+                      layer.input_norm->f32(), config_.norm_eps, layer.qkv.get(), input});
+  ops.linear(*device_, {step.num_tokens, input, layer.qkv.get(),
+                        layer.qkv_bias ? layer.qkv_bias->f32() : nullptr,
+                        /*accumulate=*/false, qkv_->f32(), layer.qkv->rows()});
+  kernels::QkvParams qkv{};
+  qkv.num_tokens = step.num_tokens;
+  qkv.num_heads = config_.num_heads;
+  qkv.num_kv_heads = config_.num_kv_heads;
+  qkv.head_dim = config_.head_dim;
+  qkv.qkv = qkv_->f32();
+  qkv.q_norm = layer.q_norm ? layer.q_norm->f32() : nullptr;
+  qkv.k_norm = layer.k_norm ? layer.k_norm->f32() : nullptr;
+  qkv.norm_eps = config_.norm_eps;
+  qkv.cos_sin = cos_sin_->f32();
+  qkv.rotary_dim = config_.rope.rotary_dim;
+  qkv.interleaved = config_.rope.interleaved;
+  qkv.q_scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
+  qkv.kv = kv;
+  qkv.layer = index;
+  qkv.slot_mapping = step.slot_mapping;
+  ops.qkv(*device_, qkv);
+
+  kernels::AttentionParams attention{};
+  attention.num_tokens = step.num_tokens;
+  attention.num_seqs = step.num_seqs;
+  attention.num_heads = config_.num_heads;
+  attention.num_kv_heads = config_.num_kv_heads;
+  attention.head_dim = config_.head_dim;
+  attention.qkv = qkv_->f32();
+  attention.kv = kv;
+  attention.layer = index;
+  attention.cu_seqlens = step.cu_seqlens;
+  attention.seq_lens = step.seq_lens;
+  attention.block_table = step.block_table;
+  attention.block_table_stride = step.block_table_stride;
+  attention.window = config_.sliding_window;
+  attention.consumer = layer.output.get();
+  attention.out = input;
+  ops.attention(*device_, attention);
+  ops.linear(*device_, {step.num_tokens, input, layer.output.get(),
+                        layer.output_bias ? layer.output_bias->f32() : nullptr, /*accumulate=*/true,
+                        hidden_->f32(), config_.hidden_size});
+}
+
+void Decoder::FeedForward(int num_tokens, const LayerWeights& layer) {
+  const kernels::OpTable& ops = device_->ops();
+  const Prepared input{input_->data()}, gated{gated_->data()};
+  ops.norm(*device_, {num_tokens, config_.hidden_size, hidden_->f32(), nullptr,
+                      layer.post_norm->f32(), config_.norm_eps, layer.gate_up.get(), input});
+  ops.gated_linear(*device_, {num_tokens, input, layer.gate_up.get(), kernels::Activation::kSilu,
+                              layer.down.get(), gated});
+  ops.linear(*device_, {num_tokens, gated, layer.down.get(), nullptr, /*accumulate=*/true,
+                        hidden_->f32(), config_.hidden_size});
+}
+
+float* Decoder::Logits(const int32_t* rows, int num_rows) {
+  MODU_CHECK(num_rows > 0 && num_rows <= max_logit_rows_);
+  const kernels::OpTable& ops = device_->ops();
+  const Prepared input{head_input_->data()};
+  ops.norm(*device_, {num_rows, config_.hidden_size, hidden_->f32(), rows,
+                      weights_.final_norm->f32(), config_.norm_eps, weights_.head.get(), input});
+  ops.linear(*device_, {num_rows, input, weights_.head.get(), nullptr, /*accumulate=*/false,
+                        logits_->f32(), config_.vocab_size});
+  return logits_->f32();
+}
+
+}  // namespace modu::engine

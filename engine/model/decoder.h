@@ -1,0 +1,66 @@
+// The transformer, written once over kernels/ops.h and driven by ModelConfig: llama, mistral,
+// qwen2, qwen3. Owns the weights and every activation buffer, sized at construction for the largest
+// step; Forward and Logits allocate nothing. Engine thread.
+#pragma once
+#include <cstdint>
+#include <memory>
+
+#include "engine/checkpoint/model_config.h"
+#include "engine/model/weights.h"
+#include "kernels/device.h"
+#include "kernels/ops.h"
+
+namespace modu::engine {
+
+/// One step as flat arrays; the names are ForwardInput's. All ids are tokens, in [0, vocab_size).
+struct DecoderStep {
+  int num_tokens = 0, num_seqs = 0;
+  const int32_t* token_ids = nullptr;     // [T]
+  const int32_t* positions = nullptr;     // [T]
+  const int32_t* cu_seqlens = nullptr;    // [S+1]
+  const int32_t* seq_lens = nullptr;      // [S]
+  const int64_t* slot_mapping = nullptr;  // [T]
+  const int32_t* block_table = nullptr;   // [S, block_table_stride]
+  int block_table_stride = 0;
+};
+
+class Decoder {
+ public:
+  /// max_tokens: T of the largest step. max_logit_rows: rows of one Logits call.
+  Decoder(const ModelConfig& config, ModelWeights weights, kernels::Device* device, int max_tokens,
+          int max_logit_rows);
+
+  /// Leaves the residual stream of all T rows in place for Logits.
+  void Forward(const DecoderStep& step, kernels::KvCache* kv);
+  /// Logits of `rows` of the last Forward: [num_rows, vocab_size], valid until the next call.
+  /// num_rows <= max_logit_rows.
+  float* Logits(const int32_t* rows, int num_rows);
+
+  const ModelConfig& config() const { return config_; }
+  const ModelWeights& weights() const { return weights_; }
+  int max_logit_rows() const { return max_logit_rows_; }
+  int64_t buffer_bytes() const { return buffer_bytes_; }
+  kernels::KvLayout kv_layout(kernels::DType dtype) const;
+
+ private:
+  std::unique_ptr<kernels::Buffer> Allocate(size_t bytes);
+  size_t PreparedBytes(int max_tokens) const;
+  void Attention(const DecoderStep& step, int layer, kernels::KvCache* kv);
+  void FeedForward(int num_tokens, const LayerWeights& layer);
+
+  const ModelConfig config_;
+  const ModelWeights weights_;
+  kernels::Device* const device_;
+  const int max_tokens_, max_logit_rows_;
+  int64_t buffer_bytes_ = 0;
+  std::unique_ptr<kernels::Buffer> inv_freq_;  // [R/2]
+  std::unique_ptr<kernels::Buffer> hidden_;    // [T, d]
+  std::unique_ptr<kernels::Buffer> qkv_;       // [T, (H + 2G) * D]
+  std::unique_ptr<kernels::Buffer> cos_sin_;   // [T, R]
+  std::unique_ptr<kernels::Buffer> input_,
+      gated_;  // Prepared: what a norm or attention wrote; what the gate wrote
+  std::unique_ptr<kernels::Buffer> head_input_;  // Prepared of max_logit_rows
+  std::unique_ptr<kernels::Buffer> logits_;      // [max_logit_rows, vocab]
+};
+
+}  // namespace modu::engine

@@ -1,0 +1,169 @@
+#include "engine/model/weights.h"
+
+#include <cstring>
+#include <set>
+#include <span>
+#include <unordered_map>
+
+#include "absl/strings/str_cat.h"
+#include "engine/checkpoint/tensor_plan.h"
+#include "kernels/check.h"
+#include "kernels/ref/dequantize.h"
+
+namespace modu::engine {
+namespace {
+
+using kernels::Buffer;
+using kernels::Device;
+using kernels::DType;
+using kernels::PackedWeight;
+using kernels::WeightSource;
+using kernels::WeightUse;
+
+class Loader {
+ public:
+  Loader(const Checkpoint& checkpoint, Device& device, const LoadProgress& progress)
+      : checkpoint_(checkpoint), device_(device), progress_(progress) {
+    for (const TensorInfo& info : checkpoint.tensors()) by_name_.emplace(info.name, &info);
+    for (const ExpectedTensor& expected : ExpectedTensors(checkpoint.config())) {
+      needed_.insert(expected.name);
+      if (const TensorInfo* info = Find(expected.name)) total_ += info->bytes;
+    }
+  }
+
+  /// The parts stacked along their rows. Errors leave null and status().
+  std::unique_ptr<PackedWeight> Matrix(const std::vector<std::string>& names, WeightUse use) {
+    std::vector<std::vector<std::byte>> bytes(names.size());
+    std::vector<std::vector<float>> scales(names.size());
+    std::vector<WeightSource> sources;
+    for (size_t i = 0; i < names.size() && status_.ok(); ++i) {
+      const TensorInfo* info = Read(names[i], &bytes[i]);
+      if (info == nullptr) break;
+      if (info->dtype == DType::kF8E4M3) scales[i] = Vector(names[i] + "_scale");
+      sources.push_back({info->dtype, info->shape[0], info->shape[1], bytes[i].data(),
+                         scales[i].empty() ? nullptr : scales[i].data(),
+                         static_cast<int64_t>(scales[i].size())});
+    }
+    if (!status_.ok()) return nullptr;
+    auto packed = device_.Pack(sources, use);
+    device_bytes_ += packed->bytes();
+    Report();
+    return packed;
+  }
+
+  /// The vectors one after another, as float32 on the device.
+  std::unique_ptr<Buffer> Floats(const std::vector<std::string>& names) {
+    std::vector<float> values;
+    for (const std::string& name : names) {
+      const std::vector<float> part = Vector(name);
+      values.insert(values.end(), part.begin(), part.end());
+    }
+    if (!status_.ok()) return nullptr;
+    auto buffer = device_.Allocate(values.size() * sizeof(float));
+    std::memcpy(buffer->data(), values.data(), values.size() * sizeof(float));
+    device_bytes_ += static_cast<int64_t>(buffer->bytes());
+    return buffer;
+  }
+
+  std::vector<std::string> UnusedTensors() const {
+    std::vector<std::string> unused;
+    for (const TensorInfo& info : checkpoint_.tensors()) {
+      if (used_.count(info.name) == 0) unused.push_back(info.name);
+    }
+    return unused;
+  }
+
+  const absl::Status& status() const { return status_; }
+  int64_t device_bytes() const { return device_bytes_; }
+
+ private:
+  const TensorInfo* Find(const std::string& name) const {
+    const auto it = by_name_.find(name);
+    return it == by_name_.end() ? nullptr : it->second;
+  }
+
+  const TensorInfo* Read(const std::string& name, std::vector<std::byte>* bytes) {
+    const TensorInfo* info = Find(name);
+    MODU_CHECK(info != nullptr);  // OpenCheckpoint has checked that each one is there
+    bytes->resize(static_cast<size_t>(info->bytes));
+    absl::Status status = checkpoint_.Read(*info, bytes->data());
+    if (!status.ok()) {
+      status_ = std::move(status);
+      return nullptr;
+    }
+    used_.insert(name);
+    if (needed_.count(name) != 0) done_ += info->bytes;
+    return info;
+  }
+
+  std::vector<float> Vector(const std::string& name) {
+    std::vector<std::byte> bytes;
+    if (!status_.ok()) return {};
+    const TensorInfo* info = Read(name, &bytes);
+    if (info == nullptr) return {};
+    int64_t elements = 1;
+    for (int64_t dim : info->shape) elements *= dim;
+    std::vector<float> values(static_cast<size_t>(elements));
+    kernels::DequantizeRow(info->dtype, bytes.data(), elements, values.data());
+    return values;
+  }
+
+  void Report() const {
+    if (progress_) progress_(done_, total_);
+  }
+
+  const Checkpoint& checkpoint_;
+  Device& device_;
+  const LoadProgress& progress_;
+  absl::Status status_;
+  std::unordered_map<std::string, const TensorInfo*> by_name_;
+  std::set<std::string> needed_, used_;
+  int64_t done_ = 0, total_ = 0, device_bytes_ = 0;
+};
+
+LayerWeights LoadLayer(Loader& load, const ModelConfig& config, int index) {
+  const std::string layer = absl::StrCat("model.layers.", index, ".");
+  const std::string attn = layer + "self_attn.", mlp = layer + "mlp.";
+  LayerWeights w;
+  w.input_norm = load.Floats({layer + "input_layernorm.weight"});
+  w.qkv = load.Matrix({attn + "q_proj.weight", attn + "k_proj.weight", attn + "v_proj.weight"},
+                      WeightUse::kLinear);
+  if (config.qkv_bias)
+    w.qkv_bias = load.Floats({attn + "q_proj.bias", attn + "k_proj.bias", attn + "v_proj.bias"});
+  if (config.qk_norm) {
+    w.q_norm = load.Floats({attn + "q_norm.weight"});
+    w.k_norm = load.Floats({attn + "k_norm.weight"});
+  }
+  w.output = load.Matrix({attn + "o_proj.weight"}, WeightUse::kLinear);
+  if (config.output_bias) w.output_bias = load.Floats({attn + "o_proj.bias"});
+  w.post_norm = load.Floats({layer + "post_attention_layernorm.weight"});
+  w.gate_up =
+      load.Matrix({mlp + "gate_proj.weight", mlp + "up_proj.weight"}, WeightUse::kGatedLinear);
+  w.down = load.Matrix({mlp + "down_proj.weight"}, WeightUse::kLinear);
+  return w;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, Device& device,
+                                         const LoadProgress& progress) {
+  const ModelConfig& config = checkpoint.config();
+  Loader load(checkpoint, device, progress);
+  ModelWeights weights;
+  if (config.tie_embeddings) {
+    weights.head = load.Matrix({"model.embed_tokens.weight"}, WeightUse::kHead);
+  } else {
+    weights.embedding = load.Matrix({"model.embed_tokens.weight"}, WeightUse::kHead);
+    weights.head = load.Matrix({"lm_head.weight"}, WeightUse::kHead);
+  }
+  weights.final_norm = load.Floats({"model.norm.weight"});
+  for (int i = 0; i < config.num_layers && load.status().ok(); ++i) {
+    weights.layers.push_back(LoadLayer(load, config, i));
+  }
+  if (!load.status().ok()) return load.status();
+  weights.bytes = load.device_bytes();
+  weights.unused_tensors = load.UnusedTensors();
+  return weights;
+}
+
+}  // namespace modu::engine

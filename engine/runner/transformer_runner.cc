@@ -1,0 +1,230 @@
+#include "engine/runner/transformer_runner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <new>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/check.h"
+
+namespace modu::engine {
+namespace {
+
+/// Rows of one head product: bounds the logits (vocab * 4 bytes a row) when prompt logprobs want
+/// every row.
+constexpr int32_t kMaxLogitRows = 32;
+
+/// False for NaN and both infinities: the row's request fails. Before any masking, which writes
+/// -inf itself.
+bool AllFinite(const float* logits, int32_t n) {
+  // 0 * x is 0 for finite x and NaN otherwise; eight sums keep the loop short of a chain.
+  float sums[8] = {};
+  int32_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    for (int lane = 0; lane < 8; ++lane) sums[lane] += 0.0f * logits[i + lane];
+  }
+  for (; i < n; ++i) sums[0] += 0.0f * logits[i];
+  float total = 0;
+  for (float sum : sums) total += sum;
+  return total == 0.0f;
+}
+
+int32_t NumBlocks(int64_t kv_tokens, int32_t block_size) {
+  return static_cast<int32_t>((kv_tokens + block_size - 1) / block_size);
+}
+
+struct SliceTask {
+  Sampler* sampler;
+  const SampleRow* rows;
+  float* logits;
+  int32_t vocab_size, tokenizer_vocab_size;
+  SampledRow* out;
+};
+
+void SampleOne(void* context, int i) {
+  const auto& task = *static_cast<const SliceTask*>(context);
+  float* logits = task.logits + int64_t{i} * task.vocab_size;
+  if (!AllFinite(logits, task.vocab_size)) {
+    task.out[i].numeric_error = true;
+    return;
+  }
+  if (task.tokenizer_vocab_size > 0) {
+    std::fill(logits + std::min(task.tokenizer_vocab_size, task.vocab_size),
+              logits + task.vocab_size, -std::numeric_limits<float>::infinity());
+  }
+  task.out[i] = task.sampler->Sample(task.rows[i], logits);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<TransformerRunner>> TransformerRunner::Create(
+    std::unique_ptr<kernels::Device> device, const ModelConfig& config, ModelWeights weights,
+    const RunnerOptions& given) {
+  RunnerOptions options = given;
+  if (options.max_model_len == 0) options.max_model_len = config.max_position;
+  if (options.kv_tokens == 0) options.kv_tokens = options.max_model_len;
+  if (options.max_model_len < 1 || options.max_model_len > config.max_position) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("ctx: is ", options.max_model_len, ", the model has ", config.max_position));
+  }
+  if (options.max_batch_tokens < 1 || options.max_batch_tokens > 65536) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "max_batch_tokens: is ", options.max_batch_tokens, ", possible are 1 to 65536"));
+  }
+  if (options.max_sequences < 1 || options.max_sequences > options.max_batch_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("max_seqs: is ", options.max_sequences,
+                                                   ", possible are 1 to ", options.max_batch_tokens,
+                                                   " (tokens of a step)"));
+  }
+  if (options.kv_dtype != kernels::DType::kF32 && options.kv_dtype != kernels::DType::kBF16) {
+    return absl::InvalidArgumentError("kv_dtype: must be float32 or bf16");
+  }
+  const int32_t block_size = device->KvBlockSize();
+  constexpr int64_t kMaxKvTokens = int64_t{1} << 30;
+  if (options.kv_tokens < block_size || options.kv_tokens > kMaxKvTokens) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "kv_tokens: is ", options.kv_tokens, ", possible are ", block_size, " to ", kMaxKvTokens));
+  }
+  const int32_t num_blocks = NumBlocks(options.kv_tokens, block_size);
+  try {
+    return std::unique_ptr<TransformerRunner>(
+        new TransformerRunner(std::move(device), config, std::move(weights), options, num_blocks));
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("kv_tokens: memory for ", options.kv_tokens, " tokens of KV cannot be had"));
+  }
+}
+
+TransformerRunner::TransformerRunner(std::unique_ptr<kernels::Device> device,
+                                     const ModelConfig& config, ModelWeights weights,
+                                     const RunnerOptions& options, int32_t num_blocks)
+    : device_(std::move(device)), sampler_(config.vocab_size, config.eos_ids) {
+  const int32_t logit_rows = std::min(kMaxLogitRows, options.max_batch_tokens);
+  decoder_ = std::make_unique<Decoder>(config, std::move(weights), device_.get(),
+                                       options.max_batch_tokens, logit_rows);
+  const kernels::KvLayout layout = decoder_->kv_layout(options.kv_dtype);
+  kv_ = device_->CreateKvCache(layout, num_blocks);
+  const bool sliding = config.sliding_window > 0;
+  spec_.groups.push_back(
+      {sliding ? "sliding" : "full", layout.block_size, num_blocks, config.sliding_window});
+  spec_.vocab_size = config.vocab_size;
+  // A sequence longer than all of the KV could never run.
+  spec_.max_model_len = static_cast<int32_t>(
+      std::min<int64_t>(options.max_model_len, int64_t{num_blocks} * layout.block_size));
+  spec_.max_batch_tokens = options.max_batch_tokens;
+  spec_.max_sequences = options.max_sequences;
+  spec_.eos_ids = config.eos_ids;
+  token_ids_.reserve(static_cast<size_t>(options.max_batch_tokens));
+  rows_.reserve(static_cast<size_t>(logit_rows));
+}
+
+SamplerSlot TransformerRunner::StartSequence(const SamplingParams& params,
+                                             const std::vector<int32_t>& history,
+                                             int32_t num_output) {
+  return sampler_.StartSequence(params, history, num_output);
+}
+
+void TransformerRunner::EndSequence(SamplerSlot slot) { sampler_.EndSequence(slot); }
+
+StepHandle TransformerRunner::Launch(ForwardInput input) {
+  const StepHandle handle{input.step};
+  launched_.push_back(std::move(input));
+  return handle;
+}
+
+/// The packet comes from the scheduler: what does not fit is a bug of ours, but one that must not
+/// become a wild write.
+absl::Status TransformerRunner::CheckInput(const ForwardInput& input) const {
+  const size_t tokens = input.token_ids.size(), seqs = input.seq_lens.size();
+  const auto bug = [](const char* what) {
+    return absl::InternalError(absl::StrCat("step packet: ", what));
+  };
+  if (tokens == 0 || tokens > static_cast<size_t>(spec_.max_batch_tokens))
+    return bug("number of tokens");
+  if (input.positions.size() != tokens) return bug("positions");
+  if (seqs == 0 || seqs > tokens || input.cu_seqlens.size() != seqs + 1) return bug("cu_seqlens");
+  if (input.cu_seqlens.front() != 0 || input.cu_seqlens.back() != static_cast<int32_t>(tokens))
+    return bug("cu_seqlens");
+  if (input.groups.size() != 1) return bug("groups");
+  const GroupInput& group = input.groups[0];
+  const int32_t block_size = spec_.groups[0].block_size, num_blocks = spec_.groups[0].num_blocks;
+  if (group.slot_mapping.size() != tokens) return bug("slot_mapping");
+  if (group.block_table.size() != seqs * static_cast<size_t>(group.block_table_stride))
+    return bug("block_table");
+  for (int64_t slot : group.slot_mapping) {
+    if (slot < 0 || slot / block_size >= num_blocks) return bug("slot_mapping");
+  }
+  for (size_t s = 0; s < seqs; ++s) {
+    const int32_t rows = input.cu_seqlens[s + 1] - input.cu_seqlens[s], length = input.seq_lens[s];
+    if (rows < 1 || length < rows || length > spec_.max_model_len) return bug("seq_lens");
+    if (NumBlocks(length, block_size) > group.block_table_stride) return bug("block_table_stride");
+  }
+  for (int32_t block : group.block_table) {
+    if (block < -1 || block >= num_blocks) return bug("block_table");
+  }
+  for (const SampleRow& row : input.sample_rows) {
+    if (row.token_row < 0 || row.token_row >= static_cast<int32_t>(tokens))
+      return bug("sample_rows");
+    if (row.target_id >= spec_.vocab_size) return bug("target_id");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TransformerRunner::ResolveIds(const ForwardInput& input) {
+  token_ids_.assign(input.token_ids.begin(), input.token_ids.end());
+  for (int32_t& id : token_ids_) {
+    if (id < 0) {
+      const auto row = static_cast<size_t>(-1 - id);
+      // A row that failed (numeric_error) drew nothing; its sequence ends, whatever stands here is
+      // thrown away.
+      if (row >= previous_.size()) return absl::InternalError("step packet: PreviousSample row");
+      id = std::max(previous_[row], 0);
+    }
+    if (id >= spec_.vocab_size) return absl::InternalError("step packet: token id");
+  }
+  return absl::OkStatus();
+}
+
+StepOutput TransformerRunner::Wait(StepHandle handle) {
+  MODU_CHECK(!launched_.empty() && launched_.front().step == handle.step);
+  const ForwardInput input = std::move(launched_.front());
+  launched_.pop_front();
+  StepOutput output;
+  output.status = CheckInput(input);
+  if (output.status.ok()) output.status = ResolveIds(input);
+  if (!output.status.ok()) return output;
+  const GroupInput& group = input.groups[0];
+  DecoderStep step;
+  step.num_tokens = static_cast<int>(token_ids_.size());
+  step.num_seqs = static_cast<int>(input.seq_lens.size());
+  step.token_ids = token_ids_.data();
+  step.positions = input.positions.data();
+  step.cu_seqlens = input.cu_seqlens.data();
+  step.seq_lens = input.seq_lens.data();
+  step.slot_mapping = group.slot_mapping.data();
+  step.block_table = group.block_table.data();
+  step.block_table_stride = group.block_table_stride;
+  decoder_->Forward(step, kv_.get());
+  output.rows.resize(input.sample_rows.size());
+  const auto slice = static_cast<size_t>(decoder_->max_logit_rows());
+  for (size_t first = 0; first < output.rows.size(); first += slice) {
+    SampleSlice(input, first, std::min(slice, output.rows.size() - first), &output.rows);
+  }
+  previous_.clear();
+  for (const SampledRow& row : output.rows) previous_.push_back(row.token_id);
+  return output;
+}
+
+void TransformerRunner::SampleSlice(const ForwardInput& input, size_t first, size_t count,
+                                    std::vector<SampledRow>* out) {
+  rows_.clear();
+  for (size_t i = 0; i < count; ++i) rows_.push_back(input.sample_rows[first + i].token_row);
+  float* logits = decoder_->Logits(rows_.data(), static_cast<int>(count));
+  SliceTask task{&sampler_,        input.sample_rows.data() + first,        logits,
+                 spec_.vocab_size, decoder_->config().tokenizer_vocab_size, out->data() + first};
+  device_->ParallelFor(static_cast<int>(count), SampleOne, &task);
+}
+
+}  // namespace modu::engine

@@ -17,6 +17,8 @@ struct ApiError {
 };
 
 ApiError InvalidField(std::string param, std::string message, std::string code = "");
+/// The type follows from the status.
+ApiError MakeError(int http_status, std::string message, std::string code = "", std::string param = "");
 ApiError FromStatus(const absl::Status& status);
 absl::StatusCode GrpcCodeOf(const ApiError& error);  // absl and gRPC share their numbering
 

@@ -35,6 +35,13 @@ class CpuDevice final : public Device {
   Isa isa() const { return isa_; }
   WorkerPool& pool() { return pool_; }
   PrepareFn prepare() const { return prepare_; }
+  /// At least `bytes` that all workers share within one op; not kept between ops. Grows on use.
+  std::byte* SharedScratch(size_t bytes) {
+    if (shared_scratch_ == nullptr || shared_scratch_->bytes() < bytes) {
+      shared_scratch_ = Allocate(bytes);
+    }
+    return shared_scratch_->data();
+  }
   const LinearKernels& linear_kernels() const { return *linear_kernels_; }
 
  private:
@@ -44,6 +51,7 @@ class CpuDevice final : public Device {
   const LinearKernels* linear_kernels_;
   PrepareFn prepare_;
   std::unique_ptr<WeightArena> arena_;
+  std::unique_ptr<Buffer> shared_scratch_;
 };
 
 /// The device that an op of this backend's table is called with.

@@ -1,0 +1,73 @@
+// What one instruction set offers for attention: a work item (query rows of one sequence that share
+// a KV head, over a range of pieces), and the merge of pieces. Plain structs, no allocation, no
+// threads: kernels/cpu/attention.cc cuts the work and hands it out.
+// A piece is 256 tokens at fixed absolute positions; its softmax is complete in itself (m, l, o),
+// and pieces merge in rising order, whoever computed them. So the bits of a row depend on the row
+// alone.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace modu::kernels::cpu {
+
+constexpr int kPieceTokens = 256;
+
+/// What a piece leaves of a row: max score, sum of exp(score - max), and at kStateHeader the
+/// weighted sum of V (padded_dim floats).
+constexpr int kStateHeader = 16;
+constexpr int64_t StateFloats(int padded_dim) { return kStateHeader + padded_dim; }
+
+struct AttentionItem {
+  // Rows: row r is query head r % group of token r / group.
+  const float* q;    // first token's first head of this KV head; scaled
+  int64_t q_stride;  // floats from token to token
+  int num_tokens;
+  int group;           // query heads per KV head
+  int first_position;  // of the first token
+  int head_dim, padded_dim;
+  int window;  // 0: none
+  // KV of this layer and head
+  const std::byte* k;  // block 0
+  int64_t half_bytes, v_offset, block_stride;
+  const int32_t* block_table;
+  int piece_begin, piece_end;
+  // Result: either final rows, or (partials not null) one state per piece and row,
+  // at partials + ((piece - piece_begin) * rows + r) * StateFloats.
+  float* out;  // as q: token stride out_stride, heads head_dim apart
+  int64_t out_stride;
+  float* partials;
+  float* scratch;  // AttentionScratchFloats(), 64-byte aligned
+};
+
+/// Floats of scratch an item of `rows` rows needs: scores and states of one tile (at most 8 rows),
+/// and each row's running state and query.
+constexpr int kMaxTileRows = 8;
+constexpr int kScoreStride = kPieceTokens + 16;  // an odd number of lines: rows apart in L1 sets
+constexpr size_t AttentionScratchFloats(int rows, int padded_dim) {
+  return static_cast<size_t>(kMaxTileRows * (kScoreStride + StateFloats(padded_dim)) +
+                             rows * (StateFloats(padded_dim) + padded_dim));
+}
+
+/// Positions a row at `position` sees: [first, position].
+constexpr int FirstVisible(int position, int window) {
+  return window > 0 && position + 1 > window ? position + 1 - window : 0;
+}
+
+struct MergeItem {
+  const float* partials;  // of the row's first piece
+  int64_t piece_stride;   // floats from piece to piece
+  int num_pieces;         // that the row sees
+  int head_dim, padded_dim;
+  float* out;  // [head_dim]
+};
+
+struct AttentionKernels {
+  void (*run_f32)(const AttentionItem&);
+  void (*run_bf16)(const AttentionItem&);
+  void (*merge)(const MergeItem&);
+};
+
+extern const AttentionKernels kAttentionAvx2;
+extern const AttentionKernels kAttentionAvx512;
+
+}  // namespace modu::kernels::cpu

@@ -1,0 +1,289 @@
+// The ops around attention: cuts their work into units for the pool and writes what the consumer
+// reads. How the work is cut follows the batch and the number of workers; no bit of a row does.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "kernels/check.h"
+#include "kernels/cpu/attention_kernel.h"
+#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/kv_cache.h"
+#include "kernels/cpu/row_kernels.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+// Query rows of an item: enough to pay for reading K and V, few enough that states stay in L2.
+constexpr int kItemRows = 96;
+constexpr int kMaxHeadDim = 1024;
+
+const AttentionKernels& KernelsOf(Isa isa) {
+  return isa == Isa::kAvx512 ? kAttentionAvx512 : kAttentionAvx2;
+}
+const RowKernels& RowKernelsOf(Isa isa) {
+  return isa == Isa::kAvx512 ? kRowKernelsAvx512 : kRowKernelsAvx2;
+}
+
+/// Units of `rows` rows such that every worker gets several, but none smaller than one row.
+int RowsPerUnit(int rows, int workers, int most) {
+  return std::clamp((rows + 4 * workers - 1) / (4 * workers), 1, most);
+}
+
+/// Consecutive query rows of one sequence for one KV head, over a range of pieces.
+struct Unit {
+  int seq;
+  int kv_head;
+  int token;  // first, a row of the step
+  int num_tokens;
+  int piece_begin, piece_end;
+  int64_t partials;  // floats into the shared scratch; -1: not split
+};
+
+struct Plan {
+  std::vector<Unit> units;
+  bool split = false;
+  int64_t partial_floats = 0;
+  int most_tokens = 1;
+};
+
+int FirstPosition(const AttentionParams& p, int seq, int token) {
+  return p.seq_lens[seq] - (p.cu_seqlens[seq + 1] - token);
+}
+
+/// Long prefills come first, so that short units fill the end.
+Plan MakePlan(const AttentionParams& p, int workers) {
+  const int group = p.num_heads / p.num_kv_heads;
+  const int most = std::max(1, kItemRows / group);
+  Plan plan;
+  plan.most_tokens =
+      std::clamp((p.num_tokens * p.num_kv_heads + 4 * workers - 1) / (4 * workers), 1, most);
+  const auto add = [&](int seq, int token, int num_tokens) {
+    const int first = FirstPosition(p, seq, token);
+    MODU_CHECK(first >= 0);
+    const int begin = FirstVisible(first, p.window) / kPieceTokens;
+    const int end = (first + num_tokens - 1) / kPieceTokens + 1;
+    for (int head = 0; head < p.num_kv_heads; ++head) {
+      plan.units.push_back({seq, head, token, num_tokens, begin, end, -1});
+    }
+  };
+  for (const bool prefill : {true, false}) {
+    for (int s = 0; s < p.num_seqs; ++s) {
+      const int begin = p.cu_seqlens[s], end = p.cu_seqlens[s + 1];
+      if ((end - begin > 1) != prefill) continue;
+      for (int last = end; last > begin;) {
+        const int first = std::max(begin, last - plan.most_tokens);
+        add(s, first, last - first);
+        last = first;
+      }
+    }
+  }
+  if (workers == 1 || plan.units.size() >= static_cast<size_t>(2 * workers)) return plan;
+  // Too few to go round: one unit for each piece, merged afterwards in the same order.
+  std::vector<Unit> pieces;
+  for (const Unit& unit : plan.units) {
+    const int64_t floats =
+        int64_t{unit.num_tokens} * group * StateFloats((p.head_dim + 15) / 16 * 16);
+    for (int piece = unit.piece_begin; piece < unit.piece_end; ++piece) {
+      Unit one = unit;
+      one.piece_begin = piece;
+      one.piece_end = piece + 1;
+      one.partials = plan.partial_floats;
+      plan.partial_floats += floats;
+      pieces.push_back(one);
+    }
+  }
+  if (pieces.size() == plan.units.size()) {
+    plan.partial_floats = 0;
+    return plan;
+  }
+  plan.units.swap(pieces);
+  plan.split = true;
+  return plan;
+}
+
+}  // namespace
+
+void Norm(Device& device, const NormParams& p) {
+  CpuDevice& cpu = Cpu(device);
+  const PreparedLayout layout = LayoutOf(*p.consumer);
+  MODU_CHECK(layout.cols == p.width);
+  const auto rms_norm = RowKernelsOf(cpu.isa()).rms_norm;
+  const PrepareFn prepare = cpu.prepare();
+  cpu.pool().ReserveScratch(static_cast<size_t>(p.width) * sizeof(float));
+  const int grain = RowsPerUnit(p.num_tokens, cpu.num_threads(), 16);
+  cpu.pool().Run(p.num_tokens, grain, [&](int first, int last, int worker) {
+    auto* normed = reinterpret_cast<float*>(cpu.pool().scratch(worker));
+    for (int t = first; t < last; ++t) {
+      const int64_t from = p.rows != nullptr ? p.rows[t] : t;
+      const float* row = p.hidden + from * p.width;
+      if (p.weight != nullptr) {
+        rms_norm(row, p.width, p.weight, p.eps, normed);
+        row = normed;
+      }
+      prepare(layout, layout.Row(p.out, t), 0, p.width, row);
+    }
+  });
+}
+
+void RopeTable(Device& device, const RopeTableParams& p) {
+  CpuDevice& cpu = Cpu(device);
+  const int half = p.rotary_dim / 2;
+  const int grain = RowsPerUnit(p.num_tokens, cpu.num_threads(), 16);
+  cpu.pool().Run(p.num_tokens, grain, [&](int first, int last, int) {
+    for (int t = first; t < last; ++t) {
+      float* row = p.cos_sin + int64_t{t} * p.rotary_dim;
+      for (int i = 0; i < half; ++i) {
+        // In double: at position 131072 a float32 angle is off by up to 0.004.
+        const double angle = static_cast<double>(p.positions[t]) * p.inv_freq[i];
+        row[i] = static_cast<float>(std::cos(angle) * p.attention_scale);
+        row[half + i] = static_cast<float>(std::sin(angle) * p.attention_scale);
+      }
+    }
+  });
+}
+
+void Qkv(Device& device, const QkvParams& p) {
+  CpuDevice& cpu = Cpu(device);
+  const auto& kv = static_cast<const CpuKvCache&>(*p.kv);
+  const KvGeometry& geometry = kv.geometry();
+  MODU_CHECK(kv.layout().head_dim == p.head_dim && kv.layout().num_kv_heads == p.num_kv_heads);
+  MODU_CHECK(p.rotary_dim % 2 == 0 && p.rotary_dim <= p.head_dim);
+  const RowKernels& kernels = RowKernelsOf(cpu.isa());
+  const auto run = kv.layout().dtype == DType::kF32 ? kernels.qkv_f32 : kernels.qkv_bf16;
+  const int64_t stride = int64_t{p.num_heads + 2 * p.num_kv_heads} * p.head_dim;
+  const int grain = RowsPerUnit(p.num_tokens, cpu.num_threads(), 16);
+  cpu.pool().Run(p.num_tokens, grain, [&](int first, int last, int) {
+    for (int t = first; t < last; ++t) {
+      const int64_t slot = p.slot_mapping[t];
+      MODU_CHECK(slot >= 0 && slot / kKvBlockTokens < kv.num_blocks());
+      QkvRow row;
+      row.row = p.qkv + t * stride;
+      row.num_heads = p.num_heads;
+      row.num_kv_heads = p.num_kv_heads;
+      row.head_dim = p.head_dim;
+      row.q_norm = p.q_norm;
+      row.k_norm = p.k_norm;
+      row.norm_eps = p.norm_eps;
+      row.cos_sin = p.cos_sin == nullptr ? nullptr : p.cos_sin + int64_t{t} * p.rotary_dim;
+      row.rotary_dim = p.rotary_dim;
+      row.interleaved = p.interleaved;
+      row.q_scale = p.q_scale;
+      row.k = kv.Head(p.layer, 0) + slot / kKvBlockTokens * geometry.block_stride;
+      row.head_bytes = geometry.head_bytes;
+      row.half_bytes = geometry.half_bytes;
+      row.v_offset = geometry.v_offset;
+      row.offset = static_cast<int>(slot % kKvBlockTokens);
+      run(row);
+    }
+  });
+}
+
+void Attention(Device& device, const AttentionParams& p) {
+  if (p.num_tokens == 0) return;
+  CpuDevice& cpu = Cpu(device);
+  const auto& kv = static_cast<const CpuKvCache&>(*p.kv);
+  const KvGeometry& geometry = kv.geometry();
+  const PreparedLayout layout = LayoutOf(*p.consumer);
+  const int group = p.num_heads / p.num_kv_heads;
+  const int64_t width = int64_t{p.num_heads} * p.head_dim;
+  const int64_t group_width = int64_t{group} * p.head_dim;
+  const int64_t stride = width + 2 * int64_t{p.num_kv_heads} * p.head_dim;
+  const int64_t state_floats = StateFloats(geometry.padded_dim);
+  MODU_CHECK(p.num_heads == group * p.num_kv_heads && p.head_dim <= kMaxHeadDim);
+  MODU_CHECK(layout.cols == width);
+  MODU_CHECK(kv.layout().head_dim == p.head_dim && kv.layout().num_kv_heads == p.num_kv_heads);
+  const AttentionKernels& kernels = KernelsOf(cpu.isa());
+  const auto run = kv.layout().dtype == DType::kF32 ? kernels.run_f32 : kernels.run_bf16;
+  const PrepareFn prepare = cpu.prepare();
+
+  const Plan plan = MakePlan(p, cpu.num_threads());
+  // The heads of one KV head are adjacent columns; whole int8 groups can be written at once.
+  const bool direct = layout.kind != PreparedKind::kInt8 || group_width % kGroup == 0;
+  const int64_t shared_floats = plan.partial_floats + (direct ? 0 : p.num_tokens * width);
+  float* const shared = shared_floats == 0
+                            ? nullptr
+                            : reinterpret_cast<float*>(cpu.SharedScratch(
+                                  static_cast<size_t>(shared_floats) * sizeof(float)));
+  float* const whole = direct ? nullptr : shared + plan.partial_floats;
+  const int most_rows = plan.most_tokens * group;
+  const size_t item_floats = AttentionScratchFloats(most_rows, geometry.padded_dim);
+  cpu.pool().ReserveScratch((item_floats + static_cast<size_t>(plan.most_tokens * group_width)) *
+                            sizeof(float));
+  const auto write = [&](int token, int kv_head, const float* values) {
+    prepare(layout, layout.Row(p.out, token), kv_head * group_width, group_width, values);
+  };
+
+  cpu.pool().Run(static_cast<int>(plan.units.size()), 1, [&](int first, int last, int worker) {
+    auto* scratch = reinterpret_cast<float*>(cpu.pool().scratch(worker));
+    for (int u = first; u < last; ++u) {
+      const Unit& unit = plan.units[static_cast<size_t>(u)];
+      AttentionItem item;
+      item.q = p.qkv + unit.token * stride + unit.kv_head * group_width;
+      item.q_stride = stride;
+      item.num_tokens = unit.num_tokens;
+      item.group = group;
+      item.first_position = FirstPosition(p, unit.seq, unit.token);
+      item.head_dim = p.head_dim;
+      item.padded_dim = geometry.padded_dim;
+      item.window = p.window;
+      item.k = kv.Head(p.layer, unit.kv_head);
+      item.half_bytes = geometry.half_bytes;
+      item.v_offset = geometry.v_offset;
+      item.block_stride = geometry.block_stride;
+      item.block_table = p.block_table + int64_t{unit.seq} * p.block_table_stride;
+      item.piece_begin = unit.piece_begin;
+      item.piece_end = unit.piece_end;
+      item.scratch = scratch;
+      item.partials = plan.split ? shared + unit.partials : nullptr;
+      item.out =
+          direct ? scratch + item_floats : whole + unit.token * width + unit.kv_head * group_width;
+      item.out_stride = direct ? group_width : width;
+      run(item);
+      if (plan.split || !direct) continue;
+      for (int t = 0; t < unit.num_tokens; ++t) {
+        write(unit.token + t, unit.kv_head, item.out + t * group_width);
+      }
+    }
+  });
+
+  if (plan.split) {
+    // The first piece's unit of every item knows where its rows' states begin.
+    cpu.pool().Run(static_cast<int>(plan.units.size()), 1, [&](int first, int last, int worker) {
+      for (int u = first; u < last; ++u) {
+        const Unit& unit = plan.units[static_cast<size_t>(u)];
+        const int begin =
+            FirstVisible(FirstPosition(p, unit.seq, unit.token), p.window) / kPieceTokens;
+        if (unit.piece_begin != begin) continue;
+        const int64_t piece_stride = int64_t{unit.num_tokens} * group * state_floats;
+        for (int t = 0; t < unit.num_tokens; ++t) {
+          const int position = FirstPosition(p, unit.seq, unit.token + t);
+          const int from = FirstVisible(position, p.window) / kPieceTokens;
+          float* out = direct ? reinterpret_cast<float*>(cpu.pool().scratch(worker))
+                              : whole + (unit.token + t) * width + unit.kv_head * group_width;
+          for (int h = 0; h < group; ++h) {
+            MergeItem item;
+            item.partials = shared + unit.partials + (from - begin) * piece_stride +
+                            (int64_t{t} * group + h) * state_floats;
+            item.piece_stride = piece_stride;
+            item.num_pieces = position / kPieceTokens - from + 1;
+            item.head_dim = p.head_dim;
+            item.padded_dim = geometry.padded_dim;
+            item.out = out + int64_t{h} * p.head_dim;
+            kernels.merge(item);
+          }
+          if (direct) write(unit.token + t, unit.kv_head, out);
+        }
+      }
+    });
+  }
+  if (!direct) {
+    const int grain = RowsPerUnit(p.num_tokens, cpu.num_threads(), 16);
+    cpu.pool().Run(p.num_tokens, grain, [&](int first, int last, int) {
+      for (int t = first; t < last; ++t) {
+        prepare(layout, layout.Row(p.out, t), 0, width, whole + t * width);
+      }
+    });
+  }
+}
+
+}  // namespace modu::kernels::cpu

@@ -1,0 +1,52 @@
+// Paged KV memory of the x86 backend and the place of every element in it.
+// A block holds 32 tokens of all layers and KV heads: [layer][KV head][K | V]. One head's K is
+// [2 halves of 16 tokens][D/2 pairs of dims][16 tokens][2], its V [D/16 groups of 16 dims][16 pairs
+// of tokens][16 dims][2] (D rounded up to 16): in bf16 these are AMX B tiles, and each dword is a
+// pair that AVX code splits with a shift and a mask. In float32 the pair is two rows of 16 instead,
+// at twice the bytes. The memory is reserved at once and touched on use (RSS grows with use); a
+// fresh block holds whatever was there, so readers never look at a token that was not written.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "kernels/device.h"
+
+namespace modu::kernels::cpu {
+
+constexpr int kKvBlockTokens = 32;
+
+/// Strides of a cache group, in bytes.
+struct KvGeometry {
+  explicit KvGeometry(const KvLayout& layout);
+
+  int padded_dim = 0;      // head_dim rounded up to 16
+  int64_t half_bytes = 0;  // K of one head and 16 tokens
+  int64_t v_offset = 0;    // from a head's K to its V
+  int64_t head_bytes = 0;  // K and V of one head
+  int64_t layer_bytes = 0;
+  int64_t block_stride = 0;
+};
+
+class CpuKvCache final : public KvCache {
+ public:
+  /// Aborts when the address space cannot be reserved: the caller has checked the size.
+  CpuKvCache(const KvLayout& layout, int64_t num_blocks);
+  ~CpuKvCache() override;
+  CpuKvCache(const CpuKvCache&) = delete;
+  CpuKvCache& operator=(const CpuKvCache&) = delete;
+
+  const KvGeometry& geometry() const { return geometry_; }
+  /// K of `head` in block 0; block b lies b * geometry().block_stride further.
+  std::byte* Head(int layer, int head) const {
+    return data_ + layer * geometry_.layer_bytes + head * geometry_.head_bytes;
+  }
+
+ private:
+  KvGeometry geometry_;
+  std::byte* data_ = nullptr;  // 2 MiB aligned
+  void* mapping_ = nullptr;
+  size_t mapping_bytes_ = 0;
+};
+
+}  // namespace modu::kernels::cpu

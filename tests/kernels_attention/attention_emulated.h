@@ -1,0 +1,9 @@
+// The AVX-512 kernels over emulated intrinsics (attention_emulated.cc), where SIMDe is installed.
+#pragma once
+#include "kernels/cpu/attention_kernel.h"
+#include "kernels/cpu/row_kernels.h"
+
+namespace modu::kernels::cpu {
+extern const AttentionKernels kAttentionEmulated;
+extern const RowKernels kRowKernelsEmulated;
+}  // namespace modu::kernels::cpu

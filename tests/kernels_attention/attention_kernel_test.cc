@@ -1,0 +1,191 @@
+// The attention kernels themselves: against the formula in double, and bit for bit against
+// themselves under every way of cutting the same work.
+#include <algorithm>
+#include <string>
+
+#include "kernels/cpu/isa.h"
+#include "tests/catch.h"
+#include "tests/kernels_attention/attention_emulated.h"
+#include "tests/kernels_attention/paged_sequence.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+struct Level {
+  std::string name;
+  const AttentionKernels* attention;
+  const RowKernels* rows;
+};
+
+std::vector<Level> Levels() {
+  std::vector<Level> levels;
+  if (DetectIsa() >= Isa::kAvx2) levels.push_back({"avx2", &kAttentionAvx2, &kRowKernelsAvx2});
+  if (DetectIsa() >= Isa::kAvx512) {
+    levels.push_back({"avx512", &kAttentionAvx512, &kRowKernelsAvx512});
+  }
+#if defined(MODU_HAVE_EMULATED)
+  if (DetectIsa() >= Isa::kAvx2) {
+    levels.push_back({"emulated", &kAttentionEmulated, &kRowKernelsEmulated});
+  }
+#endif
+  return levels;
+}
+
+/// Largest |error| over the root mean square of the expected values.
+double WorstError(const std::vector<float>& got, const std::vector<double>& expected) {
+  REQUIRE(got.size() == expected.size());
+  double worst = 0, squares = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double error = std::fabs(got[i] - expected[i]);
+    if (!(error <= worst)) worst = error;  // NaN counts
+    squares += expected[i] * expected[i];
+  }
+  return worst / std::sqrt(squares / static_cast<double>(expected.size()));
+}
+
+bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+void CheckAgainstFormula(const Level& level, const AttentionShape& shape, int seq_len,
+                         int num_query) {
+  INFO(level.name << " seq_len " << seq_len << " queries " << num_query << " group " << shape.group
+                  << " head_dim " << shape.head_dim << " window " << shape.window << " "
+                  << TraitsOf(shape.dtype).name);
+  PagedSequence sequence(shape, seq_len, static_cast<uint32_t>(seq_len * 31 + shape.head_dim));
+  sequence.Append(*level.rows, 0, seq_len);
+  const int first = seq_len - num_query;
+  const auto got = sequence.Attend(*level.attention, first, num_query);
+  CHECK(WorstError(got, sequence.Expected(first, num_query)) < 2e-5);
+  CHECK(SameBits(got, sequence.Attend(*level.attention, first, num_query, /*split=*/true)));
+}
+
+TEST_CASE("attention matches the formula at odd lengths") {
+  for (const Level& level : Levels()) {
+    for (const DType dtype : {DType::kBF16, DType::kF32}) {
+      for (const int seq_len : {1, 31, 32, 33, 255, 256, 257, 600}) {
+        AttentionShape shape;
+        shape.dtype = dtype;
+        CheckAgainstFormula(level, shape, seq_len, 1);
+        CheckAgainstFormula(level, shape, seq_len, std::min(seq_len, 40));
+      }
+    }
+  }
+}
+
+TEST_CASE("attention matches the formula for every group, head size and window") {
+  for (const Level& level : Levels()) {
+    for (const DType dtype : {DType::kBF16, DType::kF32}) {
+      for (const int group : {1, 2, 3, 4, 5, 6, 7, 8, 16}) {
+        for (const int head_dim : {16, 20, 24, 64, 80, 128}) {
+          AttentionShape shape;
+          shape.group = group;
+          shape.num_kv_heads = 1;
+          shape.head_dim = head_dim;
+          shape.dtype = dtype;
+          CheckAgainstFormula(level, shape, 67, 1);
+          CheckAgainstFormula(level, shape, 67, 9);
+        }
+      }
+      for (const int window : {1, 8, 16, 33, 300}) {
+        for (const int group : {1, 3, 8}) {
+          AttentionShape shape;
+          shape.group = group;
+          shape.head_dim = 32;
+          shape.window = window;
+          shape.dtype = dtype;
+          CheckAgainstFormula(level, shape, 33, 33);
+          CheckAgainstFormula(level, shape, 600, 1);
+          CheckAgainstFormula(level, shape, 600, 50);
+          CheckAgainstFormula(level, shape, 270, 30);  // a tile across the border of two pieces
+        }
+      }
+    }
+  }
+  AttentionShape large;
+  large.head_dim = 256;
+  CheckAgainstFormula(Levels()[0], large, 100, 5);
+}
+
+// Chunks append and attend before later tokens exist (their slots still hold NaN).
+std::vector<float> InChunks(const Level& level, const AttentionShape& shape, int seq_len, int chunk,
+                            bool split) {
+  PagedSequence sequence(shape, seq_len, 77);
+  std::vector<float> all;
+  for (int first = 0; first < seq_len; first += chunk) {
+    const int count = std::min(chunk, seq_len - first);
+    sequence.Append(*level.rows, first, count);
+    const auto rows = sequence.Attend(*level.attention, first, count, split);
+    all.insert(all.end(), rows.begin(), rows.end());
+  }
+  return all;
+}
+
+TEST_CASE("chunks, whole prompts and split pieces give the same bits") {
+  for (const Level& level : Levels()) {
+    for (const DType dtype : {DType::kBF16, DType::kF32}) {
+      for (const int window : {0, 33}) {
+        for (const int group : {1, 3, 7}) {
+          AttentionShape shape;
+          shape.group = group;
+          shape.num_kv_heads = 1;
+          shape.head_dim = 32;
+          shape.window = window;
+          shape.dtype = dtype;
+          const int seq_len = 530;
+          INFO(level.name << " group " << group << " window " << window);
+          const auto whole = InChunks(level, shape, seq_len, seq_len, false);
+          for (const int chunk : {1, 7, 32, 100}) {
+            CHECK(SameBits(whole, InChunks(level, shape, seq_len, chunk, false)));
+          }
+          CHECK(SameBits(whole, InChunks(level, shape, seq_len, 7, true)));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("the check above sees a merge in another order") {
+  AttentionShape shape;
+  PagedSequence sequence(shape, 600, 5);
+  sequence.Append(kRowKernelsAvx2, 0, 600);
+  const auto right = sequence.Attend(kAttentionAvx2, 590, 10, true, false);
+  const auto wrong = sequence.Attend(kAttentionAvx2, 590, 10, true, true);
+  CHECK(SameBits(right, sequence.Attend(kAttentionAvx2, 590, 10)));
+  CHECK_FALSE(SameBits(right, wrong));
+  CHECK(WorstError(wrong, sequence.Expected(590, 10)) < 2e-5);  // as good, but not the same
+}
+
+TEST_CASE("every instruction set gives the same bits") {
+  const auto levels = Levels();
+  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    for (const int group : {1, 3, 4, 8}) {
+      AttentionShape shape;
+      shape.group = group;
+      shape.head_dim = 80;
+      shape.dtype = dtype;
+      const auto first = InChunks(levels[0], shape, 300, 60, false);
+      for (const Level& level : levels) {
+        INFO(level.name);
+        CHECK(SameBits(first, InChunks(level, shape, 300, 60, false)));
+      }
+    }
+  }
+}
+
+TEST_CASE("scores far apart neither overflow nor lose the winner") {
+  for (const Level& level : Levels()) {
+    AttentionShape shape;
+    shape.dtype = DType::kF32;
+    PagedSequence sequence(shape, 520, 9);
+    for (int t = 0; t < 520; ++t) {
+      for (int i = 0; i < sequence.q_width(); ++i) sequence.row(t)[i] *= 60.0f;
+    }
+    sequence.Append(*level.rows, 0, 520);
+    CHECK(WorstError(sequence.Attend(*level.attention, 500, 20), sequence.Expected(500, 20)) <
+          2e-5);
+  }
+}
+
+}  // namespace
+}  // namespace modu::kernels::cpu

@@ -1,0 +1,250 @@
+#include "kernels/cpu/block_codes.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "kernels/check.h"
+#include "kernels/float_formats.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+template <typename T>
+T Load(const void* p) {
+  T value;
+  std::memcpy(&value, p, sizeof(value));
+  return value;
+}
+template <typename T>
+void Store(void* p, T value) {
+  std::memcpy(p, &value, sizeof(value));
+}
+
+constexpr uint64_t kLowNibbles = 0x0F0F0F0F0F0F0F0F;
+
+/// 16 bytes: element i is the low nibble of byte i, element i + 16 the high one.
+void UnpackNibbles(const uint8_t* bytes, uint8_t* code) {
+  for (int i = 0; i < 2; ++i) {
+    const uint64_t x = Load<uint64_t>(bytes + 8 * i);
+    Store(code + 8 * i, x & kLowNibbles);
+    Store(code + 16 + 8 * i, (x >> 4) & kLowNibbles);
+  }
+}
+
+/// Bit j of the word is the fifth bit of element j.
+void AddFifthBits(const uint8_t* word, uint8_t* code) {
+  const uint32_t bits = Load<uint32_t>(word);
+  for (int j = 0; j < 32; ++j) code[j] = static_cast<uint8_t>(code[j] | ((bits >> j & 1) << 4));
+}
+
+/// f16 bits of -8 d, which is exact: three more in the exponent, or a subnormal shifted.
+uint16_t MinusEight(uint16_t d) { return FloatToF16(-8.0f * F16ToFloat(d)); }
+
+/// The 6-bit scale and minimum of sub-block j of a K-quant super-block, from its 12 packed bytes.
+void ScaleAndMin(const uint8_t* packed, int j, int* scale, int* min) {
+  if (j < 4) {
+    *scale = packed[j] & 63;
+    *min = packed[j + 4] & 63;
+  } else {
+    *scale = (packed[j + 4] & 15) | ((packed[j - 4] >> 6) << 4);
+    *min = (packed[j + 4] >> 4) | ((packed[j] >> 6) << 4);
+  }
+}
+
+void ReadKQuantScales(const uint8_t* block, int j, GroupCodes* codes) {
+  int scale = 0, min = 0;
+  ScaleAndMin(block + 4, j, &scale, &min);
+  codes->d = F16ToFloat(Load<uint16_t>(block)) * static_cast<float>(scale);
+  codes->m = -(F16ToFloat(Load<uint16_t>(block + 2)) * static_cast<float>(min));
+}
+
+void ReadKQuantNibbles(const uint8_t* quants, int j, uint8_t* code) {
+  for (int i = 0; i < 4; ++i) {
+    const uint64_t x = Load<uint64_t>(quants + j / 2 * 32 + 8 * i);
+    Store(code + 8 * i, (j % 2 == 0 ? x : x >> 4) & kLowNibbles);
+  }
+}
+
+void ReadQ6K(const uint8_t* block, int j, GroupCodes* codes) {
+  const int half = j / 4, run = j % 4;
+  const uint8_t* low = block + half * 64 + run % 2 * 32;
+  const uint8_t* high = block + 128 + half * 32;
+  const auto* scales = reinterpret_cast<const int8_t*>(block + 192 + half * 8 + run * 2);
+  for (int i = 0; i < 32; ++i) {
+    const int four = run < 2 ? low[i] & 15 : low[i] >> 4;
+    codes->code[i] = static_cast<uint8_t>((four | ((high[i] >> (2 * run) & 3) << 4)) - 32);
+  }
+  const float d = F16ToFloat(Load<uint16_t>(block + 208));
+  codes->d = d * static_cast<float>(scales[0]);
+  codes->m = d * static_cast<float>(scales[1]);
+}
+
+}  // namespace
+
+StripFormat FormatOf(DType dtype) {
+  switch (dtype) {
+    case DType::kQ4_0:
+    case DType::kQ4_1:
+      return StripFormat::kW4F16;
+    case DType::kQ4K:
+      return StripFormat::kW4F32;
+    case DType::kQ5_0:
+    case DType::kQ8_0:
+      return StripFormat::kW8F16;
+    case DType::kQ5_1:
+    case DType::kQ5K:
+      return StripFormat::kW8Min;
+    case DType::kQ6K:
+      return StripFormat::kW8Half;
+    case DType::kF32:
+      return StripFormat::kF32;
+    case DType::kF16:
+      return StripFormat::kF16;
+    case DType::kBF16:
+      return StripFormat::kBF16;
+    case DType::kF8E4M3:
+      return StripFormat::kF8;
+  }
+  MODU_CHECK(false);
+  return StripFormat::kF32;
+}
+
+void ReadGroup(DType dtype, const std::byte* row, int64_t g, GroupCodes* codes) {
+  const DTypeTraits traits = TraitsOf(dtype);
+  const int64_t groups_a_block = traits.block_elements / kGroup;
+  const auto* block =
+      reinterpret_cast<const uint8_t*>(row) + g / groups_a_block * traits.block_bytes;
+  const auto j = static_cast<int>(g % groups_a_block);
+  switch (dtype) {
+    case DType::kQ4_0:
+      codes->d16 = Load<uint16_t>(block);
+      codes->m16 = MinusEight(codes->d16);
+      return UnpackNibbles(block + 2, codes->code);
+    case DType::kQ4_1:
+      codes->d16 = Load<uint16_t>(block);
+      codes->m16 = Load<uint16_t>(block + 2);
+      return UnpackNibbles(block + 4, codes->code);
+    case DType::kQ5_0:
+      codes->d16 = Load<uint16_t>(block);
+      UnpackNibbles(block + 6, codes->code);
+      AddFifthBits(block + 2, codes->code);
+      for (uint8_t& code : codes->code) code = static_cast<uint8_t>(code + 112);  // q - 16 + 128
+      return;
+    case DType::kQ5_1:
+      codes->d = F16ToFloat(Load<uint16_t>(block));
+      codes->m = F16ToFloat(Load<uint16_t>(block + 2));
+      UnpackNibbles(block + 8, codes->code);
+      return AddFifthBits(block + 4, codes->code);
+    case DType::kQ8_0:
+      codes->d16 = Load<uint16_t>(block);
+      for (int i = 0; i < 4; ++i) {
+        Store(codes->code + 8 * i, Load<uint64_t>(block + 2 + 8 * i) ^ 0x8080808080808080);
+      }
+      return;
+    case DType::kQ4K:
+      ReadKQuantScales(block, j, codes);
+      return ReadKQuantNibbles(block + 16, j, codes->code);
+    case DType::kQ5K:
+      ReadKQuantScales(block, j, codes);
+      ReadKQuantNibbles(block + 48, j, codes->code);
+      for (int i = 0; i < 32; ++i) {
+        codes->code[i] = static_cast<uint8_t>(codes->code[i] | ((block[16 + i] >> j & 1) << 4));
+      }
+      return;
+    case DType::kQ6K:
+      return ReadQ6K(block, j, codes);
+    default:
+      MODU_CHECK(false);
+  }
+}
+
+void WriteGroup(StripFormat format, const GroupCodes& codes, int n, std::byte* group) {
+  if (format == StripFormat::kW4F16 || format == StripFormat::kW4F32) {
+    std::byte* const tile = group + n / 16 * 256 + n % 16 * 4;
+    for (int z = 0; z < 4; ++z) {
+      Store(tile + 64 * z,
+            Load<uint32_t>(codes.code + 8 * z) | Load<uint32_t>(codes.code + 8 * z + 4) << 4);
+    }
+  } else {
+    std::byte* const tile = group + n / 16 * 512 + n % 16 * 4;
+    for (int z = 0; z < 8; ++z) Store(tile + 64 * z, Load<uint32_t>(codes.code + 4 * z));
+  }
+  switch (format) {
+    case StripFormat::kW4F16:
+      Store(group + 512 + 2 * n, codes.d16);
+      Store(group + 576 + 2 * n, codes.m16);
+      return;
+    case StripFormat::kW4F32:
+      Store(group + 512 + 4 * n, codes.d);
+      Store(group + 640 + 4 * n, codes.m);
+      return;
+    case StripFormat::kW8F16:
+      Store(group + 1024 + 2 * n, codes.d16);
+      return;
+    case StripFormat::kW8Min:
+    case StripFormat::kW8Half:
+      Store(group + 1024 + 4 * n, codes.d);
+      Store(group + 1152 + 4 * n, codes.m);
+      return;
+    default:
+      MODU_CHECK(false);
+  }
+}
+
+namespace {
+
+int CodeAt(StripFormat format, const std::byte* group, int n, int k) {
+  if (format == StripFormat::kW4F16 || format == StripFormat::kW4F32) {
+    const auto byte = std::to_integer<int>(group[n / 16 * 256 + k / 8 * 64 + n % 16 * 4 + k % 4]);
+    return k % 8 < 4 ? byte & 15 : byte >> 4;
+  }
+  return std::to_integer<int>(group[n / 16 * 512 + k / 4 * 64 + n % 16 * 4 + k % 4]);
+}
+
+}  // namespace
+
+void DecodeColumn(StripFormat format, const std::byte* group, int n, int inputs, float* out) {
+  const auto f16 = [&](int offset) { return F16ToFloat(Load<uint16_t>(group + offset + 2 * n)); };
+  const auto f32 = [&](int offset) { return Load<float>(group + offset + 4 * n); };
+  const auto affine = [&](int offset, float d, float m, int first, int last) {
+    for (int k = first; k < last; ++k) {
+      out[k] = std::fma(static_cast<float>(CodeAt(format, group, n, k) - offset), d, m);
+    }
+  };
+  switch (format) {
+    case StripFormat::kW4F16:
+      return affine(0, f16(512), f16(576), 0, kGroup);
+    case StripFormat::kW4F32:
+      return affine(0, f32(512), f32(640), 0, kGroup);
+    case StripFormat::kW8F16:
+      return affine(128, f16(1024), 0, 0, kGroup);
+    case StripFormat::kW8Min:
+      return affine(0, f32(1024), f32(1152), 0, kGroup);
+    case StripFormat::kW8Half:
+      for (int k = 0; k < kGroup; ++k) {
+        const auto q = static_cast<int8_t>(CodeAt(format, group, n, k));
+        out[k] = static_cast<float>(q) * f32(k < 16 ? 1024 : 1152);
+      }
+      return;
+    case StripFormat::kF32:
+      for (int k = 0; k < inputs; ++k) out[k] = Load<float>(group + 4 * (k * kStrip + n));
+      return;
+    case StripFormat::kF16:
+      for (int k = 0; k < inputs; ++k) {
+        out[k] = F16ToFloat(Load<uint16_t>(group + 2 * (k * kStrip + n)));
+      }
+      return;
+    case StripFormat::kBF16:
+      for (int k = 0; k < inputs; ++k) {
+        out[k] = Bf16ToFloat(Load<uint16_t>(group + 2 * ((k / 2 * kStrip + n) * 2 + k % 2)));
+      }
+      return;
+    case StripFormat::kF8:
+      for (int k = 0; k < inputs; ++k) {
+        out[k] = F8E4M3ToFloat(std::to_integer<uint8_t>(group[k * kStrip + n]));
+      }
+      return;
+  }
+}
+
+}  // namespace modu::kernels::cpu

@@ -1,0 +1,29 @@
+// One group of 32 weights of a block-quantised checkpoint row as codes and scales, before they are
+// laid into a strip, and back from a strip. Scalar; any thread.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/packed_weight.h"
+
+namespace modu::kernels::cpu {
+
+/// The strip format that holds `dtype` exactly.
+StripFormat FormatOf(DType dtype);
+
+struct GroupCodes {
+  alignas(8) uint8_t code[32];  // as the strip format stores them (kW8Half: two's complement)
+  uint16_t d16, m16;            // kW4F16, kW8F16: f16 bits
+  float d, m;                   // other formats; kW8Half: the two halves' scales
+};
+
+/// Group g of a row of `dtype` (block types only).
+void ReadGroup(DType dtype, const std::byte* row, int64_t g, GroupCodes* codes);
+
+/// Column `n` (0..31) of a quantised strip's group.
+void WriteGroup(StripFormat format, const GroupCodes& codes, int n, std::byte* group);
+
+/// Column `n` of any strip's group as f32, without outside scales. out: [inputs].
+void DecodeColumn(StripFormat format, const std::byte* group, int n, int inputs, float* out);
+
+}  // namespace modu::kernels::cpu

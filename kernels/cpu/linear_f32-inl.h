@@ -1,0 +1,211 @@
+// Products over f32 activations, for weights of any format: a group of 32 inputs is decoded once
+// into an L1 panel and multiplied with all rows. Also the epilogues (store, gate) and the writing
+// of Prepared rows. Written once over vector-inl.h; included by op_dtype_isa files only.
+#pragma once
+#include "kernels/cpu/decode_group-inl.h"
+#include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/vector_math-inl.h"
+
+namespace modu::kernels::cpu::MODU_ISA {
+namespace {
+
+constexpr int kVectors = kStrip / kLanes;
+
+/// tile[r][..] += in[r][0, inputs) x panel, R rows x V vectors of columns in registers.
+template <int R, int V>
+MODU_INLINE void MultiplyBlock(const float* panel, const float* in, int64_t in_stride, int inputs,
+                               float* tile) {
+  Float c[R][V];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) c[r][v] = Load(tile + r * kStrip + v * kLanes);
+  }
+  for (int k = 0; k < inputs; ++k) {
+    Float w[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) w[v] = Load(panel + k * kStrip + v * kLanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const Float a = Set(in[r * in_stride + k]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) c[r][v] = Fma(a, w[v], c[r][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) Store(tile + r * kStrip + v * kLanes, c[r][v]);
+  }
+}
+
+template <int R>
+void MultiplyRows(const float* panel, const float* in, int64_t in_stride, int inputs, float* tile) {
+  // 12 sums of AVX2's 16 registers, 12 of AVX-512's 32.
+  constexpr int V = R <= 2 ? kVectors : 2;
+  for (int v = 0; v < kVectors; v += V) {
+    MultiplyBlock<R, V>(panel + v * kLanes, in, in_stride, inputs, tile + v * kLanes);
+  }
+}
+
+void MultiplyPanel(const float* panel, const float* in, int64_t in_stride, int inputs, int rows,
+                   float* tile) {
+  for (int row = 0; row < rows; row += 6) {
+    const float* const a = in + row * in_stride;
+    float* const c = tile + row * kStrip;
+    switch (rows - row) {
+      case 1:
+        MultiplyRows<1>(panel, a, in_stride, inputs, c);
+        break;
+      case 2:
+        MultiplyRows<2>(panel, a, in_stride, inputs, c);
+        break;
+      case 3:
+        MultiplyRows<3>(panel, a, in_stride, inputs, c);
+        break;
+      case 4:
+        MultiplyRows<4>(panel, a, in_stride, inputs, c);
+        break;
+      case 5:
+        MultiplyRows<5>(panel, a, in_stride, inputs, c);
+        break;
+      default:
+        MultiplyRows<6>(panel, a, in_stride, inputs, c);
+    }
+  }
+}
+
+void FloatStrip(const Strip& strip, const PreparedLayout& layout, bool round_to_bf16,
+                const std::byte* in, int rows, float* tile) {
+  alignas(64) float panel[kGroup * kStrip];
+  const Float zero = Zero();
+  for (int i = 0; i < rows * kStrip; i += kLanes) Store(tile + i, zero);
+  const int64_t in_stride = layout.row_bytes / static_cast<int64_t>(sizeof(float));
+  const int64_t group_bytes = GroupBytes(strip.format);
+  const std::byte* group = strip.data;
+  for (int64_t k = 0; k < layout.cols; k += kGroup, group += group_bytes) {
+    const int inputs = layout.cols - k < kGroup ? static_cast<int>(layout.cols - k) : kGroup;
+    const float* weights = panel;
+    if (round_to_bf16) {
+      DecodeGroup<true>(strip.format, group, inputs, panel);
+    } else if (strip.format == StripFormat::kF32) {
+      weights = reinterpret_cast<const float*>(group);
+    } else {
+      DecodeGroup<false>(strip.format, group, inputs, panel);
+    }
+    MultiplyPanel(weights, reinterpret_cast<const float*>(in) + k, in_stride, inputs, rows, tile);
+  }
+}
+
+void StoreTile(const StoreArgs& args) {
+  const int whole = args.columns / kLanes * kLanes;
+  for (int row = 0; row < args.rows; ++row) {
+    const float* const tile = args.tile + row * kStrip;
+    float* const out = args.out + row * args.out_stride;
+    for (int i = 0; i < whole; i += kLanes) {
+      Float x = Load(tile + i);
+      if (args.scales != nullptr) x = Mul(x, Load(args.scales + i));
+      if (args.bias != nullptr) x = Add(x, Load(args.bias + i));
+      if (args.accumulate) x = Add(Load(out + i), x);
+      Store(out + i, x);
+    }
+    for (int i = whole; i < args.columns; ++i) {
+      float x = tile[i];
+      if (args.scales != nullptr) x *= args.scales[i];
+      if (args.bias != nullptr) x += args.bias[i];
+      out[i] = args.accumulate ? out[i] + x : x;
+    }
+  }
+}
+
+void GateTile(const GateArgs& args) {
+  for (int i = 0; i < args.rows * kStrip; i += kLanes) {
+    Float gate = Load(args.gate + i), up = Load(args.up + i);
+    if (args.gate_scales != nullptr) gate = Mul(gate, Load(args.gate_scales + i % kStrip));
+    if (args.up_scales != nullptr) up = Mul(up, Load(args.up_scales + i % kStrip));
+    gate = args.activation == Activation::kSilu ? Silu(gate) : GeluTanh(gate);
+    Store(args.gate + i, Mul(gate, up));
+  }
+}
+
+/// 32 activations to int8. A group below 1e-36 (127/max would overflow) becomes zero; one with a
+/// NaN or an infinity gets a NaN scale.
+MODU_INLINE void QuantiseGroup(const float* values, std::byte* codes, float* scale, float* scaled,
+                               int32_t* sum) {
+  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+  __m256 x[4];
+  __m256i largest = _mm256_setzero_si256();  // of bit patterns: NaN is above infinity
+  for (int i = 0; i < 4; ++i) {
+    x[i] = _mm256_loadu_ps(values + 8 * i);
+    largest = _mm256_max_epi32(largest, _mm256_castps_si256(_mm256_and_ps(x[i], magnitude)));
+  }
+  __m128i four =
+      _mm_max_epi32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0xB1));
+  const int bits = _mm_cvtsi128_si32(four);
+  const float max = _mm_cvtss_f32(_mm_castsi128_ps(four));
+  float d = 0, inverse = 0;
+  if (bits >= 0x7f800000) {
+    d = __builtin_nanf("");
+    for (__m256& part : x) part = _mm256_setzero_ps();
+  } else if (max >= 1e-36f) {
+    d = max / 127.0f;
+    inverse = 127.0f / max;
+  }
+  __m256i q[4];
+  for (int i = 0; i < 4; ++i) {
+    q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], _mm256_set1_ps(inverse)));
+  }
+  __m256i bytes =
+      _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+  bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), bytes);
+  const __m256i eight =
+      _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
+  __m128i total = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0x4E));
+  total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0xB1));
+  *sum = _mm_cvtsi128_si32(total);
+  *scale = d;
+  *scaled = d * static_cast<float>(*sum);
+}
+
+void Prepare(const PreparedLayout& layout, std::byte* row, int64_t first, int64_t count,
+             const float* values) {
+  if (layout.kind == PreparedKind::kInt8) {
+    float* const scales = const_cast<float*>(layout.Scales(row));
+    float* const scaled = const_cast<float*>(layout.ScaledSums(row));
+    int32_t* const sums = const_cast<int32_t*>(layout.Sums(row));
+    for (int64_t k = 0; k < count; k += kGroup) {
+      const int64_t g = (first + k) / kGroup;
+      QuantiseGroup(values + k, row + first + k, scales + g, scaled + g, sums + g);
+    }
+    return;
+  }
+  float* const out = reinterpret_cast<float*>(row) + first;
+  if (layout.kind == PreparedKind::kF32) {
+    __builtin_memcpy(out, values, static_cast<size_t>(count) * sizeof(float));
+    return;
+  }
+  int64_t k = 0;
+  for (; k + 8 <= count; k += 8) {
+    const __m256 x = _mm256_loadu_ps(values + k);
+    const __m256 quiet = _mm256_or_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)));
+    _mm256_storeu_ps(out + k,
+                     _mm256_blendv_ps(RoundToBf16(x), quiet, _mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+  }
+  for (; k < count; ++k) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, values + k, sizeof(bits));
+    bits = (bits & 0x7fffffffu) > 0x7f800000u
+               ? bits | 0x7fffffffu
+               : (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
+    __builtin_memcpy(out + k, &bits, sizeof(bits));
+  }
+}
+
+constexpr FloatKernels kFloatKernels = {FloatStrip, StoreTile, GateTile, Prepare};
+
+}  // namespace
+}  // namespace modu::kernels::cpu::MODU_ISA

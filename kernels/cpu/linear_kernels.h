@@ -1,0 +1,72 @@
+// The function table of matrix product kernels, one a set of instructions. A kernel computes one
+// strip of 32 outputs for up to kTileRows rows into a tile; an epilogue takes the tile on. Per
+// output the sum runs over K in rising order in one chain, whatever the row count:
+//   int8:  c = fma(d * d_a, float(sum of q * q_a), fma(m, s_a, c))   a group of 32
+//   f32:   c = fma(a, w, c)                                            an input
+// so that rows do not depend on each other and all instruction sets agree in every bit.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/prepared.h"
+#include "kernels/ops.h"
+
+namespace modu::kernels::cpu {
+
+constexpr int kTileRows = 64;
+
+/// tile: [rows][32] f32, 64-byte aligned. in: row 0 of a kInt8 Prepared.
+using Int8StripFn = void (*)(const std::byte* strip, const PreparedLayout& layout,
+                             const std::byte* in, int rows, float* tile);
+
+/// The same over kF32 and kBf16 activations; weights are decoded exactly, then rounded to bf16 if
+/// asked.
+using FloatStripFn = void (*)(const Strip& strip, const PreparedLayout& layout, bool round_to_bf16,
+                              const std::byte* in, int rows, float* tile);
+
+/// out[row][0, columns) (+)= tile[row] * scales + bias; scales and bias may be null.
+struct StoreArgs {
+  const float* tile;
+  int rows, columns;
+  const float* scales;
+  const float* bias;
+  bool accumulate;
+  float* out;
+  int64_t out_stride;
+};
+using StoreFn = void (*)(const StoreArgs& args);
+
+/// gate[row] = act(gate * gate_scales) * (up * up_scales), 32 wide, in place; scales may be null.
+struct GateArgs {
+  float* gate;
+  const float* up;
+  int rows;
+  const float* gate_scales;
+  const float* up_scales;
+  Activation activation;
+};
+using GateFn = void (*)(const GateArgs& args);
+
+struct Int8Kernels {
+  Int8StripFn strip[5];  // by StripFormat
+};
+
+struct FloatKernels {
+  FloatStripFn strip;
+  StoreFn store;
+  GateFn gate;
+  PrepareFn prepare;
+};
+
+const Int8Kernels& Int8KernelsAvx2();
+const Int8Kernels& Int8KernelsAvx512();
+const FloatKernels& FloatKernelsAvx2();
+const FloatKernels& FloatKernelsAvx512();
+
+struct LinearKernels {
+  Int8Kernels int8;
+  FloatKernels f32;
+};
+
+}  // namespace modu::kernels::cpu

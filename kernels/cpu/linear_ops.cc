@@ -1,0 +1,110 @@
+// Embedding and the matrix products of the op table: who computes which strip for which rows.
+#include <algorithm>
+
+#include "kernels/check.h"
+#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/packed_weight.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+const CpuWeight& Weight(const PackedWeight* weight) {
+  return static_cast<const CpuWeight&>(*weight);
+}
+
+/// The product of one strip with up to kTileRows rows.
+void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, const Strip& strip,
+                  const std::byte* in, int rows, float* tile) {
+  const PreparedLayout& layout = weight.prepared();
+  if (layout.kind == PreparedKind::kInt8) {
+    kernels.int8.strip[static_cast<int>(strip.format)](strip.data, layout, in, rows, tile);
+  } else {
+    kernels.f32.strip(strip, layout, weight.round_to_bf16(), in, rows, tile);
+  }
+}
+
+/// Units of one claim: few enough claims to cost nothing, enough of them to balance.
+int Grain(int units, int workers) { return std::clamp(units / (workers * 8), 1, 16); }
+
+/// Calls body(strip index, first row, rows) for all strips x blocks of rows. Strips are the inner
+/// index, so that a worker's home range of one block is one linear range of weights.
+template <typename Body>
+void ForStrips(WorkerPool& pool, int strips, int num_tokens, const Body& body) {
+  const int blocks = (num_tokens + kTileRows - 1) / kTileRows;
+  const int units = strips * blocks;
+  pool.Run(units, Grain(units, pool.size()), [&](int first, int last, int) {
+    for (int unit = first; unit < last; ++unit) {
+      const int row = unit / strips * kTileRows;
+      body(unit % strips, row, std::min(kTileRows, num_tokens - row));
+    }
+  });
+}
+
+}  // namespace
+
+void Embed(Device& device, const EmbedParams& p) {
+  const CpuWeight& table = Weight(p.table);
+  const int64_t width = table.cols();
+  Cpu(device).pool().Run(p.num_tokens, 4, [&](int first, int last, int) {
+    for (int t = first; t < last; ++t) {
+      float* const hidden = p.hidden + t * width;
+      table.DecodeRow(p.token_ids[t], hidden);
+      if (p.scale == 1.0f) continue;
+      for (int64_t i = 0; i < width; ++i) hidden[i] *= p.scale;
+    }
+  });
+}
+
+void Linear(Device& device, const LinearParams& p) {
+  CpuDevice& cpu = Cpu(device);
+  const LinearKernels& kernels = cpu.linear_kernels();
+  const CpuWeight& weight = Weight(p.weight);
+  MODU_CHECK(weight.use() != WeightUse::kGatedLinear);
+  const std::span<const Strip> strips = weight.strips();
+  ForStrips(cpu.pool(), static_cast<int>(strips.size()), p.num_tokens,
+            [&](int index, int row, int rows) {
+              alignas(64) float tile[kTileRows * kStrip];
+              const Strip& strip = strips[static_cast<size_t>(index)];
+              ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, row), rows, tile);
+              kernels.f32.store({.tile = tile,
+                                 .rows = rows,
+                                 .columns = strip.columns,
+                                 .scales = strip.scales,
+                                 .bias = p.bias == nullptr ? nullptr : p.bias + strip.column,
+                                 .accumulate = p.accumulate,
+                                 .out = p.out + row * p.out_stride + strip.column,
+                                 .out_stride = p.out_stride});
+            });
+}
+
+void GatedLinear(Device& device, const GatedLinearParams& p) {
+  CpuDevice& cpu = Cpu(device);
+  const LinearKernels& kernels = cpu.linear_kernels();
+  const CpuWeight& weight = Weight(p.weight);
+  const PreparedLayout& out_layout = LayoutOf(*p.consumer);
+  MODU_CHECK(weight.use() == WeightUse::kGatedLinear && out_layout.cols * 2 == weight.rows());
+  const std::span<const Strip> strips = weight.strips();
+  ForStrips(cpu.pool(), static_cast<int>(strips.size() / 2), p.num_tokens,
+            [&](int index, int row, int rows) {
+              alignas(64) float gate[kTileRows * kStrip];
+              alignas(64) float up[kTileRows * kStrip];
+              const Strip& gate_strip = strips[static_cast<size_t>(2 * index)];
+              const Strip& up_strip = strips[static_cast<size_t>(2 * index + 1)];
+              const std::byte* const in = weight.prepared().Row(p.in, row);
+              ComputeStrip(kernels, weight, gate_strip, in, rows, gate);
+              ComputeStrip(kernels, weight, up_strip, in, rows, up);
+              kernels.f32.gate({.gate = gate,
+                                .up = up,
+                                .rows = rows,
+                                .gate_scales = gate_strip.scales,
+                                .up_scales = up_strip.scales,
+                                .activation = p.activation});
+              for (int r = 0; r < rows; ++r) {
+                kernels.f32.prepare(out_layout, out_layout.Row(p.out, row + r), gate_strip.column,
+                                    gate_strip.columns, gate + r * kStrip);
+              }
+            });
+}
+
+}  // namespace modu::kernels::cpu

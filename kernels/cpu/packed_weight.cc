@@ -1,0 +1,237 @@
+#include "kernels/cpu/packed_weight.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "kernels/check.h"
+#include "kernels/cpu/block_codes.h"
+#include "kernels/float_formats.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kChunk = size_t{32} << 20;
+
+size_t RoundUp(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+/// The kind of activations that all parts of a weight can multiply with.
+PreparedKind KindOf(std::span<const WeightSource> parts, Numerics numerics) {
+  if (numerics == Numerics::kExact) return PreparedKind::kF32;
+  if (numerics == Numerics::kBf16) return PreparedKind::kBf16;
+  for (const WeightSource& part : parts) {
+    if (!IsQuantised(FormatOf(part.dtype))) return PreparedKind::kBf16;
+  }
+  return PreparedKind::kInt8;
+}
+
+/// In bf16 products f32 and f16 weights are stored rounded, unless `embed` reads them exactly.
+StripFormat StoredFormat(DType dtype, WeightUse use, PreparedKind kind) {
+  const StripFormat format = FormatOf(dtype);
+  const bool wide = format == StripFormat::kF32 || format == StripFormat::kF16;
+  return wide && kind == PreparedKind::kBf16 && use != WeightUse::kHead ? StripFormat::kBF16
+                                                                        : format;
+}
+
+template <typename T>
+T LoadAs(const std::byte* p) {
+  T value;
+  std::memcpy(&value, p, sizeof(value));
+  return value;
+}
+
+/// One row of a plain type into column n of a strip; `stored` is the type or bf16.
+void PackPlainRow(const WeightSource& part, StripFormat stored, int64_t row, int n,
+                  std::byte* strip) {
+  const std::byte* in = part.data + row * RowBytes(part.dtype, part.cols);
+  const auto bf16 = [&](int64_t k, uint16_t bits) {
+    std::memcpy(strip + 2 * ((k / 2 * kStrip + n) * 2 + k % 2), &bits, sizeof(bits));
+  };
+  for (int64_t k = 0; k < part.cols; ++k) {
+    switch (part.dtype) {
+      case DType::kF32:
+        if (stored == StripFormat::kBF16) {
+          bf16(k, FloatToBf16(LoadAs<float>(in + 4 * k)));
+        } else {
+          std::memcpy(strip + 4 * (k * kStrip + n), in + 4 * k, 4);
+        }
+        break;
+      case DType::kF16:
+        if (stored == StripFormat::kBF16) {
+          bf16(k, FloatToBf16(F16ToFloat(LoadAs<uint16_t>(in + 2 * k))));
+        } else {
+          std::memcpy(strip + 2 * (k * kStrip + n), in + 2 * k, 2);
+        }
+        break;
+      case DType::kBF16:
+        bf16(k, LoadAs<uint16_t>(in + 2 * k));
+        break;
+      case DType::kF8E4M3:
+        strip[k * kStrip + n] = in[k];
+        break;
+      default:
+        MODU_CHECK(false);
+    }
+  }
+}
+
+void PackRow(const WeightSource& part, StripFormat stored, int64_t row, int n, std::byte* strip) {
+  if (!IsQuantised(stored)) return PackPlainRow(part, stored, row, n, strip);
+  const std::byte* in = part.data + row * RowBytes(part.dtype, part.cols);
+  GroupCodes codes = {};
+  for (int64_t g = 0; g < part.cols / kGroup; ++g) {
+    ReadGroup(part.dtype, in, g, &codes);
+    WriteGroup(stored, codes, n, strip + g * GroupBytes(stored));
+  }
+}
+
+size_t StripBytes(StripFormat format, int64_t cols) {
+  return static_cast<size_t>((cols + kGroup - 1) / kGroup * GroupBytes(format));
+}
+
+struct PackItem {
+  const WeightSource* part;
+  int64_t first_row;  // within the part
+  size_t offset;      // of the strip
+};
+
+}  // namespace
+
+struct WeightArena::Chunk {
+  explicit Chunk(size_t size) : bytes(size) {
+    // Mapped with room to start on a huge page: rows then need 512 times fewer TLB entries.
+    mapped_bytes = bytes + kHugePage;
+    mapped =
+        mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    MODU_CHECK(mapped != MAP_FAILED);
+    const auto address = reinterpret_cast<uintptr_t>(mapped);
+    data = reinterpret_cast<std::byte*>(RoundUp(address, kHugePage));
+    madvise(data, bytes, MADV_HUGEPAGE);  // advice only: small pages work too
+  }
+  ~Chunk() { munmap(mapped, mapped_bytes); }
+  Chunk(const Chunk&) = delete;
+  Chunk& operator=(const Chunk&) = delete;
+
+  void* mapped = nullptr;
+  size_t mapped_bytes = 0;
+  std::byte* data = nullptr;
+  size_t bytes = 0, used = 0;
+};
+
+WeightArena::Piece WeightArena::Allocate(size_t bytes) {
+  bytes = RoundUp(bytes, 64);
+  if (current_ == nullptr || current_->bytes - current_->used < bytes) {
+    auto chunk = std::make_shared<Chunk>(RoundUp(std::max(bytes, kChunk), kHugePage));
+    if (bytes > kChunk) {  // a chunk of its own; the current one keeps its room
+      chunk->used = bytes;
+      return {chunk->data, chunk};
+    }
+    current_ = std::move(chunk);
+  }
+  std::byte* const data = current_->data + current_->used;
+  current_->used += bytes;
+  return {data, current_};
+}
+
+CpuWeight::CpuWeight(std::span<const WeightSource> parts, WeightUse use, Numerics numerics,
+                     WorkerPool& pool, WeightArena& arena)
+    : use_(use) {
+  MODU_CHECK(!parts.empty());
+  const bool gated = use == WeightUse::kGatedLinear;
+  MODU_CHECK(!gated || (parts.size() == 2 && parts[0].rows == parts[1].rows));
+  cols_ = parts[0].cols;
+  const PreparedKind kind = KindOf(parts, numerics);
+  prepared_ = MakePreparedLayout(kind, cols_);
+
+  std::vector<PackItem> items;
+  size_t bytes = 0;
+  for (const WeightSource& part : parts) {
+    const StripFormat format = StoredFormat(part.dtype, use, kind);
+    MODU_CHECK(part.rows > 0 && part.cols == cols_ && part.data != nullptr);
+    MODU_CHECK(cols_ % TraitsOf(part.dtype).block_elements == 0);
+    MODU_CHECK(format != StripFormat::kBF16 || cols_ % 2 == 0);
+    MODU_CHECK(part.scales == nullptr || part.num_scales == 1 || part.num_scales == part.rows);
+    part_rows_.push_back(part.rows);
+    part_strips_.push_back(static_cast<int64_t>(strips_.size()));
+    for (int64_t row = 0; row < part.rows; row += kStrip) {
+      Strip strip;
+      strip.column = static_cast<int32_t>((gated ? 0 : rows_) + row);
+      strip.columns = static_cast<int32_t>(std::min<int64_t>(kStrip, part.rows - row));
+      strip.format = format;
+      strips_.push_back(strip);
+      items.push_back({&part, row, bytes});
+      bytes += StripBytes(format, cols_);
+    }
+    rows_ += part.rows;
+  }
+  memory_ = arena.Allocate(bytes);
+
+  bool any_scales = false;
+  for (const WeightSource& part : parts) any_scales = any_scales || part.scales != nullptr;
+  if (any_scales) scales_.assign(strips_.size() * kStrip, 1.0f);
+
+  pool.Run(static_cast<int>(items.size()), 4, [&](int first, int last, int) {
+    for (auto i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
+      Strip& strip = strips_[i];
+      std::byte* const data = memory_.data + items[i].offset;
+      const WeightSource& part = *items[i].part;
+      for (int n = 0; n < strip.columns; ++n) {
+        const int64_t row = items[i].first_row + n;
+        PackRow(part, strip.format, row, n, data);
+        if (any_scales && part.scales != nullptr) {
+          scales_[i * kStrip + static_cast<size_t>(n)] =
+              part.scales[part.num_scales == 1 ? 0 : row];
+        }
+      }
+      strip.data = data;
+      if (any_scales) strip.scales = scales_.data() + i * kStrip;
+    }
+  });
+
+  if (gated) {  // gate and up of the same features side by side: one worker computes both
+    const size_t half = strips_.size() / 2;
+    std::vector<Strip> pairs;
+    for (size_t i = 0; i < half; ++i) {
+      pairs.push_back(strips_[i]);
+      pairs.push_back(strips_[half + i]);
+    }
+    strips_ = std::move(pairs);
+  }
+  bytes_ = static_cast<int64_t>(bytes + scales_.size() * sizeof(float));
+}
+
+void CpuWeight::DecodeRow(int64_t row, float* out) const {
+  MODU_CHECK(row >= 0 && row < rows_ && use_ != WeightUse::kGatedLinear);
+  size_t part = 0;
+  while (row >= part_rows_[part]) row -= part_rows_[part++];
+  const Strip& strip = strips_[static_cast<size_t>(part_strips_[part] + row / kStrip)];
+  const auto n = static_cast<int>(row % kStrip);
+  const std::byte* group = strip.data;
+  for (int64_t k = 0; k < cols_; k += kGroup, group += GroupBytes(strip.format)) {
+    DecodeColumn(strip.format, group, n, static_cast<int>(std::min<int64_t>(kGroup, cols_ - k)),
+                 out + k);
+  }
+  if (strip.scales == nullptr) return;
+  for (int64_t k = 0; k < cols_; ++k) out[k] *= strip.scales[n];
+}
+
+PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols) {
+  PreparedLayout layout{kind, cols, 0};
+  int64_t bytes = cols * static_cast<int64_t>(sizeof(float));
+  if (kind == PreparedKind::kInt8) {
+    MODU_CHECK(cols % kGroup == 0);
+    bytes = cols + layout.groups() * 12;
+  }
+  layout.row_bytes = (bytes + 63) / 64 * 64;
+  if (layout.row_bytes % 4096 == 0) layout.row_bytes += 64;
+  return layout;
+}
+
+const PreparedLayout& LayoutOf(const PackedWeight& consumer) {
+  return static_cast<const CpuWeight&>(consumer).prepared();
+}
+
+}  // namespace modu::kernels::cpu

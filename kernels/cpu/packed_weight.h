@@ -1,0 +1,114 @@
+// A matrix as the x86 kernels read it: strips of 32 outputs, inside a strip K in groups of 32
+// inputs, so that a worker streams one linear range. Every part of the matrix starts a new strip
+// and keeps its own format; unused columns of a strip are zero. All instruction sets read the same
+// bytes. Immutable once packed; any thread.
+//
+// A group of a quantised strip is codes, then scales (then minimums) of the 32 columns:
+//   kW4  : code of (column n, input k) in byte (n/16)*256 + (k/8)*64 + (n%16)*4 + k%4,
+//          low nibble for k%8 < 4, else high: a dword holds 8 inputs of one column
+//   kW8* : in byte (n/16)*512 + (k/4)*64 + (n%16)*4 + k%4: a dword holds 4 inputs of one column
+// Plain strips are [K][32], bf16 in pairs [K/2][32][2].
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/cpu/prepared.h"
+#include "kernels/cpu/worker_pool.h"
+#include "kernels/device.h"
+
+namespace modu::kernels::cpu {
+
+constexpr int kStrip = 32;  // outputs
+
+enum class StripFormat : uint8_t {
+  kW4F16,   // q*d + m, q 0..15; d, m f16: Q4_0 (m = -8d), Q4_1
+  kW4F32,   // the same with d, m f32: Q4_K, whose scales are products that f16 would round
+  kW8F16,   // (u - 128)*d, d f16: Q8_0, Q5_0
+  kW8Min,   // q*d + m, q 0..31; d, m f32: Q5_1, Q5_K
+  kW8Half,  // q*d[k/16], q int8 -32..31; two d f32 a group: Q6_K
+  kF32,
+  kF16,
+  kBF16,
+  kF8,  // E4M3; the tensor's or channel's factor lies outside
+};
+
+constexpr bool IsQuantised(StripFormat format) { return format <= StripFormat::kW8Half; }
+
+/// Bytes of one group (32 inputs of 32 outputs) of a quantised strip.
+constexpr int64_t GroupBytes(StripFormat format) {
+  switch (format) {
+    case StripFormat::kW4F16:
+      return 512 + 2 * 64;
+    case StripFormat::kW4F32:
+      return 512 + 2 * 128;
+    case StripFormat::kW8F16:
+      return 1024 + 64;
+    case StripFormat::kW8Min:
+      return 1024 + 2 * 128;
+    case StripFormat::kW8Half:
+      return 1024 + 2 * 128;
+    case StripFormat::kF32:
+      return 4 * 1024;
+    case StripFormat::kF16:
+      return 2 * 1024;
+    case StripFormat::kBF16:
+      return 2 * 1024;
+    case StripFormat::kF8:
+      return 1024;
+  }
+  return 0;
+}
+
+struct Strip {
+  const std::byte* data = nullptr;
+  const float* scales = nullptr;  // [32] factors on the output, or null
+  int32_t column = 0;             // first output; in a gated linear: of its half
+  int32_t columns = 0;            // outputs used, 1..32
+  StripFormat format = StripFormat::kF32;
+};
+
+/// 2 MB aligned memory that many weights share, in huge pages where the system gives them.
+class WeightArena {
+ public:
+  struct Chunk;
+  struct Piece {
+    std::byte* data = nullptr;
+    std::shared_ptr<Chunk> chunk;  // keeps data alive
+  };
+  Piece Allocate(size_t bytes);
+
+ private:
+  std::shared_ptr<Chunk> current_;
+};
+
+class CpuWeight final : public PackedWeight {
+ public:
+  /// Packs over the pool. Sizes and dtypes have been validated; K must be a multiple of 32 for
+  /// block-quantised parts and even otherwise.
+  CpuWeight(std::span<const WeightSource> parts, WeightUse use, Numerics numerics, WorkerPool& pool,
+            WeightArena& arena);
+
+  WeightUse use() const { return use_; }
+  const PreparedLayout& prepared() const { return prepared_; }
+  /// In a gated linear strip 2i is the gate and 2i+1 the up of the same 32 features.
+  std::span<const Strip> strips() const { return strips_; }
+  /// Weights are rounded to bf16 as they are read (those not stored so).
+  bool round_to_bf16() const { return prepared_.kind == PreparedKind::kBf16; }
+
+  /// Row `row` of the matrix as the file has it, exactly. out: [cols] f32.
+  void DecodeRow(int64_t row, float* out) const;
+
+ private:
+  WeightUse use_;
+  PreparedLayout prepared_;
+  std::vector<Strip> strips_;
+  std::vector<int64_t> part_rows_;    // rows of each part
+  std::vector<int64_t> part_strips_;  // its first strip
+  std::vector<float> scales_;
+  WeightArena::Piece memory_;
+};
+
+}  // namespace modu::kernels::cpu

@@ -1,6 +1,7 @@
-// Where both doors meet: a validated GenerationRequest goes in, typed deltas come out. Text threads render, tokenize and
-// detokenize; the engine's one queue item a step is dispatched to the calls it concerns. One function makes a call's
-// terminal move: usage record, metrics, last message. Thread-safe.
+// Where both doors meet: a validated GenerationRequest goes in, typed deltas come out. Text threads
+// render, tokenize and detokenize; the engine's one queue item a step is dispatched to the calls it
+// concerns. One function makes a call's terminal move: usage record, metrics, last message.
+// Thread-safe.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -16,7 +17,9 @@
 #include "server/api/limits.h"
 #include "server/api/served_model.h"
 
-namespace modu::telemetry { class Metrics; }
+namespace modu::telemetry {
+class Metrics;
+}
 
 namespace modu::generation {
 
@@ -27,8 +30,8 @@ using api::PromptEcho;
 using api::TokenLogprobs;
 using api::Usage;
 
-/// A door's end of one call. Called from text threads, never two at once for one call, in order; must not block.
-/// Exactly one of OnFinished and OnError ends it.
+/// A door's end of one call. Called from text threads, never two at once for one call, in order;
+/// must not block. Exactly one of OnFinished and OnError ends it.
 class ResponseSink {
  public:
   virtual ~ResponseSink() = default;
@@ -40,7 +43,8 @@ class ResponseSink {
   virtual void OnError(const api::ApiError& error) = 0;
 };
 
-/// The call in progress. Dropping the handle does not cancel; Cancel may come at any time, twice or too late.
+/// The call in progress. Dropping the handle does not cancel; Cancel may come at any time, twice or
+/// too late.
 class GenerationCall {
  public:
   virtual ~GenerationCall() = default;
@@ -55,7 +59,11 @@ struct RenderedPrompt {
 
 struct ServiceOptions {
   api::Limits limits;
-  int num_text_threads = 1;
+  int num_text_threads = 1;  // that render and tokenize; one more turns tokens into text
+  int32_t max_running = 64;  // choices that the engine runs at once (EngineOptions::max_running)
+  // Seams for tests; empty: the system's.
+  std::function<uint64_t()> random64;
+  std::function<int64_t()> now_unix_s;
 };
 
 /// What the doors see of the service; the doors' tests put a scripted one in its place.
@@ -65,15 +73,20 @@ class Generator {
   virtual const api::ServedModel& model() const = 0;
   virtual const api::Limits& limits() const = 0;
 
-  /// Takes a place in the queue at once (429, 503 through the sink otherwise), before any text work. The sink may be
-  /// called before this returns. Never null.
-  virtual std::shared_ptr<GenerationCall> Start(api::GenerationRequest request, std::shared_ptr<ResponseSink> sink) = 0;
+  /// Takes a place in the queue at once (429, 503 through the sink otherwise), before any text
+  /// work. The sink may be called before this returns. Never null.
+  virtual std::shared_ptr<GenerationCall> Start(api::GenerationRequest request,
+                                                std::shared_ptr<ResponseSink> sink) = 0;
 
   /// On a text thread; `done` gets the prompt or the error.
   virtual void Render(api::Prompt prompt,
                       std::function<void(std::optional<RenderedPrompt>, api::ApiError)> done) = 0;
   virtual void Detokenize(std::vector<int32_t> ids,
                           std::function<void(std::optional<std::string>, api::ApiError)> done) = 0;
+
+  /// A generation that a door refused before Start (a body that does not parse): counted as
+  /// received and rejected.
+  virtual void CountRefused(const api::ApiError& error) {}
 };
 
 class GenerationService final : public Generator, public engine::EventSink {
@@ -87,16 +100,22 @@ class GenerationService final : public Generator, public engine::EventSink {
   const api::ServedModel& model() const override;
   const api::Limits& limits() const override;
 
-  std::shared_ptr<GenerationCall> Start(api::GenerationRequest request, std::shared_ptr<ResponseSink> sink) override;
-  void Render(api::Prompt prompt, std::function<void(std::optional<RenderedPrompt>, api::ApiError)> done) override;
+  std::shared_ptr<GenerationCall> Start(api::GenerationRequest request,
+                                        std::shared_ptr<ResponseSink> sink) override;
+  void Render(api::Prompt prompt,
+              std::function<void(std::optional<RenderedPrompt>, api::ApiError)> done) override;
   void Detokenize(std::vector<int32_t> ids,
                   std::function<void(std::optional<std::string>, api::ApiError)> done) override;
+  void CountRefused(const api::ApiError& error) override;
 
   /// New calls get 503 from now on; true once no call is left.
   void Drain();
   bool Idle() const;
-  /// Ends every call that is left with an error event.
+  /// Ends every call that is left with an error event, whether or not the engine still answers.
   void AbortAll(const api::ApiError& error);
+  /// Drain, AbortAll, and the text threads joined: before the engine goes. Idempotent; the
+  /// destructor does it too.
+  void Stop();
 
   void Deliver(engine::StepEvents events) override;  // engine thread
 

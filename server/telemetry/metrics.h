@@ -1,36 +1,46 @@
-// Prometheus metrics: vLLM's names under `modu_` and, as an alias, `vllm:`. Counters and histograms are fed by the one
-// terminal move of a call; gauges are computed from real state at scrape time. Thread-safe.
+// Prometheus metrics: vLLM's names under `modu_` and, as an alias, `vllm:`. Counters and histograms
+// are fed by the one terminal move of a call; gauges are computed from real state at scrape time.
+// Thread-safe.
 #pragma once
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "engine/clock.h"
 #include "engine/engine.h"
 
 namespace modu::telemetry {
 
 /// What is known of a call when it ends.
 struct CallRecord {
-  std::string outcome;             // done, cancelled, failed, expired, rejected
-  std::string finish_reason;       // stop, length, abort, error, timeout, or "" when rejected
-  std::string failure;             // reason label of requests_failed_total, or ""
+  std::string outcome;        // done, cancelled, failed, expired, rejected
+  std::string finish_reason;  // stop, length, abort, error, timeout, or "" when rejected
+  std::string failure;        // reason label of requests_failed_total, or ""
   int32_t prompt_tokens = 0, generation_tokens = 0, cached_tokens = 0, n = 1, max_tokens = 0;
-  engine::RequestTimes times;      // of the first choice; finished of the last
+  engine::RequestTimes times;  // of the first choice; finished of the last
 };
 
 class Metrics {
  public:
-  explicit Metrics(std::string model_name);
+  /// `clock` is the engine's (null: the steady clock); it dates the heartbeat.
+  explicit Metrics(std::string model_name, const engine::Clock* clock = nullptr);
   ~Metrics();
 
   void CallReceived();
   void CallEnded(const CallRecord& record);
   void InterTokenGap(double seconds);
-  void Stage(const char* stage, double seconds);          // render, tokenize, schedule, forward, sample, detokenize, write
+  void Stage(const char* stage,
+             double seconds);  // render, tokenize, schedule, forward, sample, detokenize, write
   void StepTokens(int32_t tokens);
   void HttpRequest(const std::string& route, int status, double seconds);
-  void Count(const char* name, const char* label_name, const char* label_value);  // bounded label sets only
+  /// Counter of our own, without prefix; label_name may be "". Past 64 label values the rest is
+  /// counted as "other".
+  void Count(const char* name, const char* label_name, const char* label_value);
+  /// A gauge that is always 1 and says something in its labels: cache_config_info, build_info.
+  void SetInfo(const std::string& name, std::vector<std::pair<std::string, std::string>> labels);
 
   /// Engine gauges are read through this at scrape time.
   void SetStatsSource(std::function<engine::EngineStats()> source);

@@ -1,9 +1,11 @@
-// The engine: one thread that owns scheduler, KV and runner without locks. Submit, Cancel and Stats may be called from
-// any thread and never block; everything else happens on the engine thread. No globals: two engines can run in one
-// process. A simulation drives RunOnce itself instead of Start.
+// The engine: one thread that owns scheduler, KV and runner without locks. Submit, Cancel and Stats
+// may be called from any thread and never block; everything else happens on the engine thread. No
+// globals: two engines can run in one process. A simulation drives RunOnce itself instead of Start.
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -14,9 +16,12 @@
 namespace modu::engine {
 
 struct EngineOptions {
-  int32_t max_running = 64;              // sequences that may hold KV at once
-  int32_t max_step_tokens = 256;         // token budget of a step: decodes first, the rest prefill
+  int32_t max_running = 64;       // sequences that may hold KV at once
+  int32_t max_step_tokens = 256;  // token budget of a step: decodes first, the rest prefill
   bool prefix_cache = true;
+  // How the prefix cache hashes a block of tokens after its parent's hash; null: the built-in one.
+  // A test's seam.
+  uint64_t (*block_hash)(uint64_t parent, std::span<const int32_t> tokens) = nullptr;
 };
 
 /// Read from real state at the time of the call; copied.
@@ -24,16 +29,20 @@ struct EngineStats {
   int32_t num_waiting = 0, num_running = 0;
   int64_t blocks_total = 0, blocks_free = 0, blocks_cached = 0, blocks_held = 0;
   uint64_t num_steps = 0, num_preemptions = 0;
-  uint64_t prompt_tokens = 0, generation_tokens = 0, prompt_tokens_cached = 0, prompt_tokens_recomputed = 0;
+  uint64_t prompt_tokens = 0, generation_tokens = 0, prompt_tokens_cached = 0,
+           prompt_tokens_recomputed = 0;
   uint64_t prefix_queries_tokens = 0, prefix_hits_tokens = 0;
-  int64_t last_step_ns = 0;              // Clock time the last step ended: the heartbeat
-  int64_t step_started_ns = 0;           // of the step in flight, or 0
+  int64_t last_step_ns = 0;     // Clock time the last step ended: the heartbeat
+  int64_t step_started_ns = 0;  // of the step in flight, or 0
+  uint64_t self_check_failures =
+      0;  // idle recounts of blocks that did not balance: a bug, worth an alert
   bool draining = false;
 };
 
 class Engine {
  public:
-  Engine(std::unique_ptr<ModelRunner> runner, EngineOptions options, const Clock* clock, EventSink* sink);
+  Engine(std::unique_ptr<ModelRunner> runner, EngineOptions options, const Clock* clock,
+         EventSink* sink);
   ~Engine();  // stops; running requests end as cancelled
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -43,8 +52,8 @@ class Engine {
   void Drain();
   void Stop();
 
-  /// kInvalidArgument: can never fit (names the field and the limit). kUnavailable: draining or stopped.
-  /// OK: exactly one TerminalEvent will follow.
+  /// kInvalidArgument: can never fit (names the field and the limit). kUnavailable: draining or
+  /// stopped. OK: exactly one TerminalEvent will follow.
   absl::Status Submit(Request request);
   /// Unknown or finished ids are ignored: cancelling twice or too late is no error.
   void Cancel(RequestId id);
@@ -52,8 +61,12 @@ class Engine {
   EngineStats Stats() const;
   const RunnerSpec& spec() const;
 
-  /// One turn of the loop: take the inbox, schedule, launch, wait, emit. False: nothing to do. Simulation only.
+  /// One turn of the loop: take the inbox, schedule, launch, wait, emit. False: nothing to do.
+  /// Simulation only.
   bool RunOnce();
+  /// Recounts blocks, references, prefix cache and queues. Empty if all is well. Simulation only,
+  /// between RunOnce calls.
+  std::string SelfCheck() const;
 
  private:
   struct Impl;

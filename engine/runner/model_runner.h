@@ -90,6 +90,8 @@ class ModelRunner {
                                     int32_t num_output) = 0;
   virtual void EndSequence(SamplerSlot slot) = 0;
 
+  /// Steps take effect in the order of their launch, also on the KV: a block that step N used may be given to another
+  /// sequence in step N+1 while N is still under way. EndSequence is called once no launched step names the slot.
   virtual StepHandle Launch(ForwardInput input) = 0;
   /// Handles are waited for in the order of their launch.
   virtual StepOutput Wait(StepHandle handle) = 0;

@@ -1,0 +1,207 @@
+#include "engine/scheduler/scheduler.h"
+
+#include <algorithm>
+
+#include "kernels/check.h"
+
+namespace modu::engine {
+
+void StepPlan::Clear() {
+  chunks.clear();
+  admitted.clear();
+  preempted.clear();
+  num_tokens = 0;
+}
+
+Scheduler::Scheduler(SchedulerOptions options, KvCacheManager* kv) : options_(options), kv_(kv) {
+  MODU_CHECK(options_.max_step_tokens > 0 && options_.max_running > 0);
+  options_.max_running = std::min(options_.max_running, options_.max_step_tokens);
+}
+
+void Scheduler::Add(Sequence* sequence) {
+  sequence->state = SequenceState::kWaiting;
+  waiting_.OpenAccount(sequence);
+  waiting_.Push(sequence);
+}
+
+void Scheduler::Remove(Sequence* sequence) {
+  if (sequence->state == SequenceState::kWaiting) {
+    waiting_.Remove(sequence);
+  } else {
+    MODU_CHECK(sequence->state == SequenceState::kRunning);
+    MODU_CHECK(std::erase(running_, sequence) == 1);
+  }
+  kv_->Release(&sequence->kv);
+  waiting_.CloseAccount(sequence);
+  sequence->state = SequenceState::kEnded;
+}
+
+void Scheduler::Plan(uint64_t step, StepPlan* plan) {
+  MODU_CHECK(step >= step_);  // the same again after an empty plan
+  step_ = step;
+  plan->Clear();
+  PlanDecodes(plan);
+  PlanPrefills(plan);
+  if (waiting_.size() > 0) Admit(plan);
+}
+
+Sequence* Scheduler::Victim() const {
+  for (auto it = running_.rbegin(); it != running_.rend(); ++it) {
+    if ((*it)->planned_in_step != step_) return *it;
+  }
+  return nullptr;
+}
+
+void Scheduler::Preempt(Sequence* sequence, StepPlan* plan) {
+  // Steps in flight may still write to these blocks; steps take effect in launch order, so whoever
+  // gets the blocks next writes after them.
+  kv_->Release(&sequence->kv);
+  MODU_CHECK(std::erase(running_, sequence) == 1);
+  sequence->num_scheduled = sequence->num_computed = 0;
+  ++sequence->epoch;
+  ++counts_.preemptions;
+  sequence->state = SequenceState::kWaiting;
+  waiting_.Push(sequence);
+  plan->preempted.push_back(sequence);
+}
+
+void Scheduler::AddChunk(Sequence* sequence, int32_t num_tokens, StepPlan* plan) {
+  PlannedChunk chunk;
+  chunk.sequence = sequence;
+  chunk.first = sequence->num_scheduled;
+  chunk.num_tokens = num_tokens;
+  chunk.samples = chunk.first + num_tokens == sequence->num_total() &&
+                  sequence->num_sampled < sequence->request.sampling.max_tokens;
+  plan->chunks.push_back(chunk);
+  plan->num_tokens += num_tokens;
+  sequence->num_scheduled += num_tokens;
+  sequence->planned_in_step = step_;
+  sequence->account->served_tokens += num_tokens;
+}
+
+void Scheduler::PlanDecodes(StepPlan* plan) {
+  for (size_t i = 0; i < running_.size() && budget(*plan) > 0;) {
+    Sequence* sequence = running_[i];
+    ++i;
+    if (!sequence->decoding() || !sequence->wants_step()) continue;
+    const bool known = sequence->num_scheduled < static_cast<int32_t>(sequence->tokens.size());
+    if (!known && sequence->sampled_in_step + 1 != step_) continue;
+    bool grown = kv_->Grow(&sequence->kv, sequence->num_scheduled + 1);
+    while (!grown) {
+      // Never null, and never one before this one in the list: this one is not planned yet itself.
+      Sequence* victim = Victim();
+      Preempt(victim, plan);
+      if (victim == sequence) break;
+      grown = kv_->Grow(&sequence->kv, sequence->num_scheduled + 1);
+    }
+    if (grown) {
+      AddChunk(sequence, 1, plan);
+    } else {
+      --i;  // it left its place to the next
+    }
+  }
+}
+
+void Scheduler::PlanPrefills(StepPlan* plan) {
+  for (size_t i = 0; i < running_.size() && budget(*plan) > 0; ++i) {
+    Sequence* sequence = running_[i];
+    if (sequence->decoding() || !sequence->wants_step()) continue;
+    PlanPrefill(sequence, plan);
+  }
+}
+
+void Scheduler::PlanPrefill(Sequence* sequence, StepPlan* plan) {
+  int32_t chunk = std::min(sequence->num_pending(), budget(*plan));
+  int32_t room = kv_->GrowableTokens(sequence->kv) - sequence->num_scheduled;
+  while (room <= 0) {
+    Sequence* victim = Victim();
+    if (victim == nullptr || !RunsBefore(sequence, victim)) return;
+    Preempt(victim, plan);
+    room = kv_->GrowableTokens(sequence->kv) - sequence->num_scheduled;
+  }
+  chunk = std::min(chunk, room);
+  MODU_CHECK(kv_->Grow(&sequence->kv, sequence->num_scheduled + chunk));
+  AddChunk(sequence, chunk, plan);
+}
+
+int32_t Scheduler::HitLimit(const Sequence& sequence) const {
+  // The last token is always computed, for its logits; so is every row whose log probability is
+  // still wanted.
+  int32_t limit = sequence.num_total() - 1;
+  if (sequence.next_prompt_logprob > 0 && sequence.next_prompt_logprob < sequence.num_prompt) {
+    limit = std::min(limit, sequence.next_prompt_logprob - 1);
+  }
+  return limit;
+}
+
+bool Scheduler::Fits(const Sequence& sequence, const PrefixHit& hit) const {
+  for (int g = 0; g < kv_->num_groups(); ++g) {
+    int64_t needed = kv_->BlocksFor(g, sequence.num_total());
+    // Shared blocks need no space, but those that are idle now can no longer be evicted.
+    const int32_t shared =
+        std::min<int32_t>(kv_->BlocksFor(g, hit.num_tokens), hit.num_tokens / kv_->block_size());
+    needed -= std::min<int64_t>(needed, shared);
+    needed += hit.idle_blocks[g];
+    for (const Sequence* other :
+         running_) {  // what those before it still need for tokens they have, and one block more
+      needed +=
+          std::max(0, kv_->BlocksFor(g, other->num_total()) - other->kv.tables[g].num_held()) + 1;
+    }
+    if (needed > kv_->available(g)) return false;
+  }
+  return true;
+}
+
+bool Scheduler::PrefixUnderWay(const Sequence& sequence, int32_t num_hit, int32_t limit) const {
+  const int32_t end = num_hit + kv_->block_size();
+  if (!kv_->caches_prefixes() || end > limit) return false;
+  for (const Sequence* other : running_) {
+    if (other->num_computed >= end || static_cast<int32_t>(other->tokens.size()) < end) continue;
+    if (!(other->kv.scope == sequence.kv.scope)) continue;
+    if (std::equal(other->tokens.begin(), other->tokens.begin() + end, sequence.tokens.begin()))
+      return true;
+  }
+  return false;
+}
+
+void Scheduler::Admit(StepPlan* plan) {
+  candidates_.clear();  // those that do not fit and were looked at before
+  WaitingQueue::Walk walk(waiting_);
+  for (int32_t scanned = 0; scanned < options_.max_scanned; ++scanned) {
+    if (budget(*plan) <= 0 || num_running() >= options_.max_running) return;
+    Sequence* sequence = walk.Next();
+    if (sequence == nullptr) return;
+    // A preempted one whose tokens are still under way does not know its own history yet.
+    if (sequence->num_in_flight > 0) continue;
+    const int32_t limit = HitLimit(*sequence);
+    const PrefixHit hit = kv_->Match(sequence->kv, sequence->tokens, limit);
+    if (sequence->times_deferred < options_.max_deferred &&
+        PrefixUnderWay(*sequence, hit.num_tokens, limit)) {
+      ++sequence->times_deferred;
+      continue;
+    }
+    if (num_running() > 0 && !Fits(*sequence, hit)) {
+      if (sequence->times_passed >= options_.max_passed) return;
+      candidates_.push_back(sequence);
+      continue;
+    }
+    for (Sequence* passed : candidates_) ++passed->times_passed;
+    kv_->Attach(hit, &sequence->kv);
+    sequence->num_scheduled = sequence->num_computed = hit.num_tokens;
+    counts_.prefix_queries_tokens += sequence->tokens.size();
+    counts_.prefix_hits_tokens += hit.num_tokens;
+    if (sequence->epoch == 0) {
+      sequence->num_cached = hit.num_tokens;
+      counts_.prompt_tokens_cached += hit.num_tokens;
+    } else {
+      counts_.prompt_tokens_recomputed += sequence->tokens.size() - hit.num_tokens;
+    }
+    waiting_.Remove(sequence);
+    sequence->state = SequenceState::kRunning;
+    running_.insert(std::ranges::upper_bound(running_, sequence, RunsBefore), sequence);
+    plan->admitted.push_back(sequence);
+    PlanPrefill(sequence, plan);
+  }
+}
+
+}  // namespace modu::engine

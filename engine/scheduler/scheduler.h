@@ -1,0 +1,94 @@
+// Decides, step by step, which sequences compute how many tokens. Decodes first, then prefill in
+// chunks under the step's token budget, then admission of who waits. KV grows with the tokens; when
+// it runs out, the least urgent youngest running sequence is preempted: its blocks go, and it is
+// computed again later with its output as part of the prompt. Engine thread only. Knows nothing of
+// runners or clocks; owns no sequence.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "engine/kv/kv_cache_manager.h"
+#include "engine/scheduler/sequence.h"
+#include "engine/scheduler/waiting_queue.h"
+
+namespace modu::engine {
+
+struct SchedulerOptions {
+  int32_t max_running = 64;
+  int32_t max_step_tokens = 256;
+  int32_t max_scanned = 32;  // waiting sequences looked at in one step
+  int32_t max_passed =
+      64;  // admissions that may overtake one that does not fit; then nobody passes it
+  int32_t max_deferred =
+      1000;  // steps that a sequence waits for another to compute their common prefix
+};
+
+struct PlannedChunk {
+  Sequence* sequence = nullptr;
+  int32_t first = 0;  // position of the first token to compute
+  int32_t num_tokens = 0;
+  bool samples = false;  // the last of them draws an output token
+};
+
+/// One step, in the order of the batch. Lives on in the scheduler's caller to be reused without
+/// allocation.
+struct StepPlan {
+  std::vector<PlannedChunk> chunks;
+  std::vector<Sequence*> admitted;  // new in running; their sampler state is to be made
+  std::vector<Sequence*> preempted;
+  int32_t num_tokens = 0;
+  void Clear();
+};
+
+/// Counts since the start.
+struct SchedulerCounts {
+  uint64_t preemptions = 0;
+  uint64_t prefix_queries_tokens = 0, prefix_hits_tokens = 0;
+  uint64_t prompt_tokens_cached = 0;      // of first admissions
+  uint64_t prompt_tokens_recomputed = 0;  // computed again after a preemption
+};
+
+class Scheduler {
+ public:
+  /// max_running is lowered to max_step_tokens, so that every running sequence can decode in every
+  /// step.
+  Scheduler(SchedulerOptions options, KvCacheManager* kv);
+
+  void Add(Sequence* sequence);
+  /// Takes it out wherever it is and gives its blocks back. The only way out.
+  void Remove(Sequence* sequence);
+
+  /// Plans step `step` (rising, from 1). Tokens that step `step - 1` draws may not be known yet:
+  /// then they are fed by reference to it; tokens that an earlier unfinished step draws wait one
+  /// step.
+  void Plan(uint64_t step, StepPlan* plan);
+
+  int32_t num_waiting() const { return waiting_.size(); }
+  int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
+  const std::vector<Sequence*>& running() const { return running_; }
+  const SchedulerCounts& counts() const { return counts_; }
+  const SchedulerOptions& options() const { return options_; }
+
+ private:
+  void PlanDecodes(StepPlan* plan);
+  void PlanPrefills(StepPlan* plan);
+  void PlanPrefill(Sequence* sequence, StepPlan* plan);
+  void Admit(StepPlan* plan);
+  bool Fits(const Sequence& sequence, const PrefixHit& hit) const;
+  bool PrefixUnderWay(const Sequence& sequence, int32_t num_hit, int32_t limit) const;
+  int32_t HitLimit(const Sequence& sequence) const;
+  void AddChunk(Sequence* sequence, int32_t num_tokens, StepPlan* plan);
+  Sequence* Victim() const;
+  void Preempt(Sequence* sequence, StepPlan* plan);
+  int32_t budget(const StepPlan& plan) const { return options_.max_step_tokens - plan.num_tokens; }
+
+  SchedulerOptions options_;
+  KvCacheManager* kv_;
+  WaitingQueue waiting_;
+  std::vector<Sequence*> running_;     // RunsBefore order
+  std::vector<Sequence*> candidates_;  // scratch
+  uint64_t step_ = 0;
+  SchedulerCounts counts_;
+};
+
+}  // namespace modu::engine

@@ -1,5 +1,7 @@
-// Token bytes in, whole code points out, stop strings matched on raw bytes. One per choice; one thread at a time.
-// What is pushed bit by bit equals what is pushed at once, byte for byte.
+// Token bytes in, whole code points out, stop strings matched on raw bytes. One per choice; one
+// thread at a time. What is pushed bit by bit equals what is pushed at once, byte for byte. The
+// stop string that is complete first wins; of those complete at the same byte, the longest. Text is
+// held back only while it may still turn into a stop string.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -11,11 +13,12 @@ namespace modu::text {
 class TextStream {
  public:
   struct Result {
-    std::string text;               // may be empty: bytes are held back
-    bool stopped = false;           // a stop string is complete; nothing after it is ever emitted
-    std::string stop;               // which
+    std::string text;      // may be empty: bytes are held back
+    bool stopped = false;  // a stop string is complete; nothing after it is ever emitted
+    std::string stop;      // which
   };
 
+  /// Empty stop strings are ignored.
   TextStream(std::vector<std::string> stop_strings, bool include_stop);
 
   Result Push(std::string_view bytes);
@@ -23,12 +26,22 @@ class TextStream {
   Result Finish();
 
  private:
-  std::string EmitReady(bool at_end);
+  /// One Knuth-Morris-Pratt automaton a stop string: time linear in the text whatever the strings.
+  struct Matcher {
+    std::string stop;
+    std::vector<uint32_t> failure;  // [n]: longest proper border of the first n+1 bytes
+    uint32_t matched = 0;           // bytes of `stop` that the text so far ends in
+  };
 
-  std::vector<std::string> stop_strings_;
+  /// Whole characters of the first `ready` bytes of held_ leave; with `at_end` what is incomplete
+  /// is dropped.
+  std::string EmitReady(size_t ready);
+
+  std::vector<Matcher> matchers_;
   bool include_stop_;
   bool stopped_ = false;
-  std::string held_;                // bytes that may still become part of a stop string or a character
+  std::string stop_;  // the one that matched
+  std::string held_;  // bytes that may still become part of a stop string or a character
 };
 
 }  // namespace modu::text

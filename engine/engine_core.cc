@@ -119,6 +119,8 @@ bool EngineCore::RunOnce() {
 
 bool EngineCore::LaunchStep() {
   if (scheduler_.num_running() + scheduler_.num_waiting() == 0) return false;
+  // After a launch that failed nothing may follow: it would feed on rows that will never be.
+  if (!in_flight_.empty() && !in_flight_.back().status.ok()) return false;
   const uint64_t step = next_step_;
   scheduler_.Plan(step, &plan_);
   for (Sequence* sequence : plan_.preempted) EndSlotIfUnused(sequence);
@@ -399,18 +401,20 @@ std::string EngineCore::SelfCheck() const {
     const Sequence& sequence = *owned;
     live.push_back(&sequence.kv);
     (sequence.state == SequenceState::kWaiting ? waiting : running) += 1;
-    const std::string name = absl::StrCat("request ", id, ": ");
-    if (sequence.state == SequenceState::kEnded) return name + "ended, and still listed";
+    const auto wrong = [id = id](const char* what) {
+      return absl::StrCat("request ", id, ": ", what);
+    };
+    if (sequence.state == SequenceState::kEnded) return wrong("ended, and still listed");
     if (steps_of(&sequence) != sequence.num_in_flight)
-      return name + "miscounts its steps in flight";
+      return wrong("miscounts its steps in flight");
     if (sequence.state == SequenceState::kWaiting && sequence.kv.tables[0].size() > 0)
-      return name + "waits with blocks";
+      return wrong("waits with blocks");
     if (sequence.num_output() > sequence.num_sampled)
-      return name + "has more output than was drawn";
+      return wrong("has more output than was drawn");
     if (sequence.num_computed > sequence.num_scheduled)
-      return name + "computed more than was scheduled";
+      return wrong("computed more than was scheduled");
     if (sequence.num_scheduled > sequence.kv.tables[0].size() * kv_.block_size())
-      return name + "outgrew its blocks";
+      return wrong("outgrew its blocks");
   }
   for (const auto& sequence : ended_) {
     live.push_back(&sequence->kv);

@@ -92,6 +92,7 @@ class ModelRunner {
 
   /// Steps take effect in the order of their launch, also on the KV: a block that step N used may be given to another
   /// sequence in step N+1 while N is still under way. EndSequence is called once no launched step names the slot.
+  /// A step launched after one that then failed may name rows of it: what it computes for them is thrown away.
   virtual StepHandle Launch(ForwardInput input) = 0;
   /// Handles are waited for in the order of their launch.
   virtual StepOutput Wait(StepHandle handle) = 0;

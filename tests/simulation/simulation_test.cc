@@ -1,0 +1,41 @@
+#include "tests/simulation/simulation.h"
+
+#include <cstdlib>
+
+#include "tests/catch.h"
+
+namespace modu::engine {
+namespace {
+
+// MODU_SIMULATION_SEED=N replays one seed.
+TEST_CASE("Many small worlds hold every invariant, and the same seed gives the same log") {
+  const char* wanted = std::getenv("MODU_SIMULATION_SEED");
+  const uint64_t first = wanted != nullptr ? std::strtoull(wanted, nullptr, 10) : 1;
+  const uint64_t last = wanted != nullptr ? first : 60;
+  SimulationResult sum;
+  for (uint64_t seed = first; seed <= last; ++seed) {
+    INFO("MODU_SIMULATION_SEED=" << seed);
+    const SimulationResult result = Simulate(seed, 200);
+    REQUIRE(result.failure == "");
+    if (seed % 4 == 0) REQUIRE(Simulate(seed, 200).log_hash == result.log_hash);
+    sum.done += result.done;
+    sum.cancelled += result.cancelled;
+    sum.failed += result.failed;
+    sum.expired += result.expired;
+    sum.rejected += result.rejected;
+    sum.preemptions += result.preemptions;
+    sum.prefix_hit_tokens += result.prefix_hit_tokens;
+  }
+  if (wanted != nullptr) return;
+  // The weather is bad enough to mean something.
+  CHECK(sum.done > 1000);
+  CHECK(sum.cancelled > 100);
+  CHECK(sum.failed > 100);
+  CHECK(sum.expired > 100);
+  CHECK(sum.rejected > 100);
+  CHECK(sum.preemptions > 100);
+  CHECK(sum.prefix_hit_tokens > 1000);
+}
+
+}  // namespace
+}  // namespace modu::engine

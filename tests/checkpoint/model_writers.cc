@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 #include <random>
 
 #include "kernels/check.h"
@@ -71,7 +72,10 @@ std::string GgufName(std::string name) {
 
 float Q8Scale(const float* block) {
   float largest = 0;
-  for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(block[i]));
+  for (int i = 0; i < 32; ++i) {
+    if (!std::isfinite(block[i])) return std::numeric_limits<float>::infinity();
+    largest = std::max(largest, std::fabs(block[i]));
+  }
   return kernels::F16ToFloat(kernels::FloatToF16(largest / 127));
 }
 
@@ -169,8 +173,8 @@ Bytes GgufWriter::Finish() const {
   return out;
 }
 
-SmallModel MakeSmallModel(const std::string& architecture, uint32_t seed) {
-  SmallModel m;
+SmallModel MakeSmallModel(const std::string& architecture, uint32_t seed, const SmallModel& sizes) {
+  SmallModel m = sizes;
   m.architecture = architecture;
   m.qkv_bias = architecture == "qwen2";
   m.qk_norm = architecture == "qwen3";

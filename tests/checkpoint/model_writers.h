@@ -69,7 +69,8 @@ struct SmallModel {
 };
 
 /// Random weights of sensible size; the same seed gives the same model.
-SmallModel MakeSmallModel(const std::string& architecture, uint32_t seed);
+SmallModel MakeSmallModel(const std::string& architecture, uint32_t seed,
+                          const SmallModel& sizes = {});
 /// Rounds each matrix to what Q8_0 can hold (block of 32: f16 scale, int8 codes).
 void RoundToQ8_0(SmallModel* model);
 

@@ -1,0 +1,432 @@
+// The runner over small models that the test writes itself: both kinds of file give the same
+// engine, and a row's bits depend on that row alone: whatever the chunking, the neighbours, the
+// threads.
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "engine/runner/load_model.h"
+#include "engine/runner/transformer_runner.h"
+#include "kernels/float_formats.h"
+#include "tests/catch.h"
+#include "tests/checkpoint/model_writers.h"
+#include "tests/model/sequence_driver.h"
+
+namespace modu::engine {
+namespace {
+
+using kernels::Numerics;
+
+struct Backend {
+  std::string name = "ref";
+  Numerics numerics = Numerics::kExact;
+  int threads = 1;
+};
+
+RunnerOptions Options(Numerics numerics) {
+  RunnerOptions options;
+  options.max_batch_tokens = 128;
+  options.max_sequences = 8;
+  options.kv_tokens = 2048;
+  options.kv_dtype = DefaultKvDType(numerics);
+  return options;
+}
+
+std::unique_ptr<kernels::Device> OpenDevice(const Backend& backend) {
+  kernels::DeviceOptions options;
+  options.numerics = backend.numerics;
+  options.num_threads = backend.threads;
+  return backend.name == "ref" ? kernels::OpenRefDevice(options) : kernels::OpenCpuDevice(options);
+}
+
+LoadedModel Load(const std::string& path, const Backend& backend) {
+  auto model = LoadModel(path, OpenDevice(backend), Options(backend.numerics), nullptr);
+  INFO(model.status().ToString());
+  REQUIRE(model.ok());
+  return *std::move(model);
+}
+
+std::vector<int32_t> RandomIds(size_t n, int vocab, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < n; ++i)
+    ids.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(vocab)));
+  return ids;
+}
+
+/// Log probabilities of every token after each of `ids`, fed in chunks of the given sizes (the last
+/// repeats).
+std::vector<std::vector<TokenLogprob>> AllLogprobs(ModelRunner* runner,
+                                                   const std::vector<int32_t>& ids,
+                                                   const std::vector<size_t>& chunks,
+                                                   int32_t first_block = 0) {
+  tests::SequenceDriver sequence(runner, first_block, 8);
+  std::vector<std::vector<TokenLogprob>> out;
+  size_t begin = 0;
+  for (size_t c = 0; begin < ids.size(); ++c) {
+    const size_t end = std::min(ids.size(), begin + chunks[std::min(c, chunks.size() - 1)]);
+    std::vector<SampleRow> rows;
+    for (size_t i = begin; i < end; ++i) {
+      rows.push_back(
+          tests::TargetRow(static_cast<int32_t>(i - begin), 0, runner->spec().vocab_size));
+    }
+    const StepOutput step = sequence.Step({ids.begin() + static_cast<std::ptrdiff_t>(begin),
+                                           ids.begin() + static_cast<std::ptrdiff_t>(end)},
+                                          rows);
+    INFO(step.status.ToString());
+    REQUIRE(step.status.ok());
+    for (const SampledRow& row : step.rows) {
+      REQUIRE_FALSE(row.numeric_error);
+      out.push_back(row.top_logprobs);
+    }
+    begin = end;
+  }
+  return out;
+}
+
+bool SameBits(const std::vector<std::vector<TokenLogprob>>& a,
+              const std::vector<std::vector<TokenLogprob>>& b) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i].size() != b[i].size()) return false;
+    for (size_t k = 0; k < a[i].size(); ++k) {
+      if (a[i][k].token_id != b[i][k].token_id) return false;
+      if (std::memcmp(&a[i][k].logprob, &b[i][k].logprob, sizeof(float)) != 0) return false;
+    }
+  }
+  return true;
+}
+
+/// Largest difference of a token's log probability.
+double Difference(const std::vector<std::vector<TokenLogprob>>& a,
+                  const std::vector<std::vector<TokenLogprob>>& b) {
+  REQUIRE(a.size() == b.size());
+  double largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    std::vector<double> by_id(a[i].size());
+    for (const TokenLogprob& entry : a[i])
+      by_id[static_cast<size_t>(entry.token_id)] = entry.logprob;
+    for (const TokenLogprob& entry : b[i]) {
+      largest =
+          std::max(largest, std::fabs(by_id[static_cast<size_t>(entry.token_id)] - entry.logprob));
+    }
+  }
+  return largest;
+}
+
+/// The model as a folder and as a GGUF file side by side.
+class BothKinds {
+ public:
+  explicit BothKinds(const tests::SmallModel& model, bool q8_0 = false) {
+    folder_.Write("small.gguf", tests::ToGguf(model, q8_0).Finish());
+    folder_.Write("hf/config.json", tests::ConfigJson(model));
+    folder_.Write("hf/model.safetensors", tests::ToSafetensors(tests::F32Parts(model)));
+  }
+  std::string gguf() const { return folder_.Path("small.gguf"); }
+  std::string folder() const { return folder_.Path("hf"); }
+
+ private:
+  tests::TempFolder folder_;
+};
+
+TEST_CASE("GGUF and safetensors of one model give the same bits") {
+  const std::string architecture = GENERATE("llama", "qwen2", "qwen3");
+  const bool q8_0 = GENERATE(false, true);
+  INFO(architecture << (q8_0 ? " Q8_0" : " F32"));
+  tests::SmallModel model = tests::MakeSmallModel(architecture, 11);
+  if (q8_0) tests::RoundToQ8_0(&model);  // so that both files hold the same numbers
+  const BothKinds files(model, q8_0);
+  LoadedModel a = Load(files.gguf(), {}), b = Load(files.folder(), {});
+  CHECK(a.format == "GGUF v3");
+  CHECK(b.format == "safetensors");
+  const auto ids = RandomIds(45, model.vocab, 5);
+  CHECK(SameBits(AllLogprobs(a.runner.get(), ids, {45}), AllLogprobs(b.runner.get(), ids, {45})));
+}
+
+TEST_CASE("FP8 weights with tensor and channel scales are the numbers they stand for") {
+  tests::SmallModel model = tests::MakeSmallModel("llama", 12);
+  std::vector<tests::SafetensorsPart> parts;
+  for (tests::NamedTensor& tensor : model.tensors) {
+    const bool fp8 = tensor.shape.size() == 2 && tensor.name.find("_proj") != std::string::npos;
+    if (!fp8) {
+      parts.push_back({tensor.name, "F32", tensor.shape, tests::EncodeF32(tensor.values)});
+      continue;
+    }
+    const bool per_channel = tensor.name.find("mlp") != std::string::npos;
+    const auto rows = static_cast<size_t>(tensor.shape[0]),
+               cols = static_cast<size_t>(tensor.shape[1]);
+    std::vector<float> scales;
+    tests::Bytes codes;
+    for (size_t r = 0; r < rows; ++r) {
+      if (per_channel || r == 0) scales.push_back(0.001f * static_cast<float>(r % 7 + 1));
+      for (size_t c = 0; c < cols; ++c) {
+        float& value = tensor.values[r * cols + c];
+        const uint8_t code = kernels::FloatToF8E4M3(value / scales.back());
+        codes.push_back(static_cast<char>(code));
+        value = kernels::F8E4M3ToFloat(code) * scales.back();
+      }
+    }
+    parts.push_back({tensor.name, "F8_E4M3", tensor.shape, codes});
+    std::vector<int64_t> shape;
+    if (per_channel) shape = {static_cast<int64_t>(rows), 1};
+    parts.push_back({tensor.name + "_scale", "F32", shape, tests::EncodeF32(scales)});
+  }
+  const tests::TempFolder folder;
+  folder.Write("config.json", tests::ConfigJson(model));
+  folder.Write("model.safetensors", tests::ToSafetensors(parts));
+  const BothKinds plain(model);  // values now are what the codes stand for
+  const Backend backend = GENERATE(Backend{"ref"}, Backend{"cpu"});
+  LoadedModel fp8 = Load(folder.Path(), backend), f32 = Load(plain.folder(), {});
+  CHECK(fp8.unused_tensors.empty());
+  const auto ids = RandomIds(33, model.vocab, 6);
+  const double difference = Difference(AllLogprobs(fp8.runner.get(), ids, {33}),
+                                       AllLogprobs(f32.runner.get(), ids, {33}));
+  INFO(difference);
+  CHECK(difference < 1e-3);
+  // Scales that are missing or of blocks are refused by name.
+  auto broken = parts;
+  for (auto& part : broken) {
+    if (part.name == "model.layers.0.mlp.up_proj.weight_scale") part.name += "_inv";
+  }
+  folder.Write("model.safetensors", tests::ToSafetensors(broken));
+  auto refused = OpenCheckpoint(folder.Path());
+  REQUIRE_FALSE(refused.ok());
+  CHECK(std::string(refused.status().message()).find("up_proj.weight_scale_inv") !=
+        std::string::npos);
+}
+
+std::vector<Backend> Backends() {
+  return {{"ref", Numerics::kExact},    {"ref", Numerics::kBf16},    {"ref", Numerics::kInt8},
+          {"cpu", Numerics::kExact, 1}, {"cpu", Numerics::kBf16, 1}, {"cpu", Numerics::kInt8, 1}};
+}
+
+TEST_CASE("a row's bits depend on that row alone") {
+  const size_t which = GENERATE(0u, 1u, 2u, 3u, 4u, 5u);
+  const bool q8_0 = GENERATE(true, false);
+  const Backend backend = Backends()[which];
+  INFO(backend.name << " numerics " << static_cast<int>(backend.numerics)
+                    << (q8_0 ? " Q8_0" : " F32"));
+  tests::SmallModel model = tests::MakeSmallModel("qwen3", 13);
+  const BothKinds files(model, q8_0);
+  LoadedModel loaded = Load(files.gguf(), backend);
+  ModelRunner* runner = loaded.runner.get();
+  const auto ids = RandomIds(100, model.vocab, 7);
+  const auto whole = AllLogprobs(runner, ids, {100});
+  CHECK_FALSE(SameBits(whole, AllLogprobs(runner, RandomIds(100, model.vocab, 70), {100})));
+  for (const std::vector<size_t>& chunks :
+       {std::vector<size_t>{1}, {31, 1, 33, 2}, {32}, {64, 36}, {7}, {99, 1}}) {
+    INFO("first chunk " << chunks[0]);
+    CHECK(SameBits(whole, AllLogprobs(runner, ids, chunks, 16)));
+  }
+  // In a crowd: the same sequence between two others, one of them decoding.
+  const auto others = RandomIds(20, model.vocab, 8);
+  tests::SequenceDriver first(runner, 0, 8), middle(runner, 8, 8), last(runner, 16, 8);
+  REQUIRE(first.Step({others.begin(), others.begin() + 19}, {}).status.ok());
+  ForwardInput input;
+  first.AddTo(&input, {others[19]});
+  middle.AddTo(&input, ids);
+  last.AddTo(&input, others);
+  for (int32_t i = 0; i < 100; ++i)
+    input.sample_rows.push_back(tests::TargetRow(1 + i, 0, runner->spec().vocab_size));
+  const StepOutput crowd = runner->Wait(runner->Launch(std::move(input)));
+  REQUIRE(crowd.status.ok());
+  std::vector<std::vector<TokenLogprob>> rows;
+  for (const SampledRow& row : crowd.rows) rows.push_back(row.top_logprobs);
+  CHECK(SameBits(whole, rows));
+  if (backend.name == "cpu") {
+    Backend two = backend;
+    two.threads = 2;
+    LoadedModel threaded = Load(files.gguf(), two);
+    CHECK(SameBits(whole, AllLogprobs(threaded.runner.get(), ids, {13})));
+  }
+}
+
+TEST_CASE("the x86 backend agrees with the plain one in every numerics mode") {
+  const Numerics numerics = GENERATE(Numerics::kExact, Numerics::kBf16, Numerics::kInt8);
+  const std::string architecture = GENERATE("llama", "qwen2", "qwen3");
+  const bool q8_0 = GENERATE(true, false);
+  INFO("numerics " << static_cast<int>(numerics) << " " << architecture
+                   << (q8_0 ? " Q8_0" : " F32"));
+  const tests::SmallModel model = tests::MakeSmallModel(architecture, 14);
+  const BothKinds files(model, q8_0);
+  LoadedModel ref = Load(files.gguf(), {"ref", numerics}),
+              cpu = Load(files.gguf(), {"cpu", numerics});
+  const auto ids = RandomIds(80, model.vocab, 9);
+  const double difference = Difference(AllLogprobs(ref.runner.get(), ids, {80}),
+                                       AllLogprobs(cpu.runner.get(), ids, {80}));
+  INFO(difference);
+  // Rounding boundaries fall differently in float32 and float64, so the coarse modes only agree to
+  // their own grain.
+  CHECK(difference < (numerics == Numerics::kExact  ? 1e-3
+                      : numerics == Numerics::kBf16 ? 0.3
+                                                    : 0.5));
+}
+
+TEST_CASE("an input id may point at what a row of the step before drew") {
+  const tests::SmallModel model = tests::MakeSmallModel("llama", 15);
+  const BothKinds files(model);
+  LoadedModel loaded = Load(files.folder(), {});
+  ModelRunner* runner = loaded.runner.get();
+  const auto ids = RandomIds(10, model.vocab, 10);
+  SamplingParams greedy;
+  greedy.temperature = 0;
+  const SamplerSlot slot = runner->StartSequence(greedy, ids, 0);
+  const auto run = [&](bool point) {
+    tests::SequenceDriver sequence(runner, 0, 8);
+    StepOutput step = sequence.Step(ids, {tests::TargetRow(2, 5), tests::GreedyRow(9, slot, 3)});
+    std::vector<int32_t> tokens = {step.rows.at(1).token_id};
+    for (int i = 0; i < 5; ++i) {
+      const int32_t id = point ? PreviousSample(i == 0 ? 1 : 0) : tokens.back();
+      tokens.push_back(sequence.Step({id}, {tests::GreedyRow(0, slot, 3)}).rows.at(0).token_id);
+    }
+    return tokens;
+  };
+  CHECK(run(true) == run(false));
+  // A row that no step drew is a bug of the scheduler's: an error, not a read past the end.
+  tests::SequenceDriver sequence(runner, 0, 8);
+  CHECK_FALSE(sequence.Step({PreviousSample(7)}, {}).status.ok());
+  runner->EndSequence(slot);
+}
+
+TEST_CASE("more rows than one head product holds") {
+  const tests::SmallModel model = tests::MakeSmallModel("llama", 16);
+  const BothKinds files(model);
+  LoadedModel loaded = Load(files.folder(), {});
+  const auto ids = RandomIds(128, model.vocab, 11);
+  const auto all = AllLogprobs(loaded.runner.get(), ids, {128});
+  REQUIRE(all.size() == 128);
+  // One row twice in a step, far apart: the same logits for both.
+  tests::SequenceDriver sequence(loaded.runner.get(), 0, 8);
+  std::vector<SampleRow> rows(70, tests::TargetRow(40, 3, 5));
+  const StepOutput step = sequence.Step(ids, rows);
+  for (const SampledRow& row : step.rows) {
+    CHECK(row.logprob == step.rows[0].logprob);
+    CHECK(row.top_logprobs.at(0).token_id == all[40].at(0).token_id);
+  }
+}
+
+TEST_CASE("a NaN in one sequence fails that row alone") {
+  tests::SmallModel model = tests::MakeSmallModel("llama", 17);
+  constexpr int32_t kPoison = 77;
+  for (tests::NamedTensor& tensor : model.tensors) {
+    if (tensor.name != "model.embed_tokens.weight") continue;
+    tensor.values[static_cast<size_t>(kPoison * model.hidden + 5)] =
+        GENERATE(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity());
+  }
+  const Backend backend =
+      GENERATE(Backend{"ref"}, Backend{"cpu"}, Backend{"cpu", Numerics::kBf16},
+               Backend{"ref", Numerics::kInt8}, Backend{"cpu", Numerics::kInt8});
+  const bool q8_0 = backend.numerics == Numerics::kInt8;
+  const BothKinds files(model, q8_0);
+  LoadedModel loaded = Load(q8_0 ? files.gguf() : files.folder(), backend);
+  ModelRunner* runner = loaded.runner.get();
+  const std::vector<int32_t> clean = {1, 2, 3, 4, 5}, poisoned = {1, kPoison, 3};
+  const auto alone = AllLogprobs(runner, clean, {5});
+  tests::SequenceDriver a(runner, 0, 8), b(runner, 8, 8);
+  ForwardInput input;
+  a.AddTo(&input, poisoned);
+  b.AddTo(&input, clean);
+  for (int32_t i = 0; i < 8; ++i)
+    input.sample_rows.push_back(tests::TargetRow(i, 0, runner->spec().vocab_size));
+  const StepOutput step = runner->Wait(runner->Launch(std::move(input)));
+  REQUIRE(step.status.ok());
+  CHECK_FALSE(step.rows[0].numeric_error);
+  CHECK(step.rows[1].numeric_error);
+  CHECK(step.rows[2].numeric_error);
+  for (size_t i = 0; i < 5; ++i) {
+    REQUIRE_FALSE(step.rows[3 + i].numeric_error);
+    CHECK(SameBits({step.rows[3 + i].top_logprobs}, {alone[i]}));
+  }
+}
+
+TEST_CASE("ids that the tokenizer does not have are never drawn") {
+  const tests::SmallModel model = tests::MakeSmallModel("llama", 18);
+  tests::GgufWriter writer = tests::ToGguf(model, false);
+  writer.Strings("tokenizer.ggml.tokens", std::vector<std::string>(40, "t"));
+  const tests::TempFolder folder;
+  folder.Write("small.gguf", writer.Finish());
+  LoadedModel loaded = Load(folder.Path("small.gguf"), {});
+  ModelRunner* runner = loaded.runner.get();
+  CHECK(loaded.config.tokenizer_vocab_size == 40);
+  tests::SequenceDriver sequence(runner, 0, 8);
+  const StepOutput step = sequence.Step({1, 2, 3}, {tests::TargetRow(2, 0, 96)});
+  double mass = 0;
+  for (const TokenLogprob& entry : step.rows.at(0).top_logprobs) {
+    if (entry.token_id >= 40) CHECK(std::isinf(entry.logprob));
+    mass += std::exp(entry.logprob);
+  }
+  CHECK(mass == Approx(1.0).epsilon(1e-4));
+}
+
+TEST_CASE("step packets that do not fit are errors of the step") {
+  const tests::SmallModel model = tests::MakeSmallModel("llama", 19);
+  const BothKinds files(model);
+  LoadedModel loaded = Load(files.folder(), {});
+  ModelRunner* runner = loaded.runner.get();
+  const auto sound = [&] {
+    tests::SequenceDriver sequence(runner, 0, 8);
+    ForwardInput input;
+    sequence.AddTo(&input, {1, 2, 3});
+    input.sample_rows = {tests::TargetRow(2, 0)};
+    return input;
+  };
+  const auto status = [&](ForwardInput input) {
+    return runner->Wait(runner->Launch(std::move(input))).status;
+  };
+  CHECK(status(sound()).ok());
+  const auto broken = [&](auto change) {
+    ForwardInput input = sound();
+    change(input);
+    CHECK(status(std::move(input)).code() == absl::StatusCode::kInternal);
+  };
+  broken([](ForwardInput& in) { in.token_ids[0] = 96; });
+  broken([](ForwardInput& in) { in.token_ids.push_back(1); });
+  broken([](ForwardInput& in) { in.cu_seqlens = {0, 2}; });
+  broken([](ForwardInput& in) { in.seq_lens = {2}; });
+  broken([](ForwardInput& in) { in.seq_lens = {513}; });
+  broken([](ForwardInput& in) { in.groups[0].slot_mapping[1] = -1; });
+  broken([](ForwardInput& in) { in.groups[0].slot_mapping[1] = 1 << 30; });
+  broken([](ForwardInput& in) { in.groups[0].block_table[0] = 1 << 20; });
+  broken([](ForwardInput& in) { in.groups[0].block_table.pop_back(); });
+  broken([](ForwardInput& in) { in.sample_rows[0].token_row = 3; });
+  broken([](ForwardInput& in) { in.sample_rows[0].target_id = 96; });
+  broken([](ForwardInput& in) { in.groups.clear(); });
+  CHECK(status(sound()).ok());
+}
+
+TEST_CASE("options out of range name themselves") {
+  const tests::SmallModel model = tests::MakeSmallModel("llama", 20);
+  const BothKinds files(model);
+  const auto refused = [&](auto change, const std::string& field) {
+    RunnerOptions options = Options(Numerics::kExact);
+    change(options);
+    auto loaded = LoadModel(files.folder(), OpenDevice({}), options, nullptr);
+    REQUIRE_FALSE(loaded.ok());
+    INFO(loaded.status().ToString());
+    CHECK(std::string(loaded.status().message()).find(field) != std::string::npos);
+  };
+  refused([](RunnerOptions& o) { o.max_model_len = 513; }, "ctx");
+  refused([](RunnerOptions& o) { o.max_batch_tokens = 0; }, "max_batch_tokens");
+  refused([](RunnerOptions& o) { o.max_sequences = 129; }, "max_seqs");
+  refused([](RunnerOptions& o) { o.kv_tokens = 1; }, "kv_tokens");
+  refused([](RunnerOptions& o) { o.kv_dtype = kernels::DType::kQ8_0; }, "kv_dtype");
+  RunnerOptions options = Options(Numerics::kExact);
+  options.kv_tokens = 64;
+  int64_t last = -1, total = 0;
+  auto loaded = LoadModel(files.folder(), OpenDevice({}), options, [&](int64_t done, int64_t of) {
+    CHECK(done > last);
+    CHECK(done <= of);
+    last = done, total = of;
+  });
+  REQUIRE(loaded.ok());
+  CHECK(last > 0);
+  CHECK(total == loaded->file_bytes);
+  CHECK(loaded->runner->spec().max_model_len == 64);
+  CHECK(loaded->kv_bytes == 64 * KvBytesPerToken(loaded->config, kernels::DType::kF32));
+}
+
+}  // namespace
+}  // namespace modu::engine

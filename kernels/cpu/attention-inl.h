@@ -9,6 +9,7 @@
 // Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/attention_kernel.h"
+#include "kernels/cpu/attention_tile-inl.h"
 #include "kernels/cpu/kv_cache.h"
 #include "kernels/cpu/vector_math-inl.h"
 
@@ -25,6 +26,7 @@ constexpr int GroupsSideBySide(int rows) { return rows * 2 * kParts <= kAccumula
 
 /// A pair of adjacent K dims (or V tokens) for 16 lanes, as bf16 dwords or as two float rows.
 struct Bf16Pairs {
+  static constexpr bool kIsBf16 = true;
   static constexpr int kBytes = 64;
   template <int kHalf>
   static MODU_INLINE Float Get(const std::byte* p, int part) {
@@ -34,6 +36,7 @@ struct Bf16Pairs {
   }
 };
 struct F32Pairs {
+  static constexpr bool kIsBf16 = false;
   static constexpr int kBytes = 128;
   template <int kHalf>
   static MODU_INLINE Float Get(const std::byte* p, int part) {
@@ -46,27 +49,20 @@ struct F32Pairs {
 template <class Pairs, int kHalf, int kRows, int kGroups, int kStep>
 MODU_INLINE void MultiplyAdd(const float* x, const std::byte* p, int64_t group_bytes,
                              Float (&acc)[kRows][kGroups * kParts]) {
-  if constexpr (kRows <= 3) {
-    Float b[kRows];
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) b[r] = Set(x[r * kStep]);
+  for (int g = 0; g < kGroups; ++g) {
+    Float v[kParts];
 #pragma GCC unroll 8
-    for (int g = 0; g < kGroups * kParts; ++g) {
-      const Float v = Pairs::template Get<kHalf>(p + g / kParts * group_bytes, g % kParts);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) acc[r][g] = Fma(b[r], v, acc[r][g]);
-    }
-  } else {
-    Float v[kGroups * kParts];
-#pragma GCC unroll 8
-    for (int g = 0; g < kGroups * kParts; ++g) {
-      v[g] = Pairs::template Get<kHalf>(p + g / kParts * group_bytes, g % kParts);
+    for (int part = 0; part < kParts; ++part) {
+      v[part] = Pairs::template Get<kHalf>(p + g * group_bytes, part);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const Float b = Set(x[r * kStep]);
 #pragma GCC unroll 8
-      for (int g = 0; g < kGroups * kParts; ++g) acc[r][g] = Fma(b, v[g], acc[r][g]);
+      for (int part = 0; part < kParts; ++part) {
+        Accumulate(acc[r][g * kParts + part], b, v[part]);
+      }
     }
   }
 }
@@ -76,6 +72,10 @@ MODU_INLINE void MultiplyAdd(const float* x, const std::byte* p, int64_t group_b
 template <class Pairs, int kRows, int kGroups>
 MODU_INLINE void Score(const float* q, const std::byte* k, int64_t group_bytes, int pairs,
                        int64_t ahead, float* scores) {
+  if constexpr (HasFastTile(kRows, kGroups)) {
+    ScoreTile<Pairs::kIsBf16, kRows>(q, k, group_bytes, pairs, ahead, scores);
+    return;
+  }
   Float acc[kRows][kGroups * kParts];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -98,18 +98,45 @@ MODU_INLINE void Score(const float* q, const std::byte* k, int64_t group_bytes, 
   }
 }
 
-/// o[r] += P[r][first..last) V for kGroups groups of 16 dims. p points at the weight of token
-/// `piece_start`; v at the first group of block 0.
-template <class Pairs, int kRows, int kGroups>
-MODU_INLINE void WeighValues(const AttentionItem& item, const float* p, int piece_start, int first,
-                             int last, const std::byte* v, bool cold, float* o, int64_t o_stride) {
+/// o[r] += the weighted pairs of tokens at p, for kGroups groups of 16 dims. kLow, kHigh: whether
+/// the pairs' first and second tokens take part.
+template <class Pairs, int kRows, int kGroups, bool kLow, bool kHigh>
+MODU_INLINE void WeighPairs(const float* weight, const std::byte* p, int pairs, int64_t ahead,
+                            float* o, int64_t o_stride) {
   constexpr int64_t kGroupBytes = int64_t{Pairs::kBytes} * (kKvBlockTokens / 2);
+  if constexpr (kLow && kHigh && HasFastTile(kRows, kGroups)) {
+    WeighTile<Pairs::kIsBf16, kRows>(weight, p, kGroupBytes, pairs, ahead, o, o_stride);
+    return;
+  }
   Float acc[kRows][kGroups * kParts];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
     for (int g = 0; g < kGroups * kParts; ++g) acc[r][g] = Load(o + r * o_stride + g * kLanes);
   }
+  for (int i = 0; i < pairs; ++i) {
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups; ++g) __builtin_prefetch(p + g * kGroupBytes + ahead);
+    if constexpr (kLow)
+      MultiplyAdd<Pairs, 0, kRows, kGroups, kScoreStride>(weight, p, kGroupBytes, acc);
+    if constexpr (kHigh) {
+      MultiplyAdd<Pairs, 1, kRows, kGroups, kScoreStride>(weight + 1, p, kGroupBytes, acc);
+    }
+    p += Pairs::kBytes;
+    weight += 2;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups * kParts; ++g) Store(o + r * o_stride + g * kLanes, acc[r][g]);
+  }
+}
+
+/// o[r] += P[r][first..last) V for kGroups groups of 16 dims. p points at the weight of token
+/// `piece_start`; v at the first group of block 0.
+template <class Pairs, int kRows, int kGroups>
+MODU_INLINE void WeighValues(const AttentionItem& item, const float* p, int piece_start, int first,
+                             int last, const std::byte* v, bool cold, float* o, int64_t o_stride) {
   for (int token = first; token < last;) {
     const int block = token / kKvBlockTokens;
     const int block_start = block * kKvBlockTokens;
@@ -121,28 +148,22 @@ MODU_INLINE void WeighValues(const AttentionItem& item, const float* p, int piec
     const std::byte* pairs = v + at + (token - block_start) / 2 * Pairs::kBytes;
     const float* weight = p + (token - piece_start);
     if (token % 2 != 0) {
-      MultiplyAdd<Pairs, 1, kRows, kGroups, kScoreStride>(weight, pairs, kGroupBytes, acc);
+      WeighPairs<Pairs, kRows, kGroups, false, true>(weight - 1, pairs, 1, ahead, o, o_stride);
       pairs += Pairs::kBytes;
       ++weight;
       ++token;
     }
-    for (; token + 1 < block_end; token += 2) {
-#pragma GCC unroll 8
-      for (int g = 0; g < kGroups; ++g) __builtin_prefetch(pairs + g * kGroupBytes + ahead);
-      MultiplyAdd<Pairs, 0, kRows, kGroups, kScoreStride>(weight, pairs, kGroupBytes, acc);
-      MultiplyAdd<Pairs, 1, kRows, kGroups, kScoreStride>(weight + 1, pairs, kGroupBytes, acc);
-      pairs += Pairs::kBytes;
-      weight += 2;
+    const int whole = (block_end - token) / 2;
+    if (whole > 0) {
+      WeighPairs<Pairs, kRows, kGroups, true, true>(weight, pairs, whole, ahead, o, o_stride);
+      pairs += whole * Pairs::kBytes;
+      weight += 2 * whole;
+      token += 2 * whole;
     }
     if (token < block_end) {
-      MultiplyAdd<Pairs, 0, kRows, kGroups, kScoreStride>(weight, pairs, kGroupBytes, acc);
+      WeighPairs<Pairs, kRows, kGroups, true, false>(weight, pairs, 1, ahead, o, o_stride);
       ++token;
     }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-    for (int g = 0; g < kGroups * kParts; ++g) Store(o + r * o_stride + g * kLanes, acc[r][g]);
   }
 }
 

@@ -122,6 +122,16 @@ MODU_INLINE Float HighHalves(Int x) {
 
 #endif
 
+/// sum += a * b, in place: GCC 12 otherwise turns half of a tile's FMAs into the form that overwrites
+/// a factor, runs out of registers and spills accumulators.
+MODU_INLINE void Accumulate(Float& sum, Float a, Float b) {
+#if defined(MODU_VECTOR_AVX512)
+  sum = Fma(a, b, sum);
+#else
+  asm("vfmadd231ps %1, %2, %0" : "+x"(sum) : "x"(a), "x"(b));
+#endif
+}
+
 /// Registers that hold 16 floats.
 constexpr int kParts = 16 / kLanes;
 

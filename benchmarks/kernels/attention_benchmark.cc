@@ -1,0 +1,174 @@
+// Attention of the x86 backend against its floors, on the shape of SmolLM2-135M: 30 layers, 9 query
+// heads over 3 KV heads of 64 dims, bf16 KV in 32-token blocks scattered at random. One core,
+// thread CPU time, best of several runs. The floors are measured in the same run: FMA peak from
+// registers and read bandwidth over as many bytes as the KV takes. Prints a table for
+// benchmarks/results.
+//   attention_benchmark [avx2|avx512]
+#include <immintrin.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/attention_kernel.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/kv_cache.h"
+#include "kernels/float_formats.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+constexpr int kLayers = 30, kHeads = 9, kKvHeads = 3, kDim = 64, kGroup = kHeads / kKvHeads;
+
+double ThreadSeconds() {
+  timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+template <typename Body>
+double Best(Body&& body) {
+  double best = 1e30, spent = 0;
+  for (int run = 0; run < 40 && (run < 4 || spent < 0.6); ++run) {
+    const double start = ThreadSeconds();
+    body();
+    const double took = ThreadSeconds() - start;
+    spent += took;
+    best = std::min(best, took);
+  }
+  return best;
+}
+
+__attribute__((target("avx2,fma"), noinline)) float FmaLoop(int rounds) {
+  __m256 acc[12];
+  const __m256 x = _mm256_set1_ps(0.999f);
+  for (auto& a : acc) a = _mm256_set1_ps(1.0f);
+  for (int i = 0; i < rounds; ++i) {
+#pragma GCC unroll 12
+    for (auto& a : acc) a = _mm256_fmadd_ps(a, x, x);
+  }
+  float sum = 0;
+  for (auto& a : acc) sum += _mm256_cvtss_f32(a);
+  return sum;
+}
+
+__attribute__((target("avx2"), noinline)) int64_t ReadAll(const std::byte* p, int64_t bytes) {
+  __m256i sum[4] = {};
+  for (int64_t i = 0; i + 128 <= bytes; i += 128) {
+    for (int j = 0; j < 4; ++j) {
+      sum[j] = _mm256_add_epi64(
+          sum[j], _mm256_load_si256(reinterpret_cast<const __m256i*>(p + i + 32 * j)));
+    }
+  }
+  const __m256i all =
+      _mm256_add_epi64(_mm256_add_epi64(sum[0], sum[1]), _mm256_add_epi64(sum[2], sum[3]));
+  return _mm256_extract_epi64(all, 0) + _mm256_extract_epi64(all, 3);
+}
+
+struct Load {
+  int seqs, seq_len, query_tokens;
+};
+
+void Measure(const Load& load, const AttentionKernels& kernels, double fma_per_second) {
+  const int blocks_per_seq = (load.seq_len + kKvBlockTokens - 1) / kKvBlockTokens;
+  const int64_t num_blocks = int64_t{load.seqs} * blocks_per_seq;
+  CpuKvCache cache({kLayers, kKvHeads, kDim, kKvBlockTokens, DType::kBF16}, num_blocks);
+  const KvGeometry& geometry = cache.geometry();
+  auto* words = reinterpret_cast<uint16_t*>(cache.Head(0, 0));
+  for (int64_t i = 0; i < cache.bytes() / 2; ++i) {
+    words[i] = FloatToBf16(static_cast<float>((i * 2654435761u >> 20) % 2048) / 1024.0f - 1.0f);
+  }
+  std::vector<int32_t> table(static_cast<size_t>(num_blocks));
+  std::iota(table.begin(), table.end(), 0);
+  std::mt19937 random(1);
+  std::shuffle(table.begin(), table.end(), random);
+
+  const int64_t q_stride = (kHeads + 2 * kKvHeads) * kDim;
+  const int item_tokens = std::min(load.query_tokens, 32);
+  const int64_t tokens = int64_t{load.seqs} * load.query_tokens;
+  std::vector<float> q(static_cast<size_t>(tokens * q_stride));
+  for (float& x : q) x = static_cast<float>(random() % 1000) * 2e-4f - 0.1f;
+  std::vector<float> out(static_cast<size_t>(tokens * kHeads * kDim));
+  const size_t scratch_floats = AttentionScratchFloats(item_tokens * kGroup, geometry.padded_dim);
+  std::vector<float> scratch(scratch_floats + 16);
+  const auto address = reinterpret_cast<uintptr_t>(scratch.data());
+  float* aligned = scratch.data() + (64 - address % 64) % 64 / sizeof(float);
+
+  const auto step = [&] {
+    for (int layer = 0; layer < kLayers; ++layer) {
+      for (int s = 0; s < load.seqs; ++s) {
+        for (int token = 0; token < load.query_tokens; token += item_tokens) {
+          for (int head = 0; head < kKvHeads; ++head) {
+            const int64_t row = int64_t{s} * load.query_tokens + token;
+            AttentionItem item{};
+            item.q = q.data() + row * q_stride + head * kGroup * kDim;
+            item.q_stride = q_stride;
+            item.num_tokens = std::min(item_tokens, load.query_tokens - token);
+            item.group = kGroup;
+            item.first_position = load.seq_len - load.query_tokens + token;
+            item.head_dim = kDim;
+            item.padded_dim = geometry.padded_dim;
+            item.k = cache.Head(layer, head);
+            item.half_bytes = geometry.half_bytes;
+            item.v_offset = geometry.v_offset;
+            item.block_stride = geometry.block_stride;
+            item.block_table = table.data() + int64_t{s} * blocks_per_seq;
+            item.piece_begin = 0;
+            item.piece_end = (item.first_position + item.num_tokens - 1) / kPieceTokens + 1;
+            item.out = out.data() + row * kHeads * kDim + head * kGroup * kDim;
+            item.out_stride = kHeads * kDim;
+            item.scratch = aligned;
+            kernels.run_bf16(item);
+          }
+        }
+      }
+    }
+  };
+  const double took = Best(step);
+  volatile int64_t sink = 0;
+  const double reading = Best([&] { sink = sink + ReadAll(cache.Head(0, 0), cache.bytes()); });
+  double pairs = 0;  // (query token, KV token)
+  for (int i = 0; i < load.query_tokens; ++i) pairs += load.seq_len - load.query_tokens + i + 1;
+  pairs *= static_cast<double>(load.seqs) * kHeads * kLayers;
+  const double arithmetic = pairs * 2 * kDim / fma_per_second;
+  const double floor = std::max(arithmetic, reading);
+  std::printf("| %d x %d at %d | %.1f | %.3f | %.2f | %.3f | %.3f | %.2f |\n", load.seqs,
+              load.query_tokens, load.seq_len, static_cast<double>(cache.bytes()) / 1e6, took * 1e3,
+              took * 1e9 / pairs, arithmetic * 1e3, reading * 1e3, took / floor);
+  std::fflush(stdout);
+}
+
+int Main(const std::string& isa) {
+  const bool avx512 = isa == "avx512" || (isa.empty() && DetectIsa() == Isa::kAvx512);
+  const AttentionKernels& kernels = avx512 ? kAttentionAvx512 : kAttentionAvx2;
+  volatile float sink = 0;
+  const double peak = 4e6 * 12 * 8 / Best([&] { sink = sink + FmaLoop(4'000'000); });
+  std::printf("%s kernels; AVX2 FMA peak %.1f G/s\n\n", avx512 ? "avx512" : "avx2", peak / 1e9);
+  std::printf(
+      "| sequences x rows at context | KV MB | ms a step | ns per (KV token, q head, layer, row) | "
+      "FMA floor ms | read floor ms | times the floor |\n|---|---|---|---|---|---|---|\n");
+  for (const Load load : {Load{1, 128, 1},
+                          {1, 512, 1},
+                          {1, 2048, 1},
+                          {16, 128, 1},
+                          {16, 512, 1},
+                          {16, 2048, 1},
+                          {64, 128, 1},
+                          {64, 512, 1},
+                          {64, 2048, 1},
+                          {1, 256, 256},
+                          {1, 1500, 256}}) {
+    Measure(load, kernels, avx512 ? 2 * peak : peak);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace modu::kernels::cpu
+
+int main(int argc, char** argv) { return modu::kernels::cpu::Main(argc > 1 ? argv[1] : ""); }

@@ -1,0 +1,126 @@
+#include "server/cli/tokenize_command.h"
+
+#include <iostream>
+#include <iterator>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "nlohmann/json.hpp"
+#include "server/text/tokenizer.h"
+#include "server/text/unicode.h"
+
+namespace modu::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr char kTokenizeUsage[] = "usage: tokenize TOKENIZER [--add-special] [--parse-special]";
+constexpr char kDetokenizeUsage[] = "usage: detokenize TOKENIZER";
+
+absl::StatusOr<std::unique_ptr<text::Tokenizer>> Open(const std::string& path) {
+  absl::StatusOr<engine::TokenizerFiles> files = engine::ReadTokenizerFiles(path);
+  if (!files.ok()) return files.status();
+  return text::LoadTokenizer(*files);
+}
+
+absl::StatusOr<json> ReadArray(std::istream& in) {
+  const std::string input{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  json parsed = json::parse(input, nullptr, /*allow_exceptions=*/false);
+  if (!parsed.is_array()) return absl::InvalidArgumentError("stdin: not a JSON array");
+  return parsed;
+}
+
+void WriteJson(const json& value, std::ostream& out) {
+  out << value.dump(-1, ' ', false, json::error_handler_t::replace) << '\n';
+}
+
+absl::StatusOr<std::vector<int32_t>> ReadIds(const json& list, size_t index,
+                                             const text::Tokenizer& tokenizer) {
+  const std::string where = absl::StrCat("stdin[", index, "]");
+  if (!list.is_array()) return absl::InvalidArgumentError(where + ": not an array of token ids");
+  std::vector<int32_t> ids;
+  ids.reserve(list.size());
+  for (const json& id : list) {
+    if (!id.is_number_integer() || id < 0 || id >= tokenizer.vocab_size()) {
+      const std::string shown = id.is_number() ? id.dump() : "a value";
+      return absl::InvalidArgumentError(absl::StrCat(
+          where, ": ", shown, " is not a token id, 0 to ", tokenizer.vocab_size() - 1));
+    }
+    ids.push_back(id.get<int32_t>());
+  }
+  return ids;
+}
+
+int Report(const absl::Status& status) {
+  if (status.ok()) return 0;
+  std::cerr << status.message() << '\n';
+  const bool usage = status.message() == kTokenizeUsage || status.message() == kDetokenizeUsage;
+  return usage ? 2 : 1;
+}
+
+}  // namespace
+
+absl::Status Tokenize(const std::vector<std::string>& arguments, std::istream& in,
+                      std::ostream& out) {
+  text::EncodeOptions options;
+  std::string path;
+  for (const std::string& argument : arguments) {
+    if (argument == "--add-special") {
+      options.add_special = true;
+    } else if (argument == "--parse-special") {
+      options.parse_special = true;
+    } else if (path.empty() && !argument.empty() && argument[0] != '-') {
+      path = argument;
+    } else {
+      return absl::InvalidArgumentError(kTokenizeUsage);
+    }
+  }
+  if (path.empty()) return absl::InvalidArgumentError(kTokenizeUsage);
+  absl::StatusOr<std::unique_ptr<text::Tokenizer>> tokenizer = Open(path);
+  if (!tokenizer.ok()) return tokenizer.status();
+  absl::StatusOr<json> texts = ReadArray(in);
+  if (!texts.ok()) return texts.status();
+  json answer = json::array();
+  for (size_t i = 0; i < texts->size(); ++i) {
+    const json& item = (*texts)[i];
+    if (!item.is_string()) {
+      return absl::InvalidArgumentError(absl::StrCat("stdin[", i, "]: not a string"));
+    }
+    absl::StatusOr<std::vector<int32_t>> ids =
+        (*tokenizer)->Encode(item.get_ref<const std::string&>(), options);
+    if (!ids.ok()) return ids.status();
+    answer.push_back(*ids);
+  }
+  WriteJson(answer, out);
+  return absl::OkStatus();
+}
+
+absl::Status Detokenize(const std::vector<std::string>& arguments, std::istream& in,
+                        std::ostream& out) {
+  if (arguments.size() != 1 || arguments[0].empty() || arguments[0][0] == '-') {
+    return absl::InvalidArgumentError(kDetokenizeUsage);
+  }
+  absl::StatusOr<std::unique_ptr<text::Tokenizer>> tokenizer = Open(arguments[0]);
+  if (!tokenizer.ok()) return tokenizer.status();
+  absl::StatusOr<json> lists = ReadArray(in);
+  if (!lists.ok()) return lists.status();
+  json answer = json::array();
+  for (size_t i = 0; i < lists->size(); ++i) {
+    absl::StatusOr<std::vector<int32_t>> ids = ReadIds((*lists)[i], i, **tokenizer);
+    if (!ids.ok()) return ids.status();
+    answer.push_back(text::Utf8Lossy((*tokenizer)->Decode(*ids, /*skip_special=*/false)));
+  }
+  WriteJson(answer, out);
+  return absl::OkStatus();
+}
+
+int RunTokenize(int argc, char** argv) {
+  return Report(Tokenize({argv + 1, argv + argc}, std::cin, std::cout));
+}
+
+int RunDetokenize(int argc, char** argv) {
+  return Report(Detokenize({argv + 1, argv + argc}, std::cin, std::cout));
+}
+
+}  // namespace modu::cli

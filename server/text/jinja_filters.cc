@@ -33,7 +33,7 @@ Value ToInt(Runtime& rt, const Value& input, const CallArguments& arguments) {
   std::optional<double> number;
   if (input.string()) {
     bool overflow = false;
-    rt.ChargeBytes(static_cast<int64_t>(input.text().size()) * 8);
+    rt.ChargeBytes(static_cast<int64_t>(input.text().size()) * 32);
     const Int base = args.Integer(1, 10);
     if (base < 0 || base > 36) return fallback;
     const std::optional<Int> read = ParseInt(input.text(), static_cast<int>(base), &overflow);

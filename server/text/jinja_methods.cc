@@ -42,7 +42,7 @@ Value StripMethod(Runtime& rt, const Value& self, const CallArguments& arguments
 template <std::string (*kCase)(std::string_view)>
 Value CaseMethod(Runtime& rt, const Value& self, const CallArguments& arguments) {
   Bound args(&rt, "case method", arguments, "");
-  rt.ChargeBytes(static_cast<int64_t>(self.text().size()) * 8);
+  rt.ChargeBytes(static_cast<int64_t>(self.text().size()) * 32);
   return rt.NewString(kCase(self.text()), self.markup());
 }
 
@@ -69,15 +69,14 @@ std::vector<std::string> SplitSpace(const std::string& text, Int limit, bool fro
   if (from_right) {
     const size_t whole = words.size() - split;
     const std::string_view head(text.data(), words[whole - 1].second);
-    parts.emplace_back(Strip(head, true, false, false, ""));
+    parts.emplace_back(head);
     for (size_t i = whole; i < words.size(); ++i) {
       parts.push_back(text.substr(words[i].first, words[i].second - words[i].first));
     }
   } else {
     for (size_t i = 0; i < split; ++i)
       parts.push_back(text.substr(words[i].first, words[i].second - words[i].first));
-    parts.emplace_back(
-        Strip(std::string_view(text).substr(words[split].first), false, true, false, ""));
+    parts.push_back(text.substr(words[split].first));
   }
   return parts;
 }
@@ -279,7 +278,7 @@ Value JoinMethod(Runtime& rt, const Value& self, const CallArguments& arguments)
 template <bool (*kTest)(char32_t)>
 Value AllMethod(Runtime& rt, const Value& self, const CallArguments&) {
   const std::string& text = self.text();
-  rt.ChargeBytes(static_cast<int64_t>(text.size()) * 8);
+  rt.ChargeBytes(static_cast<int64_t>(text.size()) * 32);
   for (size_t i = 0; i < text.size();) {
     size_t n = 0;
     if (!kTest(DecodeChar(text, i, &n))) return Value::Bool(false);
@@ -298,7 +297,7 @@ bool IsAsciiChar(char32_t c) { return c < 0x80; }
 template <bool kUpper>
 Value IsCaseMethod(Runtime& rt, const Value& self, const CallArguments&) {
   const std::string& text = self.text();
-  rt.ChargeBytes(static_cast<int64_t>(text.size()) * 8);
+  rt.ChargeBytes(static_cast<int64_t>(text.size()) * 32);
   bool cased = false;
   for (size_t i = 0; i < text.size();) {
     size_t n = 0;
@@ -311,7 +310,7 @@ Value IsCaseMethod(Runtime& rt, const Value& self, const CallArguments&) {
 }
 
 Value IsTitleMethod(Runtime& rt, const Value& self, const CallArguments&) {
-  rt.ChargeBytes(static_cast<int64_t>(self.text().size()) * 8);
+  rt.ChargeBytes(static_cast<int64_t>(self.text().size()) * 32);
   bool cased = false, inside = false;
   for (size_t i = 0; i < self.text().size();) {
     size_t n = 0;

@@ -185,13 +185,7 @@ class Parser {
     if (name == "call") return CallBlock();
     if (name == "filter") return FilterBlock();
     if (name == "with") return With();
-    if (name == "print") {
-      Node* print = Make(NodeType::kPrint);
-      Next();
-      print->left = TupleOrExpression();
-      ExpectBlockEnd();
-      return print;
-    }
+    if (name == "print") return Print();
     if (name == "break" || name == "continue") {
       if (loop_depth_ == 0) return Fail(absl::StrCat("'", name, "' outside a loop"));
       Node* node = Make(name == "break" ? NodeType::kBreak : NodeType::kContinue);
@@ -222,6 +216,18 @@ class Parser {
       return Fail(absl::StrCat("'", name, "' is not allowed: a chat template is one file"));
     }
     return Fail(absl::StrCat("unknown tag ", Describe()));
+  }
+
+  Node* Print() {
+    Node* body = Make(NodeType::kBody);
+    Next();
+    do {
+      Node* print = Make(NodeType::kPrint);
+      print->left = Expression();
+      body->children.push_back(print);
+    } while (SkipOp(",") && !failed());
+    ExpectBlockEnd();
+    return body;
   }
 
   Node* For() {

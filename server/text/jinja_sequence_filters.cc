@@ -12,7 +12,7 @@ namespace {
 
 Value IgnoreCase(Runtime& rt, const Value& value) {
   if (!value.string()) return value;
-  rt.ChargeBytes(static_cast<int64_t>(value.text().size()) * 8);
+  rt.ChargeBytes(static_cast<int64_t>(value.text().size()) * 32);
   return Value::String(Lower(value.text()));
 }
 
@@ -193,7 +193,7 @@ CallArguments Rest(const CallArguments& arguments, size_t from) {
 Value Map(Runtime& rt, const Value& input, const CallArguments& arguments) {
   std::vector<Value> items;
   if (arguments.positional.empty() && !arguments.named.empty()) {
-    Bound args(&rt, "map", CallArguments{{}, arguments.named}, "attribute,default", 1);
+    Bound args(&rt, "map", arguments, "attribute,default", 1);
     if (!args.ok()) return Value();
     // GetPath with a default at every step, as jinja2's attribute getter has it.
     const bool has_default = args[1] != nullptr && !args[1]->none();

@@ -21,7 +21,7 @@ Value CaseFilter(Runtime& rt, const Value& input, const CallArguments& arguments
   Bound args(&rt, "case filter", arguments, "");
   const Value text = Soft(rt, input);
   if (rt.failed()) return Value();
-  rt.ChargeBytes(static_cast<int64_t>(text.text().size()) * 8);
+  rt.ChargeBytes(static_cast<int64_t>(text.text().size()) * 32);
   return rt.NewString(kCase(text.text()), text.markup());
 }
 
@@ -144,7 +144,7 @@ Value Truncate(Runtime& rt, const Value& input, const CallArguments& arguments) 
 
 Value WordCount(Runtime& rt, const Value& input, const CallArguments&) {
   const std::string text = rt.Str(input);
-  rt.ChargeBytes(static_cast<int64_t>(text.size()) * 8);
+  rt.ChargeBytes(static_cast<int64_t>(text.size()) * 32);
   Int count = 0;
   bool inside = false;
   for (size_t i = 0; i < text.size();) {

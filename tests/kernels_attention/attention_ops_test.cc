@@ -1,0 +1,335 @@
+// The ops around attention through the op table: against the plain backend, and bit for bit against
+// themselves for every batch, chunk size and number of workers.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/isa.h"
+#include "kernels/float_formats.h"
+#include "kernels/ops.h"
+#include "tests/catch.h"
+
+namespace modu::kernels {
+namespace {
+
+struct Model {
+  int num_heads = 6, num_kv_heads = 2, head_dim = 32;
+  int rotary_dim = 32;
+  bool interleaved = false;
+  bool qk_norm = false;
+  int window = 0;
+  DType kv_dtype = DType::kBF16;
+  Numerics numerics = Numerics::kExact;
+  bool int8_consumer = false;
+};
+
+/// Tokens [first, first + count) of the sequence with this seed; its earlier ones are in the cache.
+struct Chunk {
+  uint32_t seed;
+  int first, count;
+};
+
+/// One backend with a KV cache, whose attention output is read through an identity projection.
+class Backend {
+ public:
+  Backend(std::unique_ptr<Device> device, const Model& model)
+      : device_(std::move(device)), model_(model) {
+    const int width = model.num_heads * model.head_dim;
+    block_size_ = device_->KvBlockSize();
+    kv_ = device_->CreateKvCache(
+        {2, model.num_kv_heads, model.head_dim, block_size_, model.kv_dtype}, kBlocks);
+    if (model.int8_consumer) {
+      const size_t row = static_cast<size_t>(RowBytes(DType::kQ8_0, width));
+      std::vector<std::byte> blocks(row * static_cast<size_t>(width));
+      for (int n = 0; n < width; ++n) {
+        for (int b = 0; b < width / 32; ++b) {
+          std::byte* block = blocks.data() + static_cast<size_t>(n) * row + b * 34;
+          const uint16_t one = FloatToF16(1.0f);
+          std::memcpy(block, &one, 2);
+          if (n / 32 == b) block[2 + n % 32] = std::byte{1};
+        }
+      }
+      const WeightSource source{DType::kQ8_0, width, width, blocks.data()};
+      consumer_ = device_->Pack({&source, 1}, WeightUse::kLinear);
+    } else {
+      std::vector<float> identity(static_cast<size_t>(width) * width);
+      for (int n = 0; n < width; ++n) identity[static_cast<size_t>(n) * width + n] = 1.0f;
+      const WeightSource source{DType::kF32, width, width,
+                                reinterpret_cast<const std::byte*>(identity.data())};
+      consumer_ = device_->Pack({&source, 1}, WeightUse::kLinear);
+    }
+    for (int i = 0; i < model.head_dim; ++i) {
+      norm_.push_back(0.5f + 0.01f * static_cast<float>(i));
+    }
+    for (int i = 0; i < model.rotary_dim / 2; ++i) {
+      inv_freq_.push_back(
+          std::pow(10000.0f, -2.0f * static_cast<float>(i) / static_cast<float>(model.rotary_dim)));
+    }
+  }
+
+  /// One step; returns a row of [H * D] for each token, in order.
+  std::vector<std::vector<float>> Step(const std::vector<Chunk>& chunks) {
+    const Model& m = model_;
+    const int width = m.num_heads * m.head_dim;
+    const int row_width = (m.num_heads + 2 * m.num_kv_heads) * m.head_dim;
+    std::vector<int32_t> positions, cu_seqlens{0}, seq_lens, table;
+    std::vector<int64_t> slots;
+    std::vector<float> qkv;
+    for (const Chunk& chunk : chunks) {
+      for (int t = chunk.first; t < chunk.first + chunk.count; ++t) {
+        positions.push_back(t);
+        slots.push_back(int64_t{BlockOf(chunk.seed, t / block_size_)} * block_size_ +
+                        t % block_size_);
+        std::mt19937 random(chunk.seed * 7919u + static_cast<uint32_t>(t));
+        std::normal_distribution<float> normal;
+        for (int i = 0; i < row_width; ++i) qkv.push_back(normal(random));
+      }
+      cu_seqlens.push_back(static_cast<int32_t>(positions.size()));
+      seq_lens.push_back(chunk.first + chunk.count);
+    }
+    constexpr int kTableStride = 40;
+    table.assign(chunks.size() * kTableStride, -1);
+    for (size_t s = 0; s < chunks.size(); ++s) {
+      for (int b = 0; b * block_size_ < seq_lens[s]; ++b) {
+        table[s * kTableStride + static_cast<size_t>(b)] = BlockOf(chunks[s].seed, b);
+      }
+    }
+    const int tokens = static_cast<int>(positions.size());
+    std::vector<float> cos_sin(static_cast<size_t>(tokens) * m.rotary_dim);
+    const OpTable& ops = device_->ops();
+    ops.rope_table(
+        *device_, {tokens, positions.data(), m.rotary_dim, inv_freq_.data(), 1.0f, cos_sin.data()});
+    QkvParams q{};
+    q.num_tokens = tokens;
+    q.num_heads = m.num_heads;
+    q.num_kv_heads = m.num_kv_heads;
+    q.head_dim = m.head_dim;
+    q.qkv = qkv.data();
+    q.q_norm = m.qk_norm ? norm_.data() : nullptr;
+    q.k_norm = q.q_norm;
+    q.norm_eps = 1e-5f;
+    q.cos_sin = m.rotary_dim > 0 ? cos_sin.data() : nullptr;
+    q.rotary_dim = m.rotary_dim;
+    q.interleaved = m.interleaved;
+    q.q_scale = 1.0f / std::sqrt(static_cast<float>(m.head_dim));
+    q.kv = kv_.get();
+    q.layer = 1;
+    q.slot_mapping = slots.data();
+    ops.qkv(*device_, q);
+    const auto prepared = device_->Allocate(device_->PreparedBytes(*consumer_, tokens));
+    AttentionParams a{};
+    a.num_tokens = tokens;
+    a.num_seqs = static_cast<int>(chunks.size());
+    a.num_heads = m.num_heads;
+    a.num_kv_heads = m.num_kv_heads;
+    a.head_dim = m.head_dim;
+    a.qkv = qkv.data();
+    a.kv = kv_.get();
+    a.layer = 1;
+    a.cu_seqlens = cu_seqlens.data();
+    a.seq_lens = seq_lens.data();
+    a.block_table = table.data();
+    a.block_table_stride = kTableStride;
+    a.window = m.window;
+    a.consumer = consumer_.get();
+    a.out = {prepared->data()};
+    ops.attention(*device_, a);
+    std::vector<float> out(static_cast<size_t>(tokens) * width);
+    ops.linear(*device_,
+               {tokens, {prepared->data()}, consumer_.get(), nullptr, false, out.data(), width});
+    std::vector<std::vector<float>> rows;
+    for (int t = 0; t < tokens; ++t) {
+      rows.emplace_back(out.begin() + int64_t{t} * width, out.begin() + int64_t{t + 1} * width);
+    }
+    return rows;
+  }
+
+  /// All rows of one sequence, `chunk` tokens a step.
+  std::vector<std::vector<float>> Whole(uint32_t seed, int length, int chunk) {
+    std::vector<std::vector<float>> all;
+    for (int first = 0; first < length; first += chunk) {
+      for (auto& row : Step({{seed, first, std::min(chunk, length - first)}})) {
+        all.push_back(std::move(row));
+      }
+    }
+    return all;
+  }
+
+ private:
+  static constexpr int kBlocks = 256;
+
+  int32_t BlockOf(uint32_t seed, int index) {
+    const auto [at, is_new] = blocks_.try_emplace({seed, index}, 0);
+    if (is_new) at->second = static_cast<int32_t>(blocks_.size() * 97 % kBlocks);  // scattered
+    REQUIRE(blocks_.size() < kBlocks);
+    return at->second;
+  }
+
+  std::unique_ptr<Device> device_;
+  Model model_;
+  int block_size_ = 0;
+  std::unique_ptr<KvCache> kv_;
+  std::unique_ptr<PackedWeight> consumer_;
+  std::vector<float> norm_, inv_freq_;
+  std::map<std::pair<uint32_t, int>, int32_t> blocks_;
+};
+
+Backend CpuBackend(const Model& model, int threads) {
+  return {OpenCpuDevice({model.numerics, threads, ""}), model};
+}
+Backend RefBackend(const Model& model) { return {OpenRefDevice({model.numerics, 1, ""}), model}; }
+
+double WorstDifference(const std::vector<std::vector<float>>& a,
+                       const std::vector<std::vector<float>>& b) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0;
+  for (size_t t = 0; t < a.size(); ++t) {
+    for (size_t i = 0; i < a[t].size(); ++i) {
+      const double difference = std::fabs(static_cast<double>(a[t][i]) - b[t][i]);
+      if (!(difference <= worst)) worst = difference;
+    }
+  }
+  return worst;
+}
+
+bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+bool SameBits(const std::vector<std::vector<float>>& a, const std::vector<std::vector<float>>& b) {
+  return a.size() == b.size() &&
+         std::equal(a.begin(), a.end(), b.begin(),
+                    [](const auto& x, const auto& y) { return SameBits(x, y); });
+}
+
+TEST_CASE("norms, RoPE, KV append and attention match the plain backend") {
+  if (cpu::DetectIsa() == cpu::Isa::kNone) return;
+  for (const DType kv_dtype : {DType::kF32, DType::kBF16}) {
+    for (const bool interleaved : {false, true}) {
+      for (const bool qk_norm : {false, true}) {
+        for (const auto& [head_dim, rotary_dim] :
+             {std::pair{32, 32}, {20, 20}, {24, 8}, {80, 40}, {64, 0}}) {
+          Model model;
+          model.head_dim = head_dim;
+          model.rotary_dim = rotary_dim;
+          model.interleaved = interleaved;
+          model.qk_norm = qk_norm;
+          model.kv_dtype = kv_dtype;
+          model.window = head_dim == 24 ? 33 : 0;
+          INFO("head_dim " << head_dim << " rotary " << rotary_dim << " interleaved " << interleaved
+                           << " qk_norm " << qk_norm << " " << TraitsOf(kv_dtype).name);
+          Backend cpu = CpuBackend(model, 2), ref = RefBackend(model);
+          const std::vector<Chunk> prompts{{1, 0, 70}, {2, 0, 1}, {3, 0, 33}};
+          // A K that the two round apart by one float32 ulp may land on the other bf16.
+          const double limit = kv_dtype == DType::kF32 ? 2e-5 : 2e-3;
+          CHECK(WorstDifference(cpu.Step(prompts), ref.Step(prompts)) < limit);
+          const std::vector<Chunk> mixed{{3, 33, 1}, {1, 70, 9}, {2, 1, 1}, {4, 0, 5}};
+          CHECK(WorstDifference(cpu.Step(mixed), ref.Step(mixed)) < limit);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a row's bits do not depend on batch, chunks or workers") {
+  if (cpu::DetectIsa() == cpu::Isa::kNone) return;
+  for (const bool int8 : {false, true}) {
+    for (const int head_dim : {32, 48}) {  // 48 x 3: int8 groups straddle KV heads
+      for (const int window : {0, 40}) {
+        Model model;
+        model.head_dim = head_dim;
+        model.rotary_dim = head_dim;
+        model.window = window;
+        model.int8_consumer = int8;
+        model.numerics = int8 ? Numerics::kInt8 : Numerics::kExact;
+        INFO("int8 " << int8 << " head_dim " << head_dim << " window " << window);
+        constexpr int kLength = 600;
+        const auto whole = CpuBackend(model, 1).Whole(1, kLength, kLength);
+        for (const int threads : {1, 2, 3}) {
+          for (const int chunk : {7, 32, kLength}) {
+            INFO("threads " << threads << " chunk " << chunk);
+            CHECK(SameBits(whole, CpuBackend(model, threads).Whole(1, kLength, chunk)));
+          }
+        }
+        Backend crowd = CpuBackend(model, 2);
+        crowd.Step({{1, 0, 590}, {2, 0, 100}, {3, 0, 299}});
+        for (int t = 590; t < kLength; ++t) {
+          const auto rows =
+              crowd.Step({{2, t - 490, 1}, {1, t, 1}, {3, t - 291, 1}, {4, 3 * (t - 590), 3}});
+          CHECK(SameBits(rows[1], whole[static_cast<size_t>(t)]));
+        }
+        // Alone, one token at a time, long enough to be split over pieces and workers.
+        Backend alone = CpuBackend(model, 2);
+        alone.Step({{1, 0, 590}});
+        for (int t = 590; t < kLength; ++t) {
+          CHECK(SameBits(alone.Step({{1, t, 1}})[0], whole[static_cast<size_t>(t)]));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("RoPE angles hold at far positions") {
+  if (cpu::DetectIsa() == cpu::Isa::kNone) return;
+  const auto device = OpenCpuDevice({Numerics::kExact, 1, ""});
+  const int32_t positions[] = {0, 1, 4095, 131071};
+  const float inv_freq[] = {1.0f, 0.31622776f, 1e-4f};
+  float table[4 * 6];
+  device->ops().rope_table(*device, {4, positions, 6, inv_freq, 1.25f, table});
+  for (int t = 0; t < 4; ++t) {
+    for (int i = 0; i < 3; ++i) {
+      const long double angle = static_cast<long double>(positions[t]) * inv_freq[i];
+      CHECK(std::fabs(table[t * 6 + i] - static_cast<double>(1.25L * std::cos(angle))) < 2e-7);
+      CHECK(std::fabs(table[t * 6 + 3 + i] - static_cast<double>(1.25L * std::sin(angle))) < 2e-7);
+    }
+  }
+}
+
+TEST_CASE("RMS norm matches the plain backend for every width, gathers rows and passes through") {
+  if (cpu::DetectIsa() == cpu::Isa::kNone) return;
+  for (const int width : {16, 20, 48, 64, 80, 576, 1000}) {
+    std::mt19937 random(static_cast<uint32_t>(width));
+    std::normal_distribution<float> normal;
+    std::vector<float> hidden(static_cast<size_t>(9 * width)), weight(static_cast<size_t>(width)),
+        identity(static_cast<size_t>(width) * width);
+    for (float& x : hidden) x = 3 * normal(random);
+    for (float& x : weight) x = 1 + 0.1f * normal(random);
+    for (int n = 0; n < width; ++n) identity[static_cast<size_t>(n) * width + n] = 1.0f;
+    const WeightSource source{DType::kF32, width, width,
+                              reinterpret_cast<const std::byte*>(identity.data())};
+    const int32_t rows[] = {8, 0, 5, 5};
+    std::vector<std::vector<float>> results;
+    for (const bool ref : {true, false}) {
+      const auto device =
+          ref ? OpenRefDevice({Numerics::kExact}) : OpenCpuDevice({Numerics::kExact, 2, ""});
+      const auto consumer = device->Pack({&source, 1}, WeightUse::kLinear);
+      const auto prepared = device->Allocate(device->PreparedBytes(*consumer, 9));
+      std::vector<float> all;
+      const auto run = [&](int count, const int32_t* from, const float* w) {
+        device->ops().norm(
+            *device,
+            {count, width, hidden.data(), from, w, 1e-5f, consumer.get(), {prepared->data()}});
+        std::vector<float> out(static_cast<size_t>(count * width));
+        device->ops().linear(
+            *device,
+            {count, {prepared->data()}, consumer.get(), nullptr, false, out.data(), width});
+        all.insert(all.end(), out.begin(), out.end());
+      };
+      run(9, nullptr, weight.data());
+      run(4, rows, weight.data());
+      run(9, nullptr, nullptr);
+      results.push_back(all);
+    }
+    INFO("width " << width);
+    for (size_t i = 0; i < results[0].size(); ++i) {
+      REQUIRE(std::fabs(results[0][i] - results[1][i]) <= 1e-6 + 1e-6 * std::fabs(results[0][i]));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace modu::kernels

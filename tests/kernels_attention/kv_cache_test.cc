@@ -1,0 +1,82 @@
+// The paged cache: where elements lie, and that memory is taken only as it is used.
+#include "kernels/cpu/kv_cache.h"
+
+#include <fstream>
+#include <set>
+#include <string>
+
+#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/isa.h"
+#include "tests/catch.h"
+#include "tests/kernels_attention/paged_sequence.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+int64_t ResidentBytes() {
+  std::ifstream file("/proc/self/statm");
+  int64_t total = 0, resident = 0;
+  file >> total >> resident;
+  return resident * 4096;
+}
+
+TEST_CASE("KV memory is reserved at once and resident only where it was touched") {
+  const KvLayout layout{30, 3, 64, kKvBlockTokens, DType::kBF16};
+  const int64_t before = ResidentBytes();
+  CpuKvCache cache(layout, 8192);
+  CHECK(cache.bytes() == 8192 * CpuKvBlockBytes(layout));
+  CHECK(cache.bytes() > int64_t{5} << 30);
+  CHECK(ResidentBytes() - before < 64 << 20);
+  CHECK(reinterpret_cast<uintptr_t>(cache.Head(0, 0)) % (2 << 20) == 0);
+  for (int block = 0; block < 4; ++block) {
+    std::memset(cache.Head(0, 0) + block * cache.geometry().block_stride, 1,
+                static_cast<size_t>(cache.geometry().block_stride));
+  }
+  CHECK(ResidentBytes() - before < 64 << 20);
+}
+
+TEST_CASE("every element of a block has a place of its own") {
+  if (DetectIsa() < Isa::kAvx2) return;
+  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    for (const int head_dim : {16, 20, 64, 80}) {
+      const KvLayout layout{2, 3, head_dim, kKvBlockTokens, dtype};
+      CpuKvCache cache(layout, 2);
+      const size_t element = dtype == DType::kF32 ? 4 : 2;
+      // Each append of one (layer, token) changes exactly 2 * heads * head_dim elements, none
+      // twice.
+      std::set<size_t> taken;
+      const auto* bytes = reinterpret_cast<const unsigned char*>(cache.Head(0, 0));
+      const size_t size = static_cast<size_t>(cache.geometry().block_stride);
+      std::vector<unsigned char> before(size, 0);
+      std::vector<float> row(static_cast<size_t>(3 * 3 * head_dim), 1.5f);
+      for (int layer = 0; layer < 2; ++layer) {
+        for (int t = 0; t < kKvBlockTokens; ++t) {
+          QkvRow r{};
+          r.row = row.data();
+          r.num_heads = r.num_kv_heads = 3;
+          r.head_dim = head_dim;
+          r.q_scale = 1.0f;
+          r.k = cache.Head(layer, 0);
+          r.head_bytes = cache.geometry().head_bytes;
+          r.half_bytes = cache.geometry().half_bytes;
+          r.v_offset = cache.geometry().v_offset;
+          r.offset = t;
+          (dtype == DType::kF32 ? kRowKernelsAvx2.qkv_f32 : kRowKernelsAvx2.qkv_bf16)(r);
+          size_t changed = 0;
+          for (size_t at = 0; at < size; at += element) {
+            if (std::memcmp(before.data() + at, bytes + at, element) == 0) continue;
+            ++changed;
+            CHECK(taken.insert(at).second);
+          }
+          REQUIRE(changed == static_cast<size_t>(2 * 3 * head_dim));
+          std::memcpy(before.data(), bytes, size);
+        }
+      }
+      const auto* after = bytes + size;  // nothing reached the next block
+      for (size_t i = 0; i < size; ++i) REQUIRE(after[i] == 0);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace modu::kernels::cpu

@@ -78,20 +78,24 @@ Parsed<ChatPrompt> MakeChatPrompt(FieldSink* sink, const Limits& limits) {
   prompt.add_generation_prompt = sink->add_generation_prompt;
   prompt.continue_final_message = sink->continue_final_message;
   prompt.add_special_tokens = sink->add_special_tokens.value_or(false);
-  if (prompt.continue_final_message) {
-    if (prompt.add_generation_prompt) {
-      return InvalidField("continue_final_message",
-                          "continue_final_message and add_generation_prompt must not both be true");
-    }
-    if (prompt.messages.back().at("role") != "assistant") {
-      return InvalidField("continue_final_message",
-                          "continue_final_message needs a last message of the assistant's");
-    }
-  }
+  if (Error error = CheckContinuation(prompt)) return *error;
   return prompt;
 }
 
 }  // namespace
+
+Error CheckContinuation(const ChatPrompt& prompt) {
+  if (!prompt.continue_final_message) return std::nullopt;
+  if (prompt.add_generation_prompt) {
+    return InvalidField("continue_final_message",
+                        "continue_final_message and add_generation_prompt must not both be true");
+  }
+  if (prompt.messages.back().at("role") != "assistant") {
+    return InvalidField("continue_final_message",
+                        "continue_final_message needs a last message of the assistant's");
+  }
+  return std::nullopt;
+}
 
 Parsed<GenerationRequest> ParseChatRequest(std::string_view body, const ServedModel& model,
                                            const Limits& limits) {

@@ -56,6 +56,9 @@ Parsed<GenerationRequest> Validate(RequestFields fields, const ServedModel& mode
 Parsed<nlohmann::ordered_json> ValidateMessages(const nlohmann::ordered_json& messages,
                                                 const Limits& limits);
 
+/// continue_final_message: the last message must be the assistant's, and no new turn be opened.
+std::optional<ApiError> CheckContinuation(const ChatPrompt& prompt);
+
 /// 404 model_not_found when `name` is neither empty nor served.
 std::optional<ApiError> CheckModel(std::string_view name, const ServedModel& model);
 

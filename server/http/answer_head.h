@@ -10,7 +10,7 @@ namespace modu::http {
 
 struct AnswerContext {
   std::string request_id;
-  std::string allow_origin;          // "" : no CORS headers
+  std::string allow_origin;  // "" : no CORS headers
   bool keep_alive = true;
   bool http11 = true;
   bool head_only = false;

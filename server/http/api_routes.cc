@@ -17,24 +17,28 @@ using ExchangePtr = std::shared_ptr<Exchange>;
 constexpr size_t kParseInPassingBytes = 64 << 10;
 
 int64_t UnixNow() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
 
-/// Stops the generation if the client goes away. The exchange lets go of the call with the answer, which ends the ring
-/// exchange, call, sink, exchange.
-void CancelOnAbandon(const ExchangePtr& exchange, const std::shared_ptr<generation::GenerationCall>& call) {
+/// Stops the generation if the client goes away. The exchange lets go of the call with the answer,
+/// which ends the ring exchange, call, sink, exchange.
+void CancelOnAbandon(const ExchangePtr& exchange,
+                     const std::shared_ptr<generation::GenerationCall>& call) {
   exchange->SetOnAbandoned([call] { call->Cancel(); });
 }
 
-using GenerationParser = api::Parsed<api::GenerationRequest> (*)(std::string_view, const api::ServedModel&,
+using GenerationParser = api::Parsed<api::GenerationRequest> (*)(std::string_view,
+                                                                 const api::ServedModel&,
                                                                  const api::Limits&);
 
 void Generate(generation::Generator* generator, const ExchangePtr& exchange, bool chat) {
   const GenerationParser parse = chat ? api::ParseChatRequest : api::ParseCompletionRequest;
   const std::string body = exchange->TakeBody();
   auto parsed = parse(body, generator->model(), generator->limits());
-  if (const auto* error = std::get_if<api::ApiError>(&parsed)) return exchange->Respond(ErrorAnswer(*error));
+  if (const auto* error = std::get_if<api::ApiError>(&parsed))
+    return exchange->Respond(ErrorAnswer(*error));
   auto& request = std::get<api::GenerationRequest>(parsed);
   request.id = api::RandomId(chat ? "chatcmpl-" : "cmpl-");
   request.request_id = exchange->request().request_id;
@@ -43,12 +47,14 @@ void Generate(generation::Generator* generator, const ExchangePtr& exchange, boo
   head.id = request.id;
   head.created_unix_s = UnixNow();
   if (!generator->model().names.empty()) head.model = generator->model().names.front();
-  auto sink = request.stream ? MakeStreamSink(exchange, request, generator->limits(), std::move(head), chat)
-                             : MakeAnswerSink(exchange, request, std::move(head), chat);
+  auto sink = request.stream
+                  ? MakeStreamSink(exchange, request, generator->limits(), std::move(head), chat)
+                  : MakeAnswerSink(exchange, request, std::move(head), chat);
   if (request.stream) {
     exchange->SetFarewell([] {
       std::string event;
-      api::ChunkWriter::Error(HttpError(503, "the server is shutting down", "shutting_down"), &event);
+      api::ChunkWriter::Error(HttpError(503, "the server is shutting down", "shutting_down"),
+                              &event);
       return event;
     });
   }
@@ -62,8 +68,10 @@ void RespondJson(const ExchangePtr& exchange, std::string body) {
 }
 
 void Tokenize(generation::Generator* generator, const ExchangePtr& exchange) {
-  auto parsed = api::ParseTokenizeRequest(exchange->TakeBody(), generator->model(), generator->limits());
-  if (const auto* error = std::get_if<api::ApiError>(&parsed)) return exchange->Respond(ErrorAnswer(*error));
+  auto parsed =
+      api::ParseTokenizeRequest(exchange->TakeBody(), generator->model(), generator->limits());
+  if (const auto* error = std::get_if<api::ApiError>(&parsed))
+    return exchange->Respond(ErrorAnswer(*error));
   auto& request = std::get<api::TokenizeRequest>(parsed);
   const bool with_strings = request.return_token_strs;
   generator->Render(std::move(request.prompt), [=](std::optional<generation::RenderedPrompt> prompt,
@@ -74,8 +82,10 @@ void Tokenize(generation::Generator* generator, const ExchangePtr& exchange) {
 }
 
 void Detokenize(generation::Generator* generator, const ExchangePtr& exchange) {
-  auto parsed = api::ParseDetokenizeRequest(exchange->TakeBody(), generator->model(), generator->limits());
-  if (const auto* error = std::get_if<api::ApiError>(&parsed)) return exchange->Respond(ErrorAnswer(*error));
+  auto parsed =
+      api::ParseDetokenizeRequest(exchange->TakeBody(), generator->model(), generator->limits());
+  if (const auto* error = std::get_if<api::ApiError>(&parsed))
+    return exchange->Respond(ErrorAnswer(*error));
   generator->Detokenize(std::move(std::get<api::DetokenizeRequest>(parsed).token_ids),
                         [=](std::optional<std::string> text, api::ApiError error) {
                           if (!text) return exchange->Respond(ErrorAnswer(error));
@@ -84,18 +94,22 @@ void Detokenize(generation::Generator* generator, const ExchangePtr& exchange) {
 }
 
 void Render(generation::Generator* generator, const ExchangePtr& exchange) {
-  auto parsed = api::ParseRenderRequest(exchange->TakeBody(), generator->model(), generator->limits());
-  if (const auto* error = std::get_if<api::ApiError>(&parsed)) return exchange->Respond(ErrorAnswer(*error));
-  generator->Render(std::move(std::get<api::ChatPrompt>(parsed)),
-                    [=](std::optional<generation::RenderedPrompt> prompt, api::ApiError error) {
-                      if (!prompt) return exchange->Respond(ErrorAnswer(error));
-                      RespondJson(exchange, api::RenderJson(prompt->text, prompt->token_ids, generator->model()));
-                    });
+  auto parsed =
+      api::ParseRenderRequest(exchange->TakeBody(), generator->model(), generator->limits());
+  if (const auto* error = std::get_if<api::ApiError>(&parsed))
+    return exchange->Respond(ErrorAnswer(*error));
+  generator->Render(
+      std::move(std::get<api::ChatPrompt>(parsed)),
+      [=](std::optional<generation::RenderedPrompt> prompt, api::ApiError error) {
+        if (!prompt) return exchange->Respond(ErrorAnswer(error));
+        RespondJson(exchange, api::RenderJson(prompt->text, prompt->token_ids, generator->model()));
+      });
 }
 
 void GetModel(generation::Generator* generator, const ExchangePtr& exchange) {
   const std::string& name = exchange->request().path_rest;
-  if (auto error = api::CheckModel(name, generator->model())) return exchange->Respond(ErrorAnswer(*error));
+  if (auto error = api::CheckModel(name, generator->model()))
+    return exchange->Respond(ErrorAnswer(*error));
   RespondJson(exchange, api::ModelJson(generator->model(), name));
 }
 
@@ -106,7 +120,8 @@ HttpResponse ErrorAnswer(const api::ApiError& error) {
   response.status = error.http_status;
   response.body = api::ErrorJson(error);
   if (error.http_status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
-  if (error.retry_after_s > 0) response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_s));
+  if (error.retry_after_s > 0)
+    response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_s));
   return response;
 }
 
@@ -124,7 +139,8 @@ void AddApiRoutes(const RouteContext& context, Router* router) {
     };
     router->Add(std::move(route));
   };
-  post("/v1/chat/completions", [=](const ExchangePtr& e) { Generate(generator, e, /*chat=*/true); });
+  post("/v1/chat/completions",
+       [=](const ExchangePtr& e) { Generate(generator, e, /*chat=*/true); });
   post("/v1/completions", [=](const ExchangePtr& e) { Generate(generator, e, /*chat=*/false); });
   post("/v1/chat/completions/render", [=](const ExchangePtr& e) { Render(generator, e); });
   post("/tokenize", [=](const ExchangePtr& e) { Tokenize(generator, e); });

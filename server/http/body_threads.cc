@@ -11,7 +11,9 @@ struct BodyThreads::Impl {
 BodyThreads::BodyThreads() : impl_(std::make_unique<Impl>()) {}
 BodyThreads::~BodyThreads() { Stop(); }
 
-void BodyThreads::Run(std::function<void()> work) { boost::asio::post(impl_->pool, std::move(work)); }
+void BodyThreads::Run(std::function<void()> work) {
+  boost::asio::post(impl_->pool, std::move(work));
+}
 
 void BodyThreads::Stop() {
   impl_->pool.stop();

@@ -1,4 +1,5 @@
-// How many connections there may be, in all and from one address, counted before anything is read. Thread-safe.
+// How many connections there may be, in all and from one address, counted before anything is read.
+// Thread-safe.
 #pragma once
 #include <cstdint>
 #include <mutex>

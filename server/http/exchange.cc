@@ -3,8 +3,8 @@
 namespace modu::http {
 namespace {
 
-// While no write is in flight it is our I/O thread that is behind, not the reader: it gets more room before the
-// memory bound must hold all the same.
+// While no write is in flight it is our I/O thread that is behind, not the reader: it gets more
+// room before the memory bound must hold all the same.
 constexpr int64_t kOwnDelayFactor = 8;
 
 }  // namespace
@@ -49,7 +49,8 @@ bool Exchange::Push(std::string_view events, int num_events) {
     cut_off_ = true;
     pending_.clear();
     pending_.shrink_to_fit();
-    WakeLocked(lock);
+    lock.unlock();
+    wake_();  // always: a session stuck in a write has not taken the last wake
     return false;
   }
   pending_.append(events);
@@ -75,7 +76,8 @@ void Exchange::SetOnAbandoned(std::function<void()> on_abandoned) {
     on_abandoned();
     return;
   }
-  if (state_ == State::kWaiting || state_ == State::kStreaming) on_abandoned_ = std::move(on_abandoned);
+  if (state_ == State::kWaiting || state_ == State::kStreaming)
+    on_abandoned_ = std::move(on_abandoned);
 }
 
 bool Exchange::abandoned() const {

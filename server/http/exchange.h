@@ -1,7 +1,8 @@
-// One request and its answer. The session makes it, a handler keeps it for as long as it has something to say, from
-// any thread: either one Respond, or OpenStream, Push..., EndStream. Nothing here blocks: what is said waits in a
-// buffer of bounded bytes and events for the session's I/O thread, which takes all of it in one write. A reader that
-// falls behind the bound is cut off. Held by shared_ptr; outlives the session, whose side is the second half.
+// One request and its answer. The session makes it, a handler keeps it for as long as it has
+// something to say, from any thread: either one Respond, or OpenStream, Push..., EndStream. Nothing
+// here blocks: what is said waits in a buffer of bounded bytes and events for the session's I/O
+// thread, which takes all of it in one write. A reader that falls behind the bound is cut off. Held
+// by shared_ptr; outlives the session, whose side is the second half.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -16,12 +17,12 @@
 namespace modu::http {
 
 struct HttpRequest {
-  std::string method, path;          // path decoded, without the query
-  std::string path_rest;             // what a route ending in "/*" matched there
+  std::string method, path;  // path decoded, without the query
+  std::string path_rest;     // what a route ending in "/*" matched there
   std::string query;
   std::string body;
-  std::string request_id;            // the client's X-Request-Id if it is sane, else ours
-  const char* route = "";            // pattern, for logs and metrics: a bounded set
+  std::string request_id;  // the client's X-Request-Id if it is sane, else ours
+  const char* route = "";  // pattern, for logs and metrics: a bounded set
 };
 
 struct HttpResponse {
@@ -46,13 +47,16 @@ class Exchange {
   std::string TakeBody() { return std::move(request_.body); }
 
   void Respond(HttpResponse response);
-  /// 200 and the headers of an event stream. `bounds` counts what the client has not yet taken from us.
+  /// 200 and the headers of an event stream. `bounds` counts what the client has not yet taken from
+  /// us.
   void OpenStream(const StreamBounds& bounds);
-  /// Whole events. False: the stream is gone (reader vanished or cut off) and nothing more needs saying.
+  /// Whole events. False: the stream is gone (reader vanished or cut off) and nothing more needs
+  /// saying.
   bool Push(std::string_view events, int num_events = 1);
   void EndStream(std::string_view last_events = {});
 
-  /// Called once, on the I/O thread or at once, if the client goes away, or is cut off, before the answer is complete.
+  /// Called once, on the I/O thread or at once, if the client goes away, or is cut off, before the
+  /// answer is complete.
   void SetOnAbandoned(std::function<void()> on_abandoned);
   bool abandoned() const;
 
@@ -64,13 +68,14 @@ class Exchange {
     bool responded = false, opened = false, ended = false, cut_off = false;
     int events = 0;
   };
-  /// Swaps everything pending into `out` (which is cleared first). What is taken counts against the bounds until
-  /// Written, so that one write is in flight at a time.
+  /// Swaps everything pending into `out` (which is cleared first). What is taken counts against the
+  /// bounds until Written, so that one write is in flight at a time.
   Taken Take(std::string* out, HttpResponse* response);
   void Written();
   /// The client is gone, or never comes back.
   void Abandon();
-  /// Ends a stream from the server's side with its farewell; a request without an answer yet gets `response`.
+  /// Ends a stream from the server's side with its farewell; a request without an answer yet gets
+  /// `response`.
   void Dismiss(HttpResponse response);
 
  private:

@@ -9,11 +9,12 @@ namespace {
 
 class StreamSink final : public generation::ResponseSink {
  public:
-  StreamSink(std::shared_ptr<Exchange> exchange, const api::GenerationRequest& request, const api::Limits& limits,
-             api::AnswerHead head, bool chat)
+  StreamSink(std::shared_ptr<Exchange> exchange, const api::GenerationRequest& request,
+             const api::Limits& limits, api::AnswerHead head, bool chat)
       : exchange_(std::move(exchange)), writer_(std::move(head), request, chat) {
     // A step of n choices is n events: the bound on events is one choice's.
-    const int64_t num_choices = std::max<int64_t>(1, static_cast<int64_t>(request.prompts.size()) * request.n);
+    const int64_t num_choices =
+        std::max<int64_t>(1, static_cast<int64_t>(request.prompts.size()) * request.n);
     bounds_.max_bytes = limits.stream_buffer_bytes;
     bounds_.max_events = limits.stream_buffer_events * num_choices;
   }
@@ -63,13 +64,17 @@ class StreamSink final : public generation::ResponseSink {
 
 class AnswerSink final : public generation::ResponseSink {
  public:
-  AnswerSink(std::shared_ptr<Exchange> exchange, const api::GenerationRequest& request, api::AnswerHead head,
-             bool chat)
+  AnswerSink(std::shared_ptr<Exchange> exchange, const api::GenerationRequest& request,
+             api::AnswerHead head, bool chat)
       : exchange_(std::move(exchange)), builder_(std::move(head), request, chat) {}
 
-  void OnAccepted(const std::vector<std::vector<int32_t>>& prompt_ids) override { builder_.Accepted(prompt_ids); }
+  void OnAccepted(const std::vector<std::vector<int32_t>>& prompt_ids) override {
+    builder_.Accepted(prompt_ids);
+  }
   void OnEcho(api::PromptEcho echo) override { builder_.Echo(std::move(echo)); }
-  void OnDelta(api::ChoiceDelta delta, const api::Usage&) override { builder_.Delta(std::move(delta)); }
+  void OnDelta(api::ChoiceDelta delta, const api::Usage&) override {
+    builder_.Delta(std::move(delta));
+  }
   void OnFinished(const api::Usage& usage) override {
     HttpResponse response;
     response.body = builder_.Finish(usage);
@@ -86,13 +91,14 @@ class AnswerSink final : public generation::ResponseSink {
 
 std::shared_ptr<generation::ResponseSink> MakeStreamSink(std::shared_ptr<Exchange> exchange,
                                                          const api::GenerationRequest& request,
-                                                         const api::Limits& limits, api::AnswerHead head, bool chat) {
+                                                         const api::Limits& limits,
+                                                         api::AnswerHead head, bool chat) {
   return std::make_shared<StreamSink>(std::move(exchange), request, limits, std::move(head), chat);
 }
 
 std::shared_ptr<generation::ResponseSink> MakeAnswerSink(std::shared_ptr<Exchange> exchange,
-                                                         const api::GenerationRequest& request, api::AnswerHead head,
-                                                         bool chat) {
+                                                         const api::GenerationRequest& request,
+                                                         api::AnswerHead head, bool chat) {
   return std::make_shared<AnswerSink>(std::move(exchange), request, std::move(head), chat);
 }
 

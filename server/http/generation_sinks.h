@@ -1,5 +1,6 @@
-// The REST ends of a running generation: one that streams server-sent events, one that gathers a whole answer.
-// Called from text threads; they render and hand bytes to the exchange, and never block.
+// The REST ends of a running generation: one that streams server-sent events, one that gathers a
+// whole answer. Called from text threads; they render and hand bytes to the exchange, and never
+// block.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -11,13 +12,15 @@
 
 namespace modu::http {
 
-/// `request` is read, not kept. The first delta or the acceptance opens the stream; an error before that is a status.
+/// `request` is read, not kept. The first delta or the acceptance opens the stream; an error before
+/// that is a status.
 std::shared_ptr<generation::ResponseSink> MakeStreamSink(std::shared_ptr<Exchange> exchange,
                                                          const api::GenerationRequest& request,
-                                                         const api::Limits& limits, api::AnswerHead head, bool chat);
+                                                         const api::Limits& limits,
+                                                         api::AnswerHead head, bool chat);
 
 std::shared_ptr<generation::ResponseSink> MakeAnswerSink(std::shared_ptr<Exchange> exchange,
-                                                         const api::GenerationRequest& request, api::AnswerHead head,
-                                                         bool chat);
+                                                         const api::GenerationRequest& request,
+                                                         api::AnswerHead head, bool chat);
 
 }  // namespace modu::http

@@ -26,9 +26,8 @@ bool IsToken(std::string_view text) {
 
 bool EqualsIgnoreCase(std::string_view a, std::string_view b) {
   const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [&](char x, char y) {
-           return lower(x) == lower(y);
-         });
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(),
+                                            [&](char x, char y) { return lower(x) == lower(y); });
 }
 
 std::string_view TrimBlanks(std::string_view text) {
@@ -64,7 +63,8 @@ std::optional<api::ApiError> CheckRequestLine(std::string_view line) {
     return HttpError(400, "malformed request target");
   }
   if (version == "HTTP/1.1" || version == "HTTP/1.0") return std::nullopt;
-  if (version.substr(0, 5) == "HTTP/") return HttpError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
+  if (version.substr(0, 5) == "HTTP/")
+    return HttpError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
   return HttpError(400, "malformed HTTP version");
 }
 
@@ -110,18 +110,7 @@ class FramingFields {
 }  // namespace
 
 api::ApiError HttpError(int status, std::string message, std::string code) {
-  api::ApiError error;
-  error.http_status = status;
-  error.message = std::move(message);
-  error.type = status == 401   ? "authentication_error"
-               : status == 403 ? "permission_error"
-               : status == 404 ? "not_found_error"
-               : status == 429 ? "rate_limit_error"
-               : status == 503 ? "unavailable_error"
-               : status < 500  ? "invalid_request_error"
-                               : "server_error";
-  error.code = std::move(code);
-  return error;
+  return api::MakeError(status, std::move(message), std::move(code));
 }
 
 bool IsValidHost(std::string_view host) {
@@ -131,13 +120,14 @@ bool IsValidHost(std::string_view host) {
     name_end = host.find(']');
     if (name_end == std::string_view::npos || name_end < 3) return false;
     const std::string_view address = host.substr(1, name_end - 1);
-    if (address.find_first_not_of("0123456789abcdefABCDEF:.") != std::string_view::npos) return false;
+    if (address.find_first_not_of("0123456789abcdefABCDEF:.") != std::string_view::npos)
+      return false;
     ++name_end;
   } else {
     name_end = std::min(host.find(':'), host.size());
     const auto allowed = [](char c) {
-      return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' ||
-             c == '-' || c == '_';
+      return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+             c == '.' || c == '-' || c == '_';
     };
     if (name_end == 0 || !std::all_of(host.begin(), host.begin() + name_end, allowed)) return false;
   }
@@ -180,7 +170,8 @@ HeadScanner::State HeadScanner::Scan(std::string_view bytes, const api::Limits& 
       return Bad(400, "NUL in the request head");
     } else if (num_lines_ == 0) {
       if (scanned_ >= static_cast<size_t>(limits.max_request_line_bytes)) {
-        return Bad(414, "request line over " + std::to_string(limits.max_request_line_bytes) + " bytes");
+        return Bad(414,
+                   "request line over " + std::to_string(limits.max_request_line_bytes) + " bytes");
       }
     } else if (scanned_ - line_start_ >= static_cast<size_t>(kMaxOneHeaderBytes)) {
       return Bad(431, "one header over " + std::to_string(kMaxOneHeaderBytes) + " bytes");
@@ -191,7 +182,8 @@ HeadScanner::State HeadScanner::Scan(std::string_view bytes, const api::Limits& 
   return State::kMore;
 }
 
-std::optional<api::ApiError> CheckHead(std::string_view head, const api::Limits& limits, Framing* framing) {
+std::optional<api::ApiError> CheckHead(std::string_view head, const api::Limits& limits,
+                                       Framing* framing) {
   size_t end = head.find("\r\n");
   const std::string_view request_line = head.substr(0, end);
   if (auto error = CheckRequestLine(request_line)) return error;

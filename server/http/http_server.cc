@@ -40,7 +40,9 @@ void RunContext(asio::io_context* context) {
 
 struct HttpServer::Impl {
   Impl(HttpServerOptions options_in, HttpServerHooks hooks_in, generation::Generator* generator_in)
-      : options(std::move(options_in)), hooks(std::move(hooks_in)), generator(generator_in),
+      : options(std::move(options_in)),
+        hooks(std::move(hooks_in)),
+        generator(generator_in),
         gate(generator->limits().max_connections, generator->limits().max_connections_per_address),
         admin_gate(kMaxAdminConnections, kMaxAdminConnections) {
     site.limits = admin_site.limits = generator->limits();
@@ -65,7 +67,7 @@ struct HttpServer::Impl {
   const HttpServerOptions options;
   const HttpServerHooks hooks;
   generation::Generator* const generator;
-  Site site, admin_site;                       // outlive the sessions that the contexts below hold
+  Site site, admin_site;  // outlive the sessions that the contexts below hold
   ConnectionGate gate, admin_gate;
   std::unique_ptr<asio::ssl::context> tls;
   BodyThreads body_threads;
@@ -75,7 +77,8 @@ struct HttpServer::Impl {
   std::vector<std::thread> threads;
 };
 
-HttpServer::HttpServer(HttpServerOptions options, HttpServerHooks hooks, generation::Generator* generator)
+HttpServer::HttpServer(HttpServerOptions options, HttpServerHooks hooks,
+                       generation::Generator* generator)
     : impl_(std::make_unique<Impl>(std::move(options), std::move(hooks), generator)) {}
 
 HttpServer::~HttpServer() { Stop(); }
@@ -98,9 +101,11 @@ absl::Status HttpServer::Start() {
     impl.guards.push_back(asio::make_work_guard(*contexts.back()));
   }
   impl.listener = std::make_unique<Listener>(contexts, impl.tls.get(), &impl.site, &impl.gate);
-  if (auto status = impl.listener->Bind(impl.options.host, impl.options.port); !status.ok()) return status;
+  if (auto status = impl.listener->Bind(impl.options.host, impl.options.port); !status.ok())
+    return status;
   if (impl.options.admin_port >= 0) {
-    impl.admin_listener = std::make_unique<Listener>(contexts, nullptr, &impl.admin_site, &impl.admin_gate);
+    impl.admin_listener =
+        std::make_unique<Listener>(contexts, nullptr, &impl.admin_site, &impl.admin_gate);
     auto status = impl.admin_listener->Bind(impl.options.admin_host, impl.options.admin_port);
     if (!status.ok()) return status;
     impl.admin_listener->Start();
@@ -111,7 +116,9 @@ absl::Status HttpServer::Start() {
 }
 
 int HttpServer::port() const { return impl_->listener ? impl_->listener->port() : 0; }
-int HttpServer::admin_port() const { return impl_->admin_listener ? impl_->admin_listener->port() : 0; }
+int HttpServer::admin_port() const {
+  return impl_->admin_listener ? impl_->admin_listener->port() : 0;
+}
 const Counters& HttpServer::counters() const { return impl_->site.counters; }
 
 void HttpServer::BeginDrain() {

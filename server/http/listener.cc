@@ -24,15 +24,23 @@ constexpr std::string_view kBusy =
 
 }  // namespace
 
-Listener::Listener(std::vector<asio::io_context*> contexts, asio::ssl::context* tls, Site* site, ConnectionGate* gate)
-    : contexts_(std::move(contexts)), tls_(tls), site_(site), gate_(gate), acceptor_(*contexts_[0]),
+Listener::Listener(std::vector<asio::io_context*> contexts, asio::ssl::context* tls, Site* site,
+                   ConnectionGate* gate)
+    : contexts_(std::move(contexts)),
+      tls_(tls),
+      site_(site),
+      gate_(gate),
+      acceptor_(*contexts_[0]),
       pause_(*contexts_[0]) {}
 
 absl::Status Listener::Bind(const std::string& host, int port) {
   ErrorCode ec;
-  const asio::ip::address address =
-      asio::ip::make_address(host == "localhost" ? "127.0.0.1" : host == "*" ? "0.0.0.0" : host, ec);
-  if (ec) return absl::InvalidArgumentError(absl::StrCat("host: \"", host, "\" is not an IP address"));
+  const asio::ip::address address = asio::ip::make_address(host == "localhost" ? "127.0.0.1"
+                                                           : host == "*"       ? "0.0.0.0"
+                                                                               : host,
+                                                           ec);
+  if (ec)
+    return absl::InvalidArgumentError(absl::StrCat("host: \"", host, "\" is not an IP address"));
   const Tcp::endpoint endpoint(address, static_cast<uint16_t>(port));
   acceptor_.open(endpoint.protocol(), ec);
   if (!ec) acceptor_.set_option(asio::socket_base::reuse_address(true), ec);
@@ -42,7 +50,9 @@ absl::Status Listener::Bind(const std::string& host, int port) {
   }
   if (!ec) acceptor_.bind(endpoint, ec);
   if (!ec) acceptor_.listen(4096, ec);
-  if (ec) return absl::UnavailableError(absl::StrCat("cannot listen on ", host, ":", port, ": ", ec.message()));
+  if (ec)
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", host, ":", port, ": ", ec.message()));
   return absl::OkStatus();
 }
 
@@ -67,7 +77,8 @@ void Listener::Accept() {
       return Accept();
     }
     const bool exhausted = ec == asio::error::no_descriptors || ec == asio::error::no_memory ||
-                           ec == asio::error::no_buffer_space || ec == boost::system::errc::too_many_files_open_in_system;
+                           ec == asio::error::no_buffer_space ||
+                           ec == boost::system::errc::too_many_files_open_in_system;
     if (!exhausted) return Accept();  // the client was gone before we came to it
     pause_.expires_after(std::chrono::milliseconds(kPauseMs));
     pause_.async_wait([this](ErrorCode cancelled) {
@@ -90,8 +101,9 @@ void Listener::OnAccepted(Tcp::socket socket, asio::io_context* context) {
     return;
   }
   socket.non_blocking(true, ec);
-  auto session = MakeSession(std::move(socket), tls_, site_,
-                             [gate = gate_, address = std::move(address)] { gate->Leave(address); });
+  auto session =
+      MakeSession(std::move(socket), tls_, site_,
+                  [gate = gate_, address = std::move(address)] { gate->Leave(address); });
   asio::post(*context, [session = std::move(session)] { session->Start(); });
 }
 

@@ -1,5 +1,6 @@
-// Accepts connections for one site and hands each to an I/O thread, in turn. Out of descriptors it pauses and tries
-// again: what is connected goes on. Runs on the first I/O thread; Close may be posted there.
+// Accepts connections for one site and hands each to an I/O thread, in turn. Out of descriptors it
+// pauses and tries again: what is connected goes on. Runs on the first I/O thread; Close may be
+// posted there.
 #pragma once
 #include <memory>
 #include <string>
@@ -18,10 +19,11 @@ namespace modu::http {
 class Listener {
  public:
   /// contexts[0] runs the listener. All pointers outlive it.
-  Listener(std::vector<boost::asio::io_context*> contexts, boost::asio::ssl::context* tls, Site* site,
-           ConnectionGate* gate);
+  Listener(std::vector<boost::asio::io_context*> contexts, boost::asio::ssl::context* tls,
+           Site* site, ConnectionGate* gate);
 
-  /// kInvalidArgument: not an address. kUnavailable: in use or not ours; the message names host and port.
+  /// kInvalidArgument: not an address. kUnavailable: in use or not ours; the message names host and
+  /// port.
   absl::Status Bind(const std::string& host, int port);
   int port() const;
   void Start() { Accept(); }

@@ -13,11 +13,11 @@ namespace modu::http {
 using Handler = std::function<void(std::shared_ptr<Exchange>)>;
 
 struct Route {
-  const char* method = "GET";       // GET answers HEAD too
-  const char* pattern = "/";        // exact, or a prefix ending in "/*"
+  const char* method = "GET";  // GET answers HEAD too
+  const char* pattern = "/";   // exact, or a prefix ending in "/*"
   Handler handler;
-  bool needs_key = true;            // when keys are configured
-  bool admits_work = false;         // generation: refused while draining
+  bool needs_key = true;     // when keys are configured
+  bool admits_work = false;  // generation: refused while draining
 };
 
 class Router {
@@ -25,10 +25,10 @@ class Router {
   void Add(Route route) { routes_.push_back(std::move(route)); }
 
   struct Match {
-    const Route* route = nullptr;   // null: 404 if `allow` is empty, else 405
+    const Route* route = nullptr;  // null: 404 if `allow` is empty, else 405
     std::string path_rest;
-    std::string allow;              // methods of this path, for Allow
-    bool open = false;              // some route of this path needs no key
+    std::string allow;  // methods of this path, for Allow
+    bool open = false;  // some route of this path needs no key
   };
   Match Find(std::string_view method, std::string_view path) const;
 

@@ -1,5 +1,6 @@
-// The routes of the REST door. A handler reads the request, asks server/generation, and writes with server/api; it
-// runs on an I/O thread, and a body too large to be parsed there in passing is parsed on a thread apart.
+// The routes of the REST door. A handler reads the request, asks server/generation, and writes with
+// server/api; it runs on an I/O thread, and a body too large to be parsed there in passing is
+// parsed on a thread apart.
 #pragma once
 #include <functional>
 #include <memory>
@@ -10,7 +11,8 @@
 
 namespace modu::http {
 
-/// One thread for bodies that take milliseconds to parse. The queue is bounded by the connections there may be.
+/// One thread for bodies that take milliseconds to parse. The queue is bounded by the connections
+/// there may be.
 class BodyThreads {
  public:
   BodyThreads();

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <charconv>
+#include <chrono>
 #include <optional>
 #include <type_traits>
 
@@ -34,13 +34,14 @@ using TlsStream = asio::ssl::stream<Tcp::socket>;
 
 constexpr size_t kReadBytes = 4 << 10;
 constexpr size_t kBodyReadBytes = 64 << 10;
-constexpr size_t kPipelineBytes = 64 << 10;   // what a client may send ahead while its request runs
-constexpr int kUnsentBytes = 128 << 10;       // of a stream in the kernel: the rest waits, and is counted, with us
+constexpr size_t kPipelineBytes = 64 << 10;  // what a client may send ahead while its request runs
+constexpr int kUnsentBytes =
+    128 << 10;  // of a stream in the kernel: the rest waits, and is counted, with us
 constexpr int64_t kLingerBytes = 16 << 20;
 constexpr int kLingerMs = 2'000;
-constexpr int64_t kMinBodyRate = 1 << 10;     // bytes a second, after the first idle period
+constexpr int64_t kMinBodyRate = 1 << 10;    // bytes a second, after the first idle period
 constexpr uint32_t kTrailerBytes = 4 << 10;  // of a chunked body
-constexpr int64_t kMaxChunks = 65'536;        // of one body
+constexpr int64_t kMaxChunks = 65'536;       // of one body
 
 std::string_view ViewOf(const beast::flat_buffer& buffer) {
   const auto data = buffer.data();
@@ -65,7 +66,8 @@ HttpResponse ErrorResponse(const api::ApiError& error) {
   response.status = error.http_status;
   response.body = api::ErrorJson(error);
   if (error.http_status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
-  if (error.retry_after_s > 0) response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_s));
+  if (error.retry_after_s > 0)
+    response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_s));
   return response;
 }
 
@@ -75,8 +77,12 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
 
  public:
   Session(Stream stream, Site* site, std::function<void()> release)
-      : stream_(std::move(stream)), site_(site), release_(std::move(release)), timer_(stream_.get_executor()),
-        buffer_(kBodyReadBytes + site->limits.max_request_line_bytes + site->limits.max_header_bytes) {
+      : stream_(std::move(stream)),
+        site_(site),
+        release_(std::move(release)),
+        timer_(stream_.get_executor()),
+        buffer_(kBodyReadBytes + site->limits.max_request_line_bytes +
+                site->limits.max_header_bytes) {
     ++site_->counters.connections;
     ++site_->counters.accepted_total;
   }
@@ -106,7 +112,7 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
 
   void CloseIfIdle() override {
     asio::post(stream_.get_executor(), [self = Self()] {
-      if (self->phase_ == Phase::kIdle) self->Close();
+      if (self->phase_ == Phase::kIdle && self->num_requests_ > 0) self->Close();
     });
   }
   void Dismiss() override {
@@ -135,14 +141,15 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
     }
   }
 
-  // --- reading -----------------------------------------------------------------------------------------------------
+  // --- reading
+  // -----------------------------------------------------------------------------------------------------
 
   void AwaitRequest() {
     phase_ = Phase::kIdle;
     scanner_.Reset();
     parser_.reset();
     if (buffer_.size() > 0) return OnHeadBytes();
-    if (site_->draining) return Close();
+    if (site_->draining && num_requests_ > 0) return Close();
     buffer_.clear();
     buffer_.shrink_to_fit();
     SetDeadline(limits().keepalive_idle_ms);
@@ -168,17 +175,18 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
     MODU_CHECK(bytes > 0);
     reading_ = true;
     if (read_space_.size() < bytes) read_space_.resize(bytes);
-    stream_.async_read_some(asio::buffer(read_space_.data(), bytes), [self = Self()](ErrorCode ec, size_t n) {
-      self->reading_ = false;
-      if (self->phase_ == Phase::kClosed) return;
-      if (n > 0 && self->phase_ != Phase::kLinger) {
-        const size_t kept = asio::buffer_copy(
-            self->buffer_.prepare(std::min(n, self->buffer_.max_size() - self->buffer_.size())),
-            asio::buffer(self->read_space_.data(), n));
-        self->buffer_.commit(kept);
-      }
-      self->OnRead(ec, n);
-    });
+    stream_.async_read_some(
+        asio::buffer(read_space_.data(), bytes), [self = Self()](ErrorCode ec, size_t n) {
+          self->reading_ = false;
+          if (self->phase_ == Phase::kClosed) return;
+          if (n > 0 && self->phase_ != Phase::kLinger) {
+            const size_t kept = asio::buffer_copy(
+                self->buffer_.prepare(std::min(n, self->buffer_.max_size() - self->buffer_.size())),
+                asio::buffer(self->read_space_.data(), n));
+            self->buffer_.commit(kept);
+          }
+          self->OnRead(ec, n);
+        });
   }
 
   void OnRead(ErrorCode ec, size_t n) {
@@ -189,7 +197,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
         return;
       case Phase::kIdle:
       case Phase::kHead:
-        if (ended && buffer_.size() > 0) return FailFraming(HttpError(400, "the request ended within its head"));
+        if (ended && buffer_.size() > 0)
+          return FailFraming(HttpError(400, "the request ended within its head"));
         if (ec) return Close();
         return OnHeadBytes();
       case Phase::kBody:
@@ -198,7 +207,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
         body_received_ += static_cast<int64_t>(n);
         return FeedBody();
       case Phase::kHandling:
-        if (ended && final_write_) {  // a client that only closed its sending side still gets its answer
+        if (ended &&
+            final_write_) {  // a client that only closed its sending side still gets its answer
           context_.keep_alive = false;
           return;
         }
@@ -218,15 +228,19 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
       SetDeadline(limits().header_deadline_ms);
       skipped_line_ = false;
     }
-    if (!skipped_line_ && ViewOf(buffer_).starts_with("\r\n")) {  // RFC 9112 2.2: one empty line is forgiven
+    if (!skipped_line_ &&
+        ViewOf(buffer_).starts_with("\r\n")) {  // RFC 9112 2.2: one empty line is forgiven
       buffer_.consume(2);
       scanner_.Reset();
       skipped_line_ = true;
     }
     switch (scanner_.Scan(ViewOf(buffer_), limits())) {
-      case HeadScanner::State::kMore: return Read(kReadBytes);
-      case HeadScanner::State::kBad: return FailFraming(scanner_.error());
-      case HeadScanner::State::kComplete: return OnHead();
+      case HeadScanner::State::kMore:
+        return Read(kReadBytes);
+      case HeadScanner::State::kBad:
+        return FailFraming(scanner_.error());
+      case HeadScanner::State::kComplete:
+        return OnHead();
     }
   }
 
@@ -242,7 +256,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
     parser_->body_limit(boost::none);
     ErrorCode ec;
     const size_t used = parser_->put(asio::buffer(head.data(), head.size()), ec);
-    if (ec || !parser_->is_header_done()) return FailFraming(HttpError(400, "malformed request head"));
+    if (ec || !parser_->is_header_done())
+      return FailFraming(HttpError(400, "malformed request head"));
     buffer_.consume(used);
     OnParsedHead(framing);
   }
@@ -254,7 +269,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
     const auto& message = parser_->get();
     context_.http11 = message.version() >= 11;
     context_.request_id = ChooseRequestId(ViewOf(message["X-Request-Id"]));
-    context_.keep_alive = parser_->keep_alive() && ++num_requests_ < limits().max_requests_per_connection;
+    context_.keep_alive =
+        parser_->keep_alive() && ++num_requests_ < limits().max_requests_per_connection;
     context_.allow_origin = AllowedOrigin(Field(field::origin));
     request_.method = std::string(ViewOf(message.method_string()));
     request_.request_id = context_.request_id;
@@ -270,7 +286,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
     Router::Match match = site_->router.Find(request_.method, request_.path);
     if (request_.method == "OPTIONS") return AnswerOptions(match);
     if (site_->allow_key && !match.open && !site_->allow_key(Field(field::authorization))) {
-      return Refuse(HttpError(401, "a valid API key is needed: Authorization: Bearer KEY", "invalid_api_key"));
+      return Refuse(HttpError(401, "a valid API key is needed: Authorization: Bearer KEY",
+                              "invalid_api_key"));
     }
     if (!match.route) {
       if (match.allow.empty()) return Refuse(HttpError(404, "no such route"));
@@ -292,14 +309,16 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
     body_received_ = 0;
     phase_ = Phase::kBody;
     body_started_ = Clock::now();
-    if (has_body_ && buffer_.size() == 0 && !Field(field::expect).empty() && context_.http11) return SendContinue();
+    if (has_body_ && buffer_.size() == 0 && !Field(field::expect).empty() && context_.http11)
+      return SendContinue();
     FeedBody();
   }
 
   std::optional<api::ApiError> CheckContent(const Framing& framing) const {
     using beast::http::field;
     const std::string_view expect = Field(field::expect);
-    if (!expect.empty() && !beast::iequals(beast::string_view(expect.data(), expect.size()), "100-continue")) {
+    if (!expect.empty() &&
+        !beast::iequals(beast::string_view(expect.data(), expect.size()), "100-continue")) {
       return HttpError(417, "the only expectation supported is 100-continue");
     }
     const std::string_view encoding = Field(field::content_encoding);
@@ -316,7 +335,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
   }
 
   api::ApiError TooLarge() const {
-    return HttpError(413, "body over " + std::to_string(limits().max_body_bytes) + " bytes", "body_too_large");
+    return HttpError(413, "body over " + std::to_string(limits().max_body_bytes) + " bytes",
+                     "body_too_large");
   }
 
   void CountChunks() {
@@ -349,9 +369,11 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
       if (ec) break;
     }
     if (ec == beast::http::error::body_limit) return FailFraming(TooLarge());
-    if (ec && ec != beast::http::error::need_more) return FailFraming(HttpError(400, "malformed chunked body"));
+    if (ec && ec != beast::http::error::need_more)
+      return FailFraming(HttpError(400, "malformed chunked body"));
     if (parser_->is_done()) return Dispatch();
-    if (buffer_.size() == buffer_.max_size()) return FailFraming(HttpError(400, "chunk header too long"));
+    if (buffer_.size() == buffer_.max_size())
+      return FailFraming(HttpError(400, "chunk header too long"));
     const int64_t elapsed_ms =
         std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - body_started_).count();
     if (elapsed_ms > limits().body_idle_ms && body_received_ * 1000 < kMinBodyRate * elapsed_ms) {
@@ -362,7 +384,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
   }
 
   void WatchClient() {
-    if (!reading_ && buffer_.size() < kPipelineBytes && phase_ == Phase::kHandling) Read(kReadBytes);
+    if (!reading_ && buffer_.size() < kPipelineBytes && phase_ == Phase::kHandling)
+      Read(kReadBytes);
   }
 
   void OnClientGone() {
@@ -370,7 +393,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
     Close();
   }
 
-  // --- answering ---------------------------------------------------------------------------------------------------
+  // --- answering
+  // ---------------------------------------------------------------------------------------------------
 
   void Dispatch() {
     phase_ = Phase::kHandling;
@@ -382,11 +406,12 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
     streaming_ = final_write_ = false;
     ++site_->counters.exchanges;
     std::weak_ptr<Session> weak = this->weak_from_this();
-    exchange_ = std::make_shared<Exchange>(std::move(request_), [weak, executor = stream_.get_executor()] {
-      asio::post(executor, [weak] {
-        if (auto self = weak.lock()) self->Pump();
-      });
-    });
+    exchange_ =
+        std::make_shared<Exchange>(std::move(request_), [weak, executor = stream_.get_executor()] {
+          asio::post(executor, [weak] {
+            if (auto self = weak.lock()) self->Pump();
+          });
+        });
     route_->handler(exchange_);
     Pump();
     WatchClient();
@@ -394,13 +419,14 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
 
   /// Takes what the handler has said since the last time and writes it as one.
   void Pump() {
-    if (writing_ || phase_ != Phase::kHandling || !exchange_) return;
+    if (phase_ != Phase::kHandling || !exchange_) return;
+    if (writing_) {
+      if (!final_write_ && exchange_->abandoned()) CutOff();
+      return;
+    }
     HttpResponse response;
     const Exchange::Taken taken = exchange_->Take(&out_, &response);
-    if (taken.cut_off) {
-      ++site_->counters.cut_off_total;
-      return Close();
-    }
+    if (taken.cut_off) return CutOff();
     if (taken.responded) return Answer(std::move(response));
     head_.clear();
     if (taken.opened) {
@@ -412,6 +438,11 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
     }
     if (context_.head_only) out_.clear();
     WriteStream(taken.ended);
+  }
+
+  void CutOff() {
+    ++site_->counters.cut_off_total;
+    Close();
   }
 
   /// head_, then out_ as one chunk, then, if it is the end, the last chunk.
@@ -457,7 +488,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
 
   void WriteAnswer() {
     writing_ = final_write_ = true;
-    SetDeadline(limits().write_stall_ms + static_cast<int>(std::min<size_t>(out_.size() / 16, 600'000)));
+    SetDeadline(limits().write_stall_ms +
+                static_cast<int>(std::min<size_t>(out_.size() / 16, 600'000)));
     asio::async_write(stream_, asio::buffer(out_), [self = Self()](ErrorCode ec, size_t) {
       self->writing_ = false;
       if (self->phase_ == Phase::kClosed) return;
@@ -504,7 +536,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
     response.headers.emplace_back("Allow", allow);
     if (!context_.allow_origin.empty()) {
       response.headers.emplace_back("Access-Control-Allow-Methods", allow);
-      response.headers.emplace_back("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id");
+      response.headers.emplace_back("Access-Control-Allow-Headers",
+                                    "Authorization, Content-Type, X-Request-Id");
       response.headers.emplace_back("Access-Control-Max-Age", "600");
     }
     AnswerUnread(std::move(response));
@@ -520,7 +553,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
   }
 
   /// An error before the body was read: the connection can only be kept if there is none.
-  void Refuse(const api::ApiError& error, std::vector<std::pair<std::string, std::string>> headers = {}) {
+  void Refuse(const api::ApiError& error,
+              std::vector<std::pair<std::string, std::string>> headers = {}) {
     HttpResponse response = ErrorResponse(error);
     for (auto& header : headers) response.headers.push_back(std::move(header));
     AnswerUnread(std::move(response));
@@ -544,10 +578,11 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
     AnswerUnread(ErrorResponse(error));
   }
 
-  // --- ending ------------------------------------------------------------------------------------------------------
+  // --- ending
+  // ------------------------------------------------------------------------------------------------------
 
-  /// Closing with unread bytes would reset the connection and take the answer with it: say that we are done, and read
-  /// on for a moment.
+  /// Closing with unread bytes would reset the connection and take the answer with it: say that we
+  /// are done, and read on for a moment.
   void Linger() {
     phase_ = Phase::kLinger;
     lingered_ = 0;
@@ -566,7 +601,9 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
 
   void Close() {
     if (phase_ == Phase::kClosed) return;
-    const bool reset = exchange_ != nullptr;  // what is still queued for a client cut off is not to stay in the kernel
+    const bool reset =
+        exchange_ !=
+        nullptr;  // what is still queued for a client cut off is not to stay in the kernel
     phase_ = Phase::kClosed;
     EndExchange(499);
     ErrorCode ignored;
@@ -575,7 +612,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
     timer_.cancel();
   }
 
-  // --- one lazy deadline: moving it forward costs nothing, the timer finds out when it fires ---------------------------
+  // --- one lazy deadline: moving it forward costs nothing, the timer finds out when it fires
+  // ---------------------------
 
   void SetDeadline(int ms) {
     deadline_ = Clock::now() + std::chrono::milliseconds(ms);
@@ -602,7 +640,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
 
   void OnDeadline() {
     switch (phase_) {
-      case Phase::kHead: return FailFraming(HttpError(408, "the head did not come in time"));
+      case Phase::kHead:
+        return FailFraming(HttpError(408, "the head did not come in time"));
       case Phase::kBody:
         if (writing_) return Close();
         return FailFraming(HttpError(408, "the body did not come in time"));
@@ -617,7 +656,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
           return Close();
         }
         return;
-      default: return Close();
+      default:
+        return Close();
     }
   }
 
@@ -635,13 +675,13 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
   AnswerContext context_;
   const Route* route_ = nullptr;
   std::shared_ptr<Exchange> exchange_;
-  std::string head_, out_;                   // of the write in flight
+  std::string head_, out_;  // of the write in flight
   Clock::time_point started_, body_started_;
   int64_t body_received_ = 0, num_chunks_ = 0, lingered_ = 0, bytes_out_ = 0;
   int num_requests_ = 0, status_ = 0;
   Phase phase_ = Phase::kIdle;
-  bool reading_ = false, writing_ = false, timer_armed_ = false, has_body_ = false, streaming_ = false,
-       skipped_line_ = false, final_write_ = false;
+  bool reading_ = false, writing_ = false, timer_armed_ = false, has_body_ = false,
+       streaming_ = false, skipped_line_ = false, final_write_ = false;
 };
 
 }  // namespace
@@ -649,7 +689,8 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
 std::shared_ptr<SessionBase> MakeSession(Tcp::socket socket, asio::ssl::context* tls, Site* site,
                                          std::function<void()> release) {
   if (tls != nullptr) {
-    return std::make_shared<Session<TlsStream>>(TlsStream(std::move(socket), *tls), site, std::move(release));
+    return std::make_shared<Session<TlsStream>>(TlsStream(std::move(socket), *tls), site,
+                                                std::move(release));
   }
   return std::make_shared<Session<Tcp::socket>>(std::move(socket), site, std::move(release));
 }

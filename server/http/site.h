@@ -1,5 +1,6 @@
-// What all sessions of one listener share: routes, limits, keys, and the counters and the register of live sessions
-// that draining needs. Constant but for the atomics and the register; outlives every session.
+// What all sessions of one listener share: routes, limits, keys, and the counters and the register
+// of live sessions that draining needs. Constant but for the atomics and the register; outlives
+// every session.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -19,16 +20,17 @@ namespace modu::http {
 /// One line of the access log, and one sample of the request metrics. Holds no prompt and no key.
 struct AccessRecord {
   std::string method, request_id;
-  const char* route = "";             // a pattern, "" where none matched
-  int status = 0;                     // 499: the client went away first
+  const char* route = "";  // a pattern, "" where none matched
+  int status = 0;          // 499: the client went away first
   int64_t bytes_out = 0;
   double seconds = 0;
   bool streamed = false;
 };
 
 struct Counters {
-  std::atomic<int64_t> connections{0}, accepted_total{0}, refused_total{0}, exchanges{0}, requests_total{0},
-      cut_off_total{0}, stalled_total{0}, abandoned_total{0}, bad_framing_total{0};
+  std::atomic<int64_t> connections{0}, accepted_total{0}, refused_total{0}, exchanges{0},
+      requests_total{0}, cut_off_total{0}, stalled_total{0}, abandoned_total{0},
+      bad_framing_total{0};
 };
 
 class SessionBase {
@@ -37,7 +39,7 @@ class SessionBase {
   virtual void Start() = 0;
   // Any thread: posted to the session's own.
   virtual void CloseIfIdle() = 0;
-  virtual void Dismiss() = 0;         // farewell to a stream, 503 to a request without an answer
+  virtual void Dismiss() = 0;  // farewell to a stream, 503 to a request without an answer
   virtual void Abort() = 0;
 };
 
@@ -45,8 +47,8 @@ class Site {
  public:
   Router router;
   api::Limits limits;
-  std::function<bool(std::string_view authorization)> allow_key;   // empty: everything is open
-  std::vector<std::string> cors_origins;                           // "*": any
+  std::function<bool(std::string_view authorization)> allow_key;  // empty: everything is open
+  std::vector<std::string> cors_origins;                          // "*": any
   std::function<void(const AccessRecord&)> on_answer;
   std::atomic<bool> draining{false};
   Counters counters;

@@ -32,7 +32,8 @@ size_t HeadEnd(std::string_view answer) {
 RawClient::RawClient(int port, Options options) {
   fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (options.receive_buffer_bytes > 0) {
-    ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &options.receive_buffer_bytes, sizeof options.receive_buffer_bytes);
+    ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &options.receive_buffer_bytes,
+                 sizeof options.receive_buffer_bytes);
   }
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -71,8 +72,9 @@ void RawClient::ShutdownSend() { ::shutdown(fd_, SHUT_WR); }
 
 bool RawClient::Send(std::string_view bytes) {
   while (!bytes.empty()) {
-    const ssize_t sent = ssl_ != nullptr ? SSL_write(ssl_, bytes.data(), static_cast<int>(bytes.size()))
-                                         : ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    const ssize_t sent = ssl_ != nullptr
+                             ? SSL_write(ssl_, bytes.data(), static_cast<int>(bytes.size()))
+                             : ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (sent <= 0) return false;
     bytes.remove_prefix(static_cast<size_t>(sent));
   }
@@ -86,7 +88,8 @@ bool RawClient::ReadSome(int timeout_ms) {
     if (::poll(&waiting, 1, timeout_ms) <= 0) return false;
   }
   char bytes[16384];
-  const ssize_t n = ssl_ != nullptr ? SSL_read(ssl_, bytes, sizeof bytes) : ::recv(fd_, bytes, sizeof bytes, 0);
+  const ssize_t n =
+      ssl_ != nullptr ? SSL_read(ssl_, bytes, sizeof bytes) : ::recv(fd_, bytes, sizeof bytes, 0);
   if (n <= 0) {
     closed_ = true;
     return false;
@@ -154,7 +157,8 @@ std::string HeaderOf(std::string_view answer, std::string_view name) {
     const size_t end = answer.find("\r\n", start);
     const std::string_view line = answer.substr(start, end - start);
     if (line.size() > name.size() && line[name.size()] == ':' &&
-        std::equal(name.begin(), name.end(), line.begin(), [](char a, char b) { return (a | 32) == (b | 32); })) {
+        std::equal(name.begin(), name.end(), line.begin(),
+                   [](char a, char b) { return (a | 32) == (b | 32); })) {
       return std::string(line.substr(std::min(name.size() + 2, line.size())));
     }
     start = end;
@@ -181,7 +185,8 @@ std::string BodyOf(std::string_view answer) {
 }
 
 std::string PostJson(std::string_view path, std::string_view body, std::string_view more_headers) {
-  return "POST " + std::string(path) + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" +
+  return "POST " + std::string(path) +
+         " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" +
          std::string(more_headers) + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" +
          std::string(body);
 }

@@ -1,5 +1,5 @@
-// A client that sends exactly the bytes it is given: plain or TLS, blocking, with a time limit on every read. For
-// tests over loopback.
+// A client that sends exactly the bytes it is given: plain or TLS, blocking, with a time limit on
+// every read. For tests over loopback.
 #pragma once
 #include <cstddef>
 #include <string>
@@ -12,7 +12,7 @@ namespace modu::testing {
 class RawClient {
  public:
   struct Options {
-    int receive_buffer_bytes = 0;    // 0: the system's
+    int receive_buffer_bytes = 0;  // 0: the system's
     bool tls = false;
   };
   explicit RawClient(int port) : RawClient(port, Options()) {}
@@ -23,7 +23,8 @@ class RawClient {
   bool connected() const { return fd_ >= 0; }
   /// False: the server has closed.
   bool Send(std::string_view bytes);
-  /// Reads on until `mark` has come, the server closed, or the time is up; returns everything since the last call.
+  /// Reads on until `mark` has come, the server closed, or the time is up; returns everything since
+  /// the last call.
   std::string ReadUntil(std::string_view mark, int timeout_ms = 5'000);
   /// One whole answer with Content-Length or chunks; bytes beyond stay for the next call.
   std::string ReadAnswer(int timeout_ms = 5'000);
@@ -46,7 +47,8 @@ class RawClient {
 /// 0 if there is none.
 int StatusOf(std::string_view answer);
 std::string HeaderOf(std::string_view answer, std::string_view name);
-std::string BodyOf(std::string_view answer);   // chunks joined
-std::string PostJson(std::string_view path, std::string_view body, std::string_view more_headers = "");
+std::string BodyOf(std::string_view answer);  // chunks joined
+std::string PostJson(std::string_view path, std::string_view body,
+                     std::string_view more_headers = "");
 
 }  // namespace modu::testing

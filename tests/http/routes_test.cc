@@ -37,7 +37,8 @@ TEST_CASE("a chat is answered whole") {
 
 TEST_CASE("completions take lists of prompts and n") {
   RunningServer running;
-  const json body = json::parse(BodyOf(running.Post("/v1/completions", R"({"prompt":["a","b"],"n":2})")));
+  const json body =
+      json::parse(BodyOf(running.Post("/v1/completions", R"({"prompt":["a","b"],"n":2})")));
   CHECK(body["object"] == "text_completion");
   CHECK(body["choices"].size() == 4);
 }
@@ -50,8 +51,10 @@ TEST_CASE("models, tokenizing, rendering, health and version") {
   CHECK(json::parse(BodyOf(running.Get("/v1/models/org/alias")))["id"] == "org/alias");
   CHECK(json::parse(BodyOf(running.Get("/v1/models/org%2Falias")))["id"] == "org/alias");
   CHECK(StatusOf(running.Get("/v1/models/none")) == 404);
-  CHECK(json::parse(BodyOf(running.Post("/tokenize", R"({"prompt":"AB"})")))["tokens"] == json({65, 66}));
-  CHECK(json::parse(BodyOf(running.Post("/detokenize", R"({"tokens":[65,66]})")))["prompt"] == "AB");
+  CHECK(json::parse(BodyOf(running.Post("/tokenize", R"({"prompt":"AB"})")))["tokens"] ==
+        json({65, 66}));
+  CHECK(json::parse(BodyOf(running.Post("/detokenize", R"({"tokens":[65,66]})")))["prompt"] ==
+        "AB");
   CHECK(StatusOf(running.Post("/v1/chat/completions/render", kChat)) == 200);
   for (const char* path : {"/livez", "/readyz", "/health", "/version"}) {
     INFO(path);
@@ -88,8 +91,8 @@ TEST_CASE("the admin listener has metrics, and no chat") {
 
 TEST_CASE("errors have OpenAI's shape and name the field") {
   RunningServer running;
-  const std::string answer =
-      running.Post("/v1/chat/completions", R"({"messages":[{"role":"user","content":"a"}],"temperature":9})");
+  const std::string answer = running.Post(
+      "/v1/chat/completions", R"({"messages":[{"role":"user","content":"a"}],"temperature":9})");
   CHECK(StatusOf(answer) == 400);
   CHECK(ErrorOf(answer)["param"] == "temperature");
   CHECK(StatusOf(running.Post("/v1/chat/completions", "nonsense")) == 400);
@@ -117,7 +120,8 @@ TEST_CASE("with keys set every route but liveness, readiness and health needs on
   http::HttpServerHooks hooks;
   hooks.allow_key = [](std::string_view authorization) { return authorization == "Bearer right"; };
   RunningServer running({}, {}, hooks);
-  for (const char* path : {"/v1/models", "/version", "/v1/models/scripted", "/none", "/invocations"}) {
+  for (const char* path :
+       {"/v1/models", "/version", "/v1/models/scripted", "/none", "/invocations"}) {
     INFO(path);
     const std::string answer = running.Get(path);
     CHECK(StatusOf(answer) == 401);
@@ -130,11 +134,15 @@ TEST_CASE("with keys set every route but liveness, readiness and health needs on
     INFO(path);
     CHECK(StatusOf(running.Post(path, kChat)) == 401);
   }
-  for (const char* path : {"/livez", "/readyz", "/health"}) CHECK(StatusOf(running.Get(path)) == 200);
+  for (const char* path : {"/livez", "/readyz", "/health"})
+    CHECK(StatusOf(running.Get(path)) == 200);
   CHECK(StatusOf(running.Get("/v1/models", "Authorization: Bearer right\r\n")) == 200);
   CHECK(StatusOf(running.Get("/none", "Authorization: Bearer right\r\n")) == 404);
-  CHECK(StatusOf(running.Post("/v1/chat/completions", kChat, "Authorization: Bearer right\r\n")) == 200);
-  CHECK(StatusOf(running.Get("/v1/models", "Authorization: Bearer right\r\nAuthorization: Bearer right\r\n")) == 400);
+  CHECK(StatusOf(running.Post("/v1/chat/completions", kChat, "Authorization: Bearer right\r\n")) ==
+        200);
+  CHECK(StatusOf(running.Get("/v1/models",
+                             "Authorization: Bearer right\r\nAuthorization: Bearer right\r\n")) ==
+        400);
   CHECK(running.generator.started == 1);
 }
 
@@ -152,11 +160,14 @@ TEST_CASE("CORS only for configured origins") {
   CHECK(StatusOf(preflight) == 204);
   CHECK(HeaderOf(preflight, "Access-Control-Allow-Origin") == "https://app.example");
   CHECK(HeaderOf(preflight, "Access-Control-Allow-Methods") == "POST, OPTIONS");
-  CHECK(HeaderOf(preflight, "Access-Control-Allow-Headers").find("Authorization") != std::string::npos);
+  CHECK(HeaderOf(preflight, "Access-Control-Allow-Headers").find("Authorization") !=
+        std::string::npos);
   client.Send(PostJson("/v1/chat/completions", kChat,
                        "Origin: https://app.example\r\nAuthorization: Bearer right\r\n"));
   CHECK(HeaderOf(client.ReadAnswer(), "Access-Control-Allow-Origin") == "https://app.example");
-  CHECK(HeaderOf(running.Get("/livez", "Origin: https://evil.example\r\n"), "Access-Control-Allow-Origin").empty());
+  CHECK(HeaderOf(running.Get("/livez", "Origin: https://evil.example\r\n"),
+                 "Access-Control-Allow-Origin")
+            .empty());
 }
 
 TEST_CASE("HEAD answers without a body, request ids are echoed or made") {
@@ -168,7 +179,8 @@ TEST_CASE("HEAD answers without a body, request ids are echoed or made") {
   CHECK(HeaderOf(head, "X-Request-Id") == "abc-123");
   CHECK(head.ends_with("\r\n\r\n"));
   CHECK(HeaderOf(running.Get("/livez"), "X-Request-Id").starts_with("req-"));
-  CHECK(HeaderOf(running.Get("/livez", "X-Request-Id: \"<script>\r\n"), "X-Request-Id").starts_with("req-"));
+  CHECK(HeaderOf(running.Get("/livez", "X-Request-Id: \"<script>\r\n"), "X-Request-Id")
+            .starts_with("req-"));
 }
 
 TEST_CASE("a large body is parsed apart and answered the same") {

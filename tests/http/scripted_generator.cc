@@ -8,12 +8,15 @@ namespace {
 /// One token a byte.
 class ByteTokenizer final : public text::Tokenizer {
  public:
-  absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, const text::EncodeOptions&) const override {
+  absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text,
+                                              const text::EncodeOptions&) const override {
     std::vector<int32_t> ids;
     for (unsigned char c : text) ids.push_back(c);
     return ids;
   }
-  std::string TokenBytes(int32_t id, bool) const override { return std::string(1, static_cast<char>(id)); }
+  std::string TokenBytes(int32_t id, bool) const override {
+    return std::string(1, static_cast<char>(id));
+  }
   std::string Decode(const std::vector<int32_t>& ids, bool) const override {
     std::string text;
     for (int32_t id : ids) text.push_back(static_cast<char>(id));
@@ -86,8 +89,8 @@ api::GenerationRequest ScriptedGenerator::last_request() const {
   return last_request_;
 }
 
-std::shared_ptr<generation::GenerationCall> ScriptedGenerator::Start(api::GenerationRequest request,
-                                                                     std::shared_ptr<generation::ResponseSink> sink) {
+std::shared_ptr<generation::GenerationCall> ScriptedGenerator::Start(
+    api::GenerationRequest request, std::shared_ptr<generation::ResponseSink> sink) {
   auto call = std::make_shared<Call>();
   std::lock_guard lock(mutex_);
   last_request_ = request;
@@ -98,14 +101,16 @@ std::shared_ptr<generation::GenerationCall> ScriptedGenerator::Start(api::Genera
   }
   calls_.push_back(call);
   ++running;
-  threads_.emplace_back([this, call, request = std::move(request), script = script_, sink = std::move(sink)] {
-    Run(call, request, script, sink.get());
-    --running;
-  });
+  threads_.emplace_back(
+      [this, call, request = std::move(request), script = script_, sink = std::move(sink)] {
+        Run(call, request, script, sink.get());
+        --running;
+      });
   return call;
 }
 
-void ScriptedGenerator::Run(const std::shared_ptr<Call>& call, const api::GenerationRequest& request, Script script,
+void ScriptedGenerator::Run(const std::shared_ptr<Call>& call,
+                            const api::GenerationRequest& request, Script script,
                             generation::ResponseSink* sink) {
   const auto end_cancelled = [&] {
     ++cancelled;
@@ -142,17 +147,19 @@ void ScriptedGenerator::Run(const std::shared_ptr<Call>& call, const api::Genera
   sink->OnFinished(usage);
 }
 
-void ScriptedGenerator::Render(api::Prompt prompt,
-                               std::function<void(std::optional<generation::RenderedPrompt>, api::ApiError)> done) {
+void ScriptedGenerator::Render(
+    api::Prompt prompt,
+    std::function<void(std::optional<generation::RenderedPrompt>, api::ApiError)> done) {
   generation::RenderedPrompt rendered;
   if (const auto* text = std::get_if<api::TextPrompt>(&prompt)) rendered.text = text->text;
-  if (const auto* chat = std::get_if<api::ChatPrompt>(&prompt)) rendered.text = chat->messages.dump();
+  if (const auto* chat = std::get_if<api::ChatPrompt>(&prompt))
+    rendered.text = chat->messages.dump();
   for (unsigned char c : rendered.text) rendered.token_ids.push_back(c);
   done(std::move(rendered), {});
 }
 
-void ScriptedGenerator::Detokenize(std::vector<int32_t> ids,
-                                   std::function<void(std::optional<std::string>, api::ApiError)> done) {
+void ScriptedGenerator::Detokenize(
+    std::vector<int32_t> ids, std::function<void(std::optional<std::string>, api::ApiError)> done) {
   done(model_.tokenizer->Decode(ids, true), {});
 }
 

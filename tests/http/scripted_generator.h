@@ -1,5 +1,6 @@
-// A generator that says what a test tells it to, at the pace the test sets, on threads of its own. Counts what became
-// of its calls: that is how a test sees that a client's going away reached the generation.
+// A generator that says what a test tells it to, at the pace the test sets, on threads of its own.
+// Counts what became of its calls: that is how a test sees that a client's going away reached the
+// generation.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -15,13 +16,13 @@
 namespace modu::testing {
 
 struct Script {
-  std::string piece = "tok ";                    // text of each delta
-  int num_deltas = 3;                            // < 0: until cancelled
-  int interval_us = 0;                           // between deltas
-  int accept_after_ms = 0;                       // queued until then
-  std::optional<api::ApiError> refuse;           // instead of acceptance, synchronously
-  std::optional<api::ApiError> fail_after;       // after num_deltas
-  bool logprobs = false;                         // with bytes that are no UTF-8
+  std::string piece = "tok ";               // text of each delta
+  int num_deltas = 3;                       // < 0: until cancelled
+  int interval_us = 0;                      // between deltas
+  int accept_after_ms = 0;                  // queued until then
+  std::optional<api::ApiError> refuse;      // instead of acceptance, synchronously
+  std::optional<api::ApiError> fail_after;  // after num_deltas
+  bool logprobs = false;                    // with bytes that are no UTF-8
 };
 
 class ScriptedGenerator final : public generation::Generator {
@@ -31,10 +32,11 @@ class ScriptedGenerator final : public generation::Generator {
 
   const api::ServedModel& model() const override { return model_; }
   const api::Limits& limits() const override { return limits_; }
-  std::shared_ptr<generation::GenerationCall> Start(api::GenerationRequest request,
-                                                    std::shared_ptr<generation::ResponseSink> sink) override;
-  void Render(api::Prompt prompt,
-              std::function<void(std::optional<generation::RenderedPrompt>, api::ApiError)> done) override;
+  std::shared_ptr<generation::GenerationCall> Start(
+      api::GenerationRequest request, std::shared_ptr<generation::ResponseSink> sink) override;
+  void Render(
+      api::Prompt prompt,
+      std::function<void(std::optional<generation::RenderedPrompt>, api::ApiError)> done) override;
   void Detokenize(std::vector<int32_t> ids,
                   std::function<void(std::optional<std::string>, api::ApiError)> done) override;
 

@@ -1,4 +1,5 @@
-// A certificate for localhost made on the spot, in a folder of its own that goes away with the object.
+// A certificate for localhost made on the spot, in a folder of its own that goes away with the
+// object.
 #pragma once
 #include <string>
 

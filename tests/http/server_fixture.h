@@ -25,7 +25,8 @@ struct RunningServer {
     client.Send("GET " + path + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n");
     return client.ReadAnswer();
   }
-  std::string Post(const std::string& path, const std::string& body, const std::string& headers = "") const {
+  std::string Post(const std::string& path, const std::string& body,
+                   const std::string& headers = "") const {
     RawClient client(port());
     client.Send(PostJson(path, body, headers));
     return client.ReadAnswer();
@@ -36,7 +37,8 @@ struct RunningServer {
   absl::Status status;
 };
 
-inline constexpr char kChat[] = R"({"model":"scripted","messages":[{"role":"user","content":"hi"}]})";
+inline constexpr char kChat[] =
+    R"({"model":"scripted","messages":[{"role":"user","content":"hi"}]})";
 inline constexpr char kChatStream[] =
     R"({"model":"scripted","messages":[{"role":"user","content":"hi"}],"stream":true})";
 

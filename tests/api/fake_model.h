@@ -1,4 +1,5 @@
-// A served model without files: a tokenizer of bytes with a few control tokens, and a context of 1024 tokens.
+// A served model without files: a tokenizer of bytes with a few control tokens, and a context of
+// 1024 tokens.
 #pragma once
 #include <memory>
 #include <string>
@@ -10,12 +11,14 @@
 
 namespace modu::testing {
 
-/// Ids 0..255 are bytes; 256 <s>, 257 </s>, 258 <|im_start|>, 259 <|im_end|> are control tokens; 260.. are unused.
+/// Ids 0..255 are bytes; 256 <s>, 257 </s>, 258 <|im_start|>, 259 <|im_end|> are control tokens;
+/// 260.. are unused.
 class ByteTokenizer final : public text::Tokenizer {
  public:
   static constexpr int32_t kBos = 256, kEos = 257, kStart = 258, kEnd = 259, kVocab = 300;
 
-  absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, const text::EncodeOptions& options) const override {
+  absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text,
+                                              const text::EncodeOptions& options) const override {
     std::vector<int32_t> ids;
     if (options.add_special) ids.push_back(kBos);
     while (!text.empty()) {
@@ -75,7 +78,8 @@ inline constexpr char kChatMl[] =
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-inline api::ServedModel FakeModel(std::shared_ptr<const text::ChatTemplate> chat_template = nullptr) {
+inline api::ServedModel FakeModel(
+    std::shared_ptr<const text::ChatTemplate> chat_template = nullptr) {
   api::ServedModel model;
   model.names = {"tiny", "tiny-alias"};
   model.created_unix_s = 1'700'000'000;

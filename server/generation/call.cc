@@ -303,9 +303,11 @@ void Call::DoTerminal(Terminal& terminal) {
       break;
     case engine::FinishReason::kFailed: {
       api::ApiError error = api::FromStatus(event.status);
-      if (absl::IsDataLoss(event.status))
-        error = api::MakeError(500, "the model gave no finite numbers", "numeric_error");
-      return Fail(error, "failed", error.code.empty() ? "internal" : error.code.c_str());
+      // The engine's word for NaN or infinity in a row of logits: its batch mates go on.
+      if (event.status.message().find("numeric_error") != event.status.message().npos) {
+        error = api::MakeError(500, "the model gave numbers that are not finite", "numeric_error");
+      }
+      return Fail(error, "failed", error.code == "numeric_error" ? "numeric_error" : "internal");
     }
   }
 }

@@ -18,24 +18,24 @@ namespace modu::testing {
 /// Holds the engine thread in Wait until steps are let through.
 class StepGate {
  public:
-  void Hold() {
+  void Hold() { Allow(0); }
+  /// Lets `steps` more through and then holds.
+  void Allow(int64_t steps) {
     std::lock_guard lock(mu_);
-    held_ = true;
-  }
-  void Release() {
-    std::lock_guard lock(mu_);
-    held_ = false;
+    left_ = steps;
     changed_.notify_all();
   }
+  void Release() { Allow(INT64_MAX); }
   void Pass() {
     std::unique_lock lock(mu_);
-    changed_.wait(lock, [this] { return !held_; });
+    changed_.wait(lock, [this] { return left_ > 0; });
+    if (left_ != INT64_MAX) --left_;
   }
 
  private:
   std::mutex mu_;
   std::condition_variable changed_;
-  bool held_ = false;
+  int64_t left_ = INT64_MAX;
 };
 
 class ScriptedRunner final : public engine::ModelRunner {

@@ -176,10 +176,10 @@ std::string FolderName(const std::string& folder) {
   if (path.parent_path().filename() != "snapshots" || !absl::StartsWith(grandparent, "models--")) {
     return path.filename().string();
   }
-  std::string name = grandparent.substr(8);
-  if (const size_t dashes = name.find("--"); dashes != std::string::npos)
-    name.replace(dashes, 2, "/");
-  return name;
+  const std::string name = grandparent.substr(8);
+  const size_t dashes = name.find("--");
+  if (dashes == std::string::npos) return name;
+  return absl::StrCat(name.substr(0, dashes), "/", name.substr(dashes + 2));
 }
 
 }  // namespace

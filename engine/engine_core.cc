@@ -106,7 +106,9 @@ void EngineCore::FinishAll() {
 bool EngineCore::RunOnce() {
   ExpireDeadlines();
   bool moved = false;
+  plan_.Clear();
   while (static_cast<int>(in_flight_.size()) < pipeline_depth_ && LaunchStep()) moved = true;
+  moved |= !plan_.preempted.empty();
   if (!in_flight_.empty()) {
     CompleteStep();
     moved = true;

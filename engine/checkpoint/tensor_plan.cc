@@ -88,6 +88,12 @@ absl::Status CheckConfig(const ModelConfig& c) {
                                                    " does not divide the ", c.num_heads,
                                                    " attention heads"));
   }
+  // Kernels take inputs in pairs.
+  if (c.hidden_size % 2 != 0 || c.intermediate_size % 2 != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("hidden_size: ", c.hidden_size,
+                                                   " and intermediate_size ", c.intermediate_size,
+                                                   " must be even"));
+  }
   if (c.head_dim % 2 != 0 || c.rope.rotary_dim % 2 != 0) {
     return absl::InvalidArgumentError(absl::StrCat("head_dim: ", c.head_dim, " and rotary_dim ",
                                                    c.rope.rotary_dim, " must be even"));

@@ -412,6 +412,7 @@ TEST_CASE("options out of range name themselves") {
   refused([](RunnerOptions& o) { o.max_batch_tokens = 0; }, "max_batch_tokens");
   refused([](RunnerOptions& o) { o.max_sequences = 129; }, "max_seqs");
   refused([](RunnerOptions& o) { o.kv_tokens = 1; }, "kv_tokens");
+  refused([](RunnerOptions& o) { o.kv_tokens = int64_t{1} << 30; }, "MiB");
   refused([](RunnerOptions& o) { o.kv_dtype = kernels::DType::kQ8_0; }, "kv_dtype");
   RunnerOptions options = Options(Numerics::kExact);
   options.kv_tokens = 64;

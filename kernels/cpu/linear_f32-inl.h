@@ -130,8 +130,7 @@ void GateTile(const GateArgs& args) {
 
 /// 32 activations to int8. A group below 1e-36 (127/max would overflow) becomes zero; one with a
 /// NaN or an infinity gets a NaN scale.
-MODU_INLINE void QuantiseGroup(const float* values, std::byte* codes, float* scale, float* scaled,
-                               int32_t* sum) {
+MODU_INLINE void QuantiseGroup(const float* values, Int8Group* group) {
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
   __m256 x[4];
   __m256i largest = _mm256_setzero_si256();  // of bit patterns: NaN is above infinity
@@ -160,27 +159,23 @@ MODU_INLINE void QuantiseGroup(const float* values, std::byte* codes, float* sca
   __m256i bytes =
       _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
   bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), bytes);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(group->values), bytes);
   const __m256i eight =
       _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
   __m128i total = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
   total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0x4E));
   total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0xB1));
-  *sum = _mm_cvtsi128_si32(total);
-  *scale = d;
-  *scaled = d * static_cast<float>(*sum);
+  group->scale = d;
+  group->sum = _mm_cvtsi128_si32(total);
+  group->scaled_sum = d * static_cast<float>(group->sum);
+  group->unused = 0;
 }
 
 void Prepare(const PreparedLayout& layout, std::byte* row, int64_t first, int64_t count,
              const float* values) {
   if (layout.kind == PreparedKind::kInt8) {
-    float* const scales = const_cast<float*>(layout.Scales(row));
-    float* const scaled = const_cast<float*>(layout.ScaledSums(row));
-    int32_t* const sums = const_cast<int32_t*>(layout.Sums(row));
-    for (int64_t k = 0; k < count; k += kGroup) {
-      const int64_t g = (first + k) / kGroup;
-      QuantiseGroup(values + k, row + first + k, scales + g, scaled + g, sums + g);
-    }
+    Int8Group* const groups = reinterpret_cast<Int8Group*>(row) + first / kGroup;
+    for (int64_t k = 0; k < count; k += kGroup) QuantiseGroup(values + k, groups + k / kGroup);
     return;
   }
   float* const out = reinterpret_cast<float*>(row) + first;

@@ -16,7 +16,7 @@ MODU_INLINE __m256i LoadCodes(const std::byte* p) {
 }
 
 /// Four consecutive activations, once for each of 8 columns.
-MODU_INLINE __m256i Four(const std::byte* p) {
+MODU_INLINE __m256i Four(const int8_t* p) {
   int bytes;
   __builtin_memcpy(&bytes, p, sizeof(bytes));
   return _mm256_set1_epi32(bytes);
@@ -26,7 +26,9 @@ MODU_INLINE __m256i LowNibbles(__m256i x) { return _mm256_and_si256(x, _mm256_se
 MODU_INLINE __m256i HighNibbles(__m256i x) { return LowNibbles(_mm256_srli_epi16(x, 4)); }
 
 MODU_INLINE __m256i Accumulate(__m256i sum, __m256i codes, __m256i activations) {
-  return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, activations));
+  sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, activations));
+  asm("" : "+x"(sum));  // GCC would make trees of these sums and spill all their products
+  return sum;
 }
 
 /// Eight scales from their array in a group.
@@ -43,29 +45,6 @@ struct F32Scales {
   }
 };
 
-/// What a kernel knows of one row's activations.
-struct Rows {
-  const std::byte* first;
-  int64_t stride;
-  int64_t cols;
-
-  MODU_INLINE const std::byte* Values(int row) const { return first + row * stride; }
-  MODU_INLINE __m256 Scale(int row, int64_t group) const {
-    return _mm256_broadcast_ss(Floats(row) + group);
-  }
-  MODU_INLINE __m256 ScaledSum(int row, int64_t group) const {
-    return _mm256_broadcast_ss(Floats(row) + cols / kGroup + group);
-  }
-  MODU_INLINE __m256i Sum(int row, int64_t group) const {
-    return _mm256_castps_si256(_mm256_broadcast_ss(Floats(row) + cols / kGroup * 2 + group));
-  }
-
- private:
-  MODU_INLINE const float* Floats(int row) const {
-    return reinterpret_cast<const float*>(first + row * stride + cols);
-  }
-};
-
 /// Adds one group to the sums of R rows x V vectors of 8 columns, the first of them `vector`.
 template <typename Scales>
 struct W4 {
@@ -73,8 +52,8 @@ struct W4 {
   static constexpr int kVectors[5] = {0, 4, 2, 2, 2};  // V by R: what fits 16 registers
 
   template <int R, int V>
-  static MODU_INLINE void Group(const std::byte* group, int vector, const Rows& rows, int64_t g,
-                                __m256 (&c)[R][V]) {
+  static MODU_INLINE void Group(const std::byte* group, int vector,
+                                const Int8Group* const (&rows)[R], __m256 (&c)[R][V]) {
     __m256i sum[R][V] = {};
 #pragma GCC unroll 4
     for (int z = 0; z < 4; ++z) {
@@ -88,7 +67,7 @@ struct W4 {
       }
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
-        const std::byte* values = rows.Values(r) + g * kGroup + 8 * z;
+        const int8_t* values = rows[r]->values + 8 * z;
         const __m256i a = Four(values), b = Four(values + 4);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
@@ -105,8 +84,8 @@ struct W4 {
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
         const __m256 e = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum[r][v], ones));
-        c[r][v] = _mm256_fmadd_ps(m, rows.ScaledSum(r, g), c[r][v]);
-        c[r][v] = _mm256_fmadd_ps(_mm256_mul_ps(d, rows.Scale(r, g)), e, c[r][v]);
+        c[r][v] = _mm256_fmadd_ps(m, _mm256_set1_ps(rows[r]->scaled_sum), c[r][v]);
+        c[r][v] = _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_set1_ps(rows[r]->scale)), e, c[r][v]);
       }
     }
   }
@@ -117,8 +96,8 @@ struct W8 {
   static constexpr int kVectors[5] = {0, 4, 2, 1, 1};
 
   template <int R, int V>
-  static MODU_INLINE void Group(const std::byte* group, int vector, const Rows& rows, int64_t g,
-                                __m256 (&c)[R][V]) {
+  static MODU_INLINE void Group(const std::byte* group, int vector,
+                                const Int8Group* const (&rows)[R], __m256 (&c)[R][V]) {
     __m256i low_sum[R][V] = {}, high_sum[R][V] = {};
 #pragma GCC unroll 8
     for (int z = 0; z < 8; ++z) {
@@ -129,7 +108,7 @@ struct W8 {
         const __m256i low = LowNibbles(x), high = HighNibbles(x);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
-          const __m256i a = Four(rows.Values(r) + g * kGroup + 4 * z);
+          const __m256i a = Four(rows[r]->values + 4 * z);
           low_sum[r][v] = Accumulate(low_sum[r][v], low, a);
           high_sum[r][v] = Accumulate(high_sum[r][v], high, a);
         }
@@ -144,9 +123,9 @@ struct W8 {
         const __m256i unsigned_sum = _mm256_add_epi32(_mm256_madd_epi16(low_sum[r][v], ones),
                                                       _mm256_madd_epi16(high_sum[r][v], sixteens));
         const __m256i e =
-            _mm256_sub_epi32(unsigned_sum, _mm256_slli_epi32(rows.Sum(r, g), 7));  // 128 * sum
-        c[r][v] =
-            _mm256_fmadd_ps(_mm256_mul_ps(d, rows.Scale(r, g)), _mm256_cvtepi32_ps(e), c[r][v]);
+            _mm256_sub_epi32(unsigned_sum, _mm256_set1_epi32(128 * rows[r]->sum));  // 128 * sum
+        c[r][v] = _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_set1_ps(rows[r]->scale)),
+                                  _mm256_cvtepi32_ps(e), c[r][v]);
       }
     }
   }
@@ -158,8 +137,8 @@ struct W8Min {
   static constexpr int kVectors[5] = {0, 4, 2, 1, 1};
 
   template <int R, int V>
-  static MODU_INLINE void Group(const std::byte* group, int vector, const Rows& rows, int64_t g,
-                                __m256 (&c)[R][V]) {
+  static MODU_INLINE void Group(const std::byte* group, int vector,
+                                const Int8Group* const (&rows)[R], __m256 (&c)[R][V]) {
     __m256i sum[R][V][2] = {};
 #pragma GCC unroll 8
     for (int z = 0; z < 8; ++z) {
@@ -169,7 +148,7 @@ struct W8Min {
         const __m256i x = LoadCodes(group + at / 2 * 512 + at % 2 * 32 + 64 * z);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
-          const __m256i a = Four(rows.Values(r) + g * kGroup + 4 * z);
+          const __m256i a = Four(rows[r]->values + 4 * z);
           sum[r][v][z / 4] = Accumulate(sum[r][v][z / 4], x, a);
         }
       }
@@ -183,8 +162,8 @@ struct W8Min {
       for (int r = 0; r < R; ++r) {
         const __m256 e = _mm256_cvtepi32_ps(_mm256_add_epi32(
             _mm256_madd_epi16(sum[r][v][0], ones), _mm256_madd_epi16(sum[r][v][1], ones)));
-        c[r][v] = _mm256_fmadd_ps(m, rows.ScaledSum(r, g), c[r][v]);
-        c[r][v] = _mm256_fmadd_ps(_mm256_mul_ps(d, rows.Scale(r, g)), e, c[r][v]);
+        c[r][v] = _mm256_fmadd_ps(m, _mm256_set1_ps(rows[r]->scaled_sum), c[r][v]);
+        c[r][v] = _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_set1_ps(rows[r]->scale)), e, c[r][v]);
       }
     }
   }
@@ -198,8 +177,8 @@ struct W8Half {
   static constexpr int kVectors[5] = {0, 4, 2, 1, 1};
 
   template <int R, int V>
-  static MODU_INLINE void Group(const std::byte* group, int vector, const Rows& rows, int64_t g,
-                                __m256 (&c)[R][V]) {
+  static MODU_INLINE void Group(const std::byte* group, int vector,
+                                const Int8Group* const (&rows)[R], __m256 (&c)[R][V]) {
     const __m256i ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
@@ -213,7 +192,7 @@ struct W8Half {
           const __m256i magnitude = _mm256_abs_epi8(x);
 #pragma GCC unroll 4
           for (int r = 0; r < R; ++r) {
-            const __m256i a = Four(rows.Values(r) + g * kGroup + 4 * z);
+            const __m256i a = Four(rows[r]->values + 4 * z);
             sum[r][v] = Accumulate(sum[r][v], magnitude, _mm256_sign_epi8(a, x));
           }
         }
@@ -224,7 +203,7 @@ struct W8Half {
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
           const __m256 e = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum[r][v], ones));
-          c[r][v] = _mm256_fmadd_ps(_mm256_mul_ps(d, rows.Scale(r, g)), e, c[r][v]);
+          c[r][v] = _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_set1_ps(rows[r]->scale)), e, c[r][v]);
         }
       }
     }
@@ -232,14 +211,19 @@ struct W8Half {
 };
 
 template <typename Format, int R>
-void Block(const std::byte* strip, const Rows& rows, float* tile) {
+void Block(const std::byte* strip, const std::byte* in, int64_t row_bytes, int64_t groups,
+           float* tile) {
   constexpr int V = Format::kVectors[R];
-  const int64_t groups = rows.cols / kGroup;
   for (int vector = 0; vector < 4; vector += V) {
     __m256 c[R][V] = {};
     const std::byte* group = strip;
+    const Int8Group* rows[R];
+    for (int r = 0; r < R; ++r) {
+      rows[r] = reinterpret_cast<const Int8Group*>(in + r * row_bytes);
+    }
     for (int64_t g = 0; g < groups; ++g, group += Format::kGroupBytes) {
-      Format::template Group<R, V>(group, vector, rows, g, c);
+      Format::template Group<R, V>(group, vector, rows, c);
+      for (const Int8Group*& row : rows) ++row;
     }
     for (int r = 0; r < R; ++r) {
       for (int v = 0; v < V; ++v) _mm256_store_ps(tile + r * kStrip + (vector + v) * 8, c[r][v]);
@@ -250,21 +234,22 @@ void Block(const std::byte* strip, const Rows& rows, float* tile) {
 template <typename Format>
 void RunStrip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in, int rows,
               float* tile) {
+  const int64_t groups = layout.groups();
   for (int row = 0; row < rows;) {
-    const Rows block{in + row * layout.row_bytes, layout.row_bytes, layout.cols};
+    const std::byte* const block = in + row * layout.row_bytes;
     float* const out = tile + row * kStrip;
     switch (rows - row) {
       case 1:
-        Block<Format, 1>(strip, block, out);
+        Block<Format, 1>(strip, block, layout.row_bytes, groups, out);
         return;
       case 2:
-        Block<Format, 2>(strip, block, out);
+        Block<Format, 2>(strip, block, layout.row_bytes, groups, out);
         return;
       case 3:
-        Block<Format, 3>(strip, block, out);
+        Block<Format, 3>(strip, block, layout.row_bytes, groups, out);
         return;
       default:
-        Block<Format, 4>(strip, block, out);
+        Block<Format, 4>(strip, block, layout.row_bytes, groups, out);
         row += 4;
     }
   }

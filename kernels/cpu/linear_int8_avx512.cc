@@ -16,7 +16,7 @@ namespace {
 MODU_INLINE __m512i LoadCodes(const std::byte* p) { return _mm512_loadu_si512(p); }
 
 /// Four consecutive activations, once for each of 16 columns.
-MODU_INLINE __m512i Four(const std::byte* p) {
+MODU_INLINE __m512i Four(const int8_t* p) {
   int bytes;
   __builtin_memcpy(&bytes, p, sizeof(bytes));
   return _mm512_set1_epi32(bytes);
@@ -40,39 +40,14 @@ struct F32Scales {
   }
 };
 
-/// What a kernel knows of one row's activations.
-struct Rows {
-  const std::byte* first;
-  int64_t stride;
-  int64_t cols;
-
-  MODU_INLINE const std::byte* Values(int row) const { return first + row * stride; }
-  MODU_INLINE __m512 Scale(int row, int64_t group) const {
-    return _mm512_set1_ps(Floats(row)[group]);
-  }
-  MODU_INLINE __m512 ScaledSum(int row, int64_t group) const {
-    return _mm512_set1_ps(Floats(row)[cols / kGroup + group]);
-  }
-  MODU_INLINE int32_t Sum(int row, int64_t group) const {
-    int32_t sum;
-    __builtin_memcpy(&sum, Floats(row) + cols / kGroup * 2 + group, sizeof(sum));
-    return sum;
-  }
-
- private:
-  MODU_INLINE const float* Floats(int row) const {
-    return reinterpret_cast<const float*>(first + row * stride + cols);
-  }
-};
-
 /// Adds one group to the sums of R rows x V vectors of 16 columns, the first of them `vector`.
 template <typename Scales>
 struct W4 {
   static constexpr int64_t kGroupBytes = 512 + 2 * Scales::kBytes;
 
   template <int R, int V>
-  static MODU_INLINE void Group(const std::byte* group, int vector, const Rows& rows, int64_t g,
-                                __m512 (&c)[R][V]) {
+  static MODU_INLINE void Group(const std::byte* group, int vector,
+                                const Int8Group* const (&rows)[R], __m512 (&c)[R][V]) {
     __m512i sum[R][V] = {};
 #pragma GCC unroll 4
     for (int z = 0; z < 4; ++z) {
@@ -82,7 +57,7 @@ struct W4 {
         const __m512i low = LowNibbles(x), high = HighNibbles(x);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
-          const std::byte* values = rows.Values(r) + g * kGroup + 8 * z;
+          const int8_t* values = rows[r]->values + 8 * z;
           sum[r][v] = _mm512_dpbusd_epi32(sum[r][v], low, Four(values));
           sum[r][v] = _mm512_dpbusd_epi32(sum[r][v], high, Four(values + 4));
         }
@@ -95,8 +70,8 @@ struct W4 {
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const __m512 e = _mm512_cvtepi32_ps(sum[r][v]);
-        c[r][v] = _mm512_fmadd_ps(m, rows.ScaledSum(r, g), c[r][v]);
-        c[r][v] = _mm512_fmadd_ps(_mm512_mul_ps(d, rows.Scale(r, g)), e, c[r][v]);
+        c[r][v] = _mm512_fmadd_ps(m, _mm512_set1_ps(rows[r]->scaled_sum), c[r][v]);
+        c[r][v] = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(rows[r]->scale)), e, c[r][v]);
       }
     }
   }
@@ -106,13 +81,13 @@ struct W8 {
   static constexpr int64_t kGroupBytes = GroupBytes(StripFormat::kW8F16);
 
   template <int R, int V>
-  static MODU_INLINE void Group(const std::byte* group, int vector, const Rows& rows, int64_t g,
-                                __m512 (&c)[R][V]) {
+  static MODU_INLINE void Group(const std::byte* group, int vector,
+                                const Int8Group* const (&rows)[R], __m512 (&c)[R][V]) {
     __m512i sum[R][V];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) sum[r][v] = _mm512_set1_epi32(-128 * rows.Sum(r, g));
+      for (int v = 0; v < V; ++v) sum[r][v] = _mm512_set1_epi32(-128 * rows[r]->sum);
     }
 #pragma GCC unroll 8
     for (int z = 0; z < 8; ++z) {
@@ -121,7 +96,7 @@ struct W8 {
         const __m512i x = LoadCodes(group + (vector + v) * 512 + 64 * z);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
-          sum[r][v] = _mm512_dpbusd_epi32(sum[r][v], x, Four(rows.Values(r) + g * kGroup + 4 * z));
+          sum[r][v] = _mm512_dpbusd_epi32(sum[r][v], x, Four(rows[r]->values + 4 * z));
         }
       }
     }
@@ -130,8 +105,8 @@ struct W8 {
       const __m512 d = F16Scales::Load(group + 1024, vector + v);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        c[r][v] = _mm512_fmadd_ps(_mm512_mul_ps(d, rows.Scale(r, g)), _mm512_cvtepi32_ps(sum[r][v]),
-                                  c[r][v]);
+        c[r][v] = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(rows[r]->scale)),
+                                  _mm512_cvtepi32_ps(sum[r][v]), c[r][v]);
       }
     }
   }
@@ -141,8 +116,8 @@ struct W8Min {
   static constexpr int64_t kGroupBytes = GroupBytes(StripFormat::kW8Min);
 
   template <int R, int V>
-  static MODU_INLINE void Group(const std::byte* group, int vector, const Rows& rows, int64_t g,
-                                __m512 (&c)[R][V]) {
+  static MODU_INLINE void Group(const std::byte* group, int vector,
+                                const Int8Group* const (&rows)[R], __m512 (&c)[R][V]) {
     __m512i sum[R][V] = {};
 #pragma GCC unroll 8
     for (int z = 0; z < 8; ++z) {
@@ -151,7 +126,7 @@ struct W8Min {
         const __m512i x = LoadCodes(group + (vector + v) * 512 + 64 * z);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
-          sum[r][v] = _mm512_dpbusd_epi32(sum[r][v], x, Four(rows.Values(r) + g * kGroup + 4 * z));
+          sum[r][v] = _mm512_dpbusd_epi32(sum[r][v], x, Four(rows[r]->values + 4 * z));
         }
       }
     }
@@ -162,8 +137,8 @@ struct W8Min {
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const __m512 e = _mm512_cvtepi32_ps(sum[r][v]);
-        c[r][v] = _mm512_fmadd_ps(m, rows.ScaledSum(r, g), c[r][v]);
-        c[r][v] = _mm512_fmadd_ps(_mm512_mul_ps(d, rows.Scale(r, g)), e, c[r][v]);
+        c[r][v] = _mm512_fmadd_ps(m, _mm512_set1_ps(rows[r]->scaled_sum), c[r][v]);
+        c[r][v] = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(rows[r]->scale)), e, c[r][v]);
       }
     }
   }
@@ -174,8 +149,8 @@ struct W8Half {
   static constexpr int64_t kGroupBytes = GroupBytes(StripFormat::kW8Half);
 
   template <int R, int V>
-  static MODU_INLINE void Group(const std::byte* group, int vector, const Rows& rows, int64_t g,
-                                __m512 (&c)[R][V]) {
+  static MODU_INLINE void Group(const std::byte* group, int vector,
+                                const Int8Group* const (&rows)[R], __m512 (&c)[R][V]) {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
       __m512i sum[R][V] = {};
@@ -188,7 +163,7 @@ struct W8Half {
           const __mmask64 negative = _mm512_movepi8_mask(x);
 #pragma GCC unroll 16
           for (int r = 0; r < R; ++r) {
-            const __m512i a = Four(rows.Values(r) + g * kGroup + 4 * z);
+            const __m512i a = Four(rows[r]->values + 4 * z);
             const __m512i turned = _mm512_mask_sub_epi8(a, negative, _mm512_setzero_si512(), a);
             sum[r][v] = _mm512_dpbusd_epi32(sum[r][v], magnitude, turned);
           }
@@ -199,7 +174,7 @@ struct W8Half {
         const __m512 d = F32Scales::Load(group + 1024 + 128 * half, vector + v);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
-          c[r][v] = _mm512_fmadd_ps(_mm512_mul_ps(d, rows.Scale(r, g)),
+          c[r][v] = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(rows[r]->scale)),
                                     _mm512_cvtepi32_ps(sum[r][v]), c[r][v]);
         }
       }
@@ -208,14 +183,19 @@ struct W8Half {
 };
 
 template <typename Format, int R>
-void Block(const std::byte* strip, const Rows& rows, float* tile) {
+void Block(const std::byte* strip, const std::byte* in, int64_t row_bytes, int64_t groups,
+           float* tile) {
   constexpr int V = R <= 6 ? 2 : 1;  // sums and results of R x V fit 32 registers
-  const int64_t groups = rows.cols / kGroup;
   for (int vector = 0; vector < 2; vector += V) {
     __m512 c[R][V] = {};
     const std::byte* group = strip;
+    const Int8Group* rows[R];
+    for (int r = 0; r < R; ++r) {
+      rows[r] = reinterpret_cast<const Int8Group*>(in + r * row_bytes);
+    }
     for (int64_t g = 0; g < groups; ++g, group += Format::kGroupBytes) {
-      Format::template Group<R, V>(group, vector, rows, g, c);
+      Format::template Group<R, V>(group, vector, rows, c);
+      for (const Int8Group*& row : rows) ++row;
     }
     for (int r = 0; r < R; ++r) {
       for (int v = 0; v < V; ++v) {
@@ -228,33 +208,34 @@ void Block(const std::byte* strip, const Rows& rows, float* tile) {
 template <typename Format>
 void RunStrip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in, int rows,
               float* tile) {
+  const int64_t groups = layout.groups();
   for (int row = 0; row < rows;) {
-    const Rows block{in + row * layout.row_bytes, layout.row_bytes, layout.cols};
+    const std::byte* const block = in + row * layout.row_bytes;
     float* const out = tile + row * kStrip;
     const int left = rows - row;
     if (left >= 8 && left != 9) {
-      Block<Format, 8>(strip, block, out);
+      Block<Format, 8>(strip, block, layout.row_bytes, groups, out);
       row += 8;
       continue;
     }
     switch (left) {
       case 1:
-        Block<Format, 1>(strip, block, out);
+        Block<Format, 1>(strip, block, layout.row_bytes, groups, out);
         return;
       case 2:
-        Block<Format, 2>(strip, block, out);
+        Block<Format, 2>(strip, block, layout.row_bytes, groups, out);
         return;
       case 3:
-        Block<Format, 3>(strip, block, out);
+        Block<Format, 3>(strip, block, layout.row_bytes, groups, out);
         return;
       case 4:
-        Block<Format, 4>(strip, block, out);
+        Block<Format, 4>(strip, block, layout.row_bytes, groups, out);
         return;
       case 5:
-        Block<Format, 5>(strip, block, out);
+        Block<Format, 5>(strip, block, layout.row_bytes, groups, out);
         return;
       default:
-        Block<Format, 6>(strip, block, out);
+        Block<Format, 6>(strip, block, layout.row_bytes, groups, out);
         row += 6;
     }
   }

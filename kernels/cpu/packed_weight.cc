@@ -223,7 +223,7 @@ PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols) {
   int64_t bytes = cols * static_cast<int64_t>(sizeof(float));
   if (kind == PreparedKind::kInt8) {
     MODU_CHECK(cols % kGroup == 0);
-    bytes = cols + layout.groups() * 12;
+    bytes = layout.groups() * static_cast<int64_t>(sizeof(Int8Group));
   }
   layout.row_bytes = (bytes + 63) / 64 * 64;
   if (layout.row_bytes % 4096 == 0) layout.row_bytes += 64;

@@ -15,8 +15,19 @@ constexpr int kGroup = 32;
 enum class PreparedKind : uint8_t {
   kF32,   // cols floats
   kBf16,  // cols floats, each rounded to bf16 (nearest even)
-  kInt8,  // cols int8, then for each group: float scale, float scale*sum, int32 sum (three arrays)
+  kInt8,  // cols / kGroup Int8Groups
 };
+
+/// x[i] is about scale * values[i]: scale = max|x| / 127, values = round(x * (127 / max|x|)). What
+/// a kernel needs of a group lies together, so that one pointer a row reaches it.
+struct Int8Group {
+  int8_t values[kGroup];
+  float scale;
+  float scaled_sum;  // scale * sum
+  int32_t sum;       // of values
+  int32_t unused;
+};
+static_assert(sizeof(Int8Group) == 48);
 
 struct PreparedLayout {
   PreparedKind kind = PreparedKind::kF32;
@@ -24,17 +35,7 @@ struct PreparedLayout {
   int64_t row_bytes = 0;  // a multiple of 64, never one of 4096 (rows would share L1 sets)
 
   std::byte* Row(Prepared prepared, int64_t row) const { return prepared.data + row * row_bytes; }
-
-  // kInt8 only: a group holds q[i] = round(x[i] * (127 / max|x|)), scale = max|x| / 127.
   int64_t groups() const { return cols / kGroup; }
-  const int8_t* Values(const std::byte* row) const { return reinterpret_cast<const int8_t*>(row); }
-  const float* Scales(const std::byte* row) const {
-    return reinterpret_cast<const float*>(row + cols);
-  }
-  const float* ScaledSums(const std::byte* row) const { return Scales(row) + groups(); }
-  const int32_t* Sums(const std::byte* row) const {
-    return reinterpret_cast<const int32_t*>(Scales(row) + 2 * groups());
-  }
 };
 
 PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols);

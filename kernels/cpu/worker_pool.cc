@@ -2,7 +2,6 @@
 
 #include <immintrin.h>
 #include <linux/futex.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,15 +18,18 @@ namespace {
 // A futex wake costs about 36 us, so a step's ops must find the workers spinning; the gap between
 // two steps (scheduling, sampling) should too.
 constexpr std::chrono::microseconds kSpinBeforeSleep{150};
-// About 50-100 us of pause; then the missing worker has probably lost its core, perhaps to us.
-constexpr int kSpinsBeforeYield = 2000;
+// About 50 us of pause; then a missing worker has probably lost its core. The caller sleeps rather
+// than yields: only an idle core makes the system move the worker there at once.
+constexpr int kSpinsBeforeWait = 2000;
 
-void FutexWait(std::atomic<uint32_t>* word, uint32_t expected) {
+template <typename T>
+void FutexWait(std::atomic<T>* word, T expected) {
   static_assert(sizeof(*word) == sizeof(uint32_t));
   syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
 }
 
-void FutexWakeAll(std::atomic<uint32_t>* word) {
+template <typename T>
+void FutexWakeAll(std::atomic<T>* word) {
   syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
 }
 
@@ -84,8 +86,8 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
   done_.store(0, std::memory_order_relaxed);
   const uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
   for (int worker = 0; worker < num_threads_; ++worker) {
-    const auto first = static_cast<uint32_t>(int64_t{units} * worker / num_threads_);
-    claims_[static_cast<size_t>(worker)].next.store(uint64_t{epoch} << 32 | first,
+    const auto left = static_cast<uint32_t>(HomeEnd(units, worker) - HomeEnd(units, worker - 1));
+    claims_[static_cast<size_t>(worker)].left.store(uint64_t{epoch} << 32 | left,
                                                     std::memory_order_release);
   }
   // Both sides of "new job" and "someone sleeps" are sequentially consistent: one sees the other.
@@ -95,13 +97,21 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
     FlushDenormals flush;
     Work(epoch, 0);
   }
-  for (int spins = 0; done_.load(std::memory_order_acquire) != units; ++spins) {
-    if (spins < kSpinsBeforeYield) {
-      _mm_pause();
-    } else {
-      sched_yield();
-    }
+  for (int spins = 0; spins < kSpinsBeforeWait; ++spins) {
+    if (done_.load(std::memory_order_acquire) == units) return;
+    _mm_pause();
   }
+  caller_waits_.store(true, std::memory_order_seq_cst);
+  for (;;) {
+    const int done = done_.load(std::memory_order_seq_cst);
+    if (done == units) break;
+    FutexWait(&done_, done);
+  }
+  caller_waits_.store(false, std::memory_order_relaxed);
+}
+
+int WorkerPool::HomeEnd(int units, int worker) const {
+  return static_cast<int>(int64_t{units} * (worker + 1) / num_threads_);
 }
 
 void WorkerPool::Work(uint32_t epoch, int worker) {
@@ -111,22 +121,26 @@ void WorkerPool::Work(uint32_t epoch, int worker) {
   void* const context = context_.load(std::memory_order_relaxed);
   for (int visit = 0; visit < num_threads_; ++visit) {
     const int home = (worker + visit) % num_threads_;
-    const auto end = static_cast<uint32_t>(int64_t{units} * (home + 1) / num_threads_);
-    std::atomic<uint64_t>& next = claims_[static_cast<size_t>(home)].next;
-    uint64_t claim = next.load(std::memory_order_relaxed);
+    std::atomic<uint64_t>& left = claims_[static_cast<size_t>(home)].left;
+    uint64_t claim = left.load(std::memory_order_relaxed);
     for (;;) {
       if (static_cast<uint32_t>(claim >> 32) != epoch) return;  // that job has ended
-      const auto first = static_cast<uint32_t>(claim);
-      if (first >= end) break;
-      const uint32_t count = std::min(end - first, static_cast<uint32_t>(grain));
-      // A claim that succeeds proves that the job still runs, so that what was read above is its.
-      if (!next.compare_exchange_weak(claim, claim + count, std::memory_order_acq_rel,
-                                      std::memory_order_relaxed)) {
+      const auto units_left = static_cast<int>(static_cast<uint32_t>(claim));
+      if (units_left == 0) break;
+      const int count = std::min(units_left, grain);
+      // A claim that succeeds proves that job `epoch` still ran when it did, so that what was read
+      // above is its. (Whether units are left must not be worked out from what was read above.)
+      if (!left.compare_exchange_weak(claim, claim - static_cast<uint64_t>(count),
+                                      std::memory_order_acq_rel, std::memory_order_relaxed)) {
         continue;
       }
-      function(context, static_cast<int>(first), static_cast<int>(first + count), worker);
-      done_.fetch_add(static_cast<int>(count), std::memory_order_release);
-      claim = next.load(std::memory_order_relaxed);
+      const int first = HomeEnd(units, home) - units_left;
+      function(context, first, first + count, worker);
+      const int before = done_.fetch_add(count, std::memory_order_seq_cst);
+      if (before + count == units && caller_waits_.load(std::memory_order_seq_cst)) {
+        FutexWakeAll(&done_);
+      }
+      claim = left.load(std::memory_order_relaxed);
     }
   }
 }

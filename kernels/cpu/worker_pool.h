@@ -48,14 +48,15 @@ class WorkerPool {
   struct FreeAligned {
     void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{64}); }
   };
-  // Job number in the upper half, next unclaimed unit in the lower: a late worker cannot claim from
-  // a job that it has not read.
+  // Job number in the upper half, units of the home range that nobody has claimed in the lower: a
+  // late worker cannot claim from a job that it has not read.
   struct alignas(64) Claims {
-    std::atomic<uint64_t> next{0};
+    std::atomic<uint64_t> left{0};
   };
 
   void Launch(int units, int grain, Function function, void* context);
   void WorkerMain(int worker);
+  int HomeEnd(int units, int worker) const;  // one past the last unit of a worker's home range
   void Work(uint32_t epoch, int worker);
 
   const int num_threads_;
@@ -63,6 +64,7 @@ class WorkerPool {
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
   alignas(64) std::atomic<int> done_{0};
+  std::atomic<bool> caller_waits_{false};
   // The job. Atomics only because a late worker may read them while the next job is written.
   alignas(64) std::atomic<int> units_{0};
   std::atomic<int> grain_{1};

@@ -13,9 +13,22 @@ constexpr size_t kShortPiece = 40;      // up to here scanning for the least ran
 constexpr size_t kCacheFrom = 4 << 10;  // texts below this are done before a cache has warmed up
 constexpr size_t kCacheEntries = 8 << 10;
 constexpr uint32_t kNoRank = UINT32_MAX;
+constexpr std::string_view kMetaspace = "\xE2\x96\x81";
 
 uint64_t PairKey(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
+}
+
+/// Where, behind `pos`, a U+2581 follows another character; npos: nowhere.
+size_t NextWord(std::string_view text, size_t pos) {
+  for (size_t at = text.find(kMetaspace, pos + 1); at != std::string_view::npos;
+       at = text.find(kMetaspace, at + kMetaspace.size())) {
+    const bool behind_another =
+        at < kMetaspace.size() ||
+        text.substr(at - kMetaspace.size(), kMetaspace.size()) != kMetaspace;
+    if (behind_another) return at;
+  }
+  return std::string_view::npos;
 }
 
 size_t PairHash(uint64_t key) {
@@ -65,6 +78,19 @@ BpeModel::BpeModel(const Vocabulary* vocabulary, const std::vector<Merge>& merge
       char_ids_[c] = FindAllowed(s);
     }
   }
+  words_apart_ = MergesStayInWords(merges);
+}
+
+bool BpeModel::MergesStayInWords(const std::vector<Merge>& merges) const {
+  // The unknown must end at a word's beginning too, so that must be a known character.
+  const bool plain = !options_.bytes && !options_.ignore_merges &&
+                     options_.continuing_subword_prefix.empty() &&
+                     options_.end_of_word_suffix.empty();
+  if (!plain || FindAllowed(kMetaspace) < 0) return false;
+  for (const Merge& merge : merges) {
+    if (NextWord(vocabulary_->Spelling(merge.id), 0) != std::string_view::npos) return false;
+  }
+  return true;
 }
 
 const BpeModel::PairSlot& BpeModel::FindPair(int32_t left, int32_t right) const {
@@ -139,6 +165,16 @@ void BpeModel::Symbols(std::string_view piece, std::vector<int32_t>* symbols) co
 }
 
 void BpeModel::Encode(std::string_view piece, Scratch* scratch, std::vector<int32_t>* ids) const {
+  // A whole document may be one piece; where merges stay within words, so may the work.
+  for (size_t end = 0; words_apart_ && (end = NextWord(piece, 0)) != std::string_view::npos;) {
+    EncodeCached(piece.substr(0, end), scratch, ids);
+    piece.remove_prefix(end);
+  }
+  EncodeCached(piece, scratch, ids);
+}
+
+void BpeModel::EncodeCached(std::string_view piece, Scratch* scratch,
+                            std::vector<int32_t>* ids) const {
   if (piece.empty()) return;
   if (scratch->cache.empty() || piece.size() > sizeof(Scratch::CacheEntry::piece)) {
     EncodeUncached(piece, scratch, ids);

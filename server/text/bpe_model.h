@@ -69,6 +69,8 @@ class BpeModel {
   int32_t FindAllowed(std::string_view spelling) const;
   int32_t CharId(std::string_view character, bool first, bool last) const;
   void Symbols(std::string_view piece, std::vector<int32_t>* symbols) const;
+  bool MergesStayInWords(const std::vector<Merge>& merges) const;
+  void EncodeCached(std::string_view piece, Scratch* scratch, std::vector<int32_t>* ids) const;
   void EncodeUncached(std::string_view piece, Scratch* scratch, std::vector<int32_t>* ids) const;
   void MergeShort(Scratch* scratch) const;
   void MergeLong(Scratch* scratch) const;
@@ -78,6 +80,7 @@ class BpeModel {
   std::vector<int32_t> banned_;
   std::vector<PairSlot> pairs_;        // open addressing
   std::array<int32_t, 256> byte_ids_;  // raw bytes, or <0xNN>
+  bool words_apart_ = false;           // no merge reaches over the beginning of a word, U+2581
   std::vector<int32_t> char_ids_;      // of the first 65,536 code points
 };
 

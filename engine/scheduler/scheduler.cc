@@ -171,8 +171,9 @@ void Scheduler::Admit(StepPlan* plan) {
     if (budget(*plan) <= 0 || num_running() >= options_.max_running) return;
     Sequence* sequence = walk.Next();
     if (sequence == nullptr) return;
-    // A preempted one comes back once no launched step names it (until then it does not know its own
-    // history) and its sampler slot has been given back, so never in the plan that preempted it.
+    // A preempted one comes back once no launched step names it (until then it does not know its
+    // own history) and its sampler slot has been given back, so never in the plan that preempted
+    // it.
     if (sequence->num_in_flight > 0 || sequence->slot >= 0) continue;
     const int32_t limit = HitLimit(*sequence);
     const PrefixHit hit = kv_->Match(sequence->kv, sequence->tokens, limit);

@@ -12,6 +12,12 @@
 namespace modu::engine {
 namespace {
 
+// Under a sanitizer the memory accesses matter, not the statistics.
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+constexpr int kDraws = 3000, kSupportTrials = 40, kHostileTrials = 2000;
+#else
+constexpr int kDraws = 100000, kSupportTrials = 300, kHostileTrials = 20000;
+#endif
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
 std::vector<float> NormalLogits(int n, uint32_t seed, float spread) {
@@ -37,7 +43,7 @@ SampleRow RowOf(SamplerSlot slot, int position, int top_logprobs = -1) {
 /// Pearson's test of `draws` draws at consecutive positions of one seed. Rare tokens share a bin.
 void CheckDistribution(const std::vector<float>& logits, const SamplingParams& params,
                        const std::string& name, const std::vector<int32_t>& history = {1},
-                       int num_output = 0, int draws = 100000) {
+                       int num_output = 0, int draws = kDraws) {
   INFO(name);
   const int n = static_cast<int>(logits.size());
   const std::vector<double> expected = ExactDistribution(logits, params, history, num_output, {});
@@ -168,7 +174,7 @@ TEST_CASE("The support of random filter settings is the oracle's, on random rows
   const auto pick = [&](double lo, double hi) {
     return std::uniform_real_distribution<double>(lo, hi)(random);
   };
-  for (int trial = 0; trial < 300; ++trial) {
+  for (int trial = 0; trial < kSupportTrials; ++trial) {
     const int n = static_cast<int>(pick(1, 900));
     std::vector<float> logits = NormalLogits(n, trial, static_cast<float>(pick(0.1, 6)));
     if (pick(0, 1) < 0.3) {
@@ -236,7 +242,7 @@ TEST_CASE("Hostile rows and settings never give an id outside or a masked id") {
   std::mt19937 random(4);
   const float odd[] = {0.0f,   -0.0f, 1e-40f, -1e-40f, 3.4e38f, -3.4e38f,     1e30f,
                        -1e30f, 88.0f, -88.0f, -kInf,   kInf,    std::nanf("")};
-  for (int trial = 0; trial < 20000; ++trial) {
+  for (int trial = 0; trial < kHostileTrials; ++trial) {
     const int n = 1 + static_cast<int>(random() % 70);
     std::vector<float> logits(n);
     const int kinds = trial % 2 == 0 ? 11 : 13;  // half of them without inf and NaN

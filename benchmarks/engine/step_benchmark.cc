@@ -1,0 +1,134 @@
+// Whole steps of a model through TransformerRunner: greedy decoding of S sequences and prefill in
+// chunks, wall time, median of the steps after warm-up. No HTTP, scheduler or text.
+//   step_benchmark MODEL [threads=2] [numerics=int8|bf16|exact] [isa=]
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "engine/runner/load_model.h"
+
+namespace modu::engine {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double Milliseconds(Clock::time_point since) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - since).count();
+}
+
+struct Sequences {
+  ModelRunner& runner;
+  int count;
+  int max_len;
+  int block = runner.spec().groups[0].block_size;
+  std::vector<SamplerSlot> slots;
+
+  int BlocksEach() const { return (max_len + block - 1) / block; }
+
+  /// Tokens [first, first + n) of sequences [s, s + num); returns the wall milliseconds.
+  double Step(int s, int num, int first, int n, bool sample) {
+    ForwardInput input;
+    input.cu_seqlens.push_back(0);
+    input.groups.resize(runner.spec().groups.size());
+    for (int i = s; i < s + num; ++i) {
+      for (int t = first; t < first + n; ++t) {
+        input.token_ids.push_back(100 + (t * 31 + i * 17) % 2000);
+        input.positions.push_back(t);
+      }
+      input.cu_seqlens.push_back(static_cast<int32_t>(input.token_ids.size()));
+      input.seq_lens.push_back(first + n);
+      for (GroupInput& group : input.groups) {
+        group.block_table_stride = BlocksEach();
+        for (int b = 0; b < BlocksEach(); ++b) group.block_table.push_back(i * BlocksEach() + b);
+        for (int t = first; t < first + n; ++t) {
+          group.slot_mapping.push_back(static_cast<int64_t>(i) * BlocksEach() * block + t);
+        }
+      }
+      if (sample) {
+        SampleRow row;
+        row.token_row = input.cu_seqlens.back() - 1;
+        row.slot = slots[static_cast<size_t>(i)];
+        row.position = first;
+        input.sample_rows.push_back(row);
+      }
+    }
+    const auto start = Clock::now();
+    const StepOutput output = runner.Wait(runner.Launch(std::move(input)));
+    const double took = Milliseconds(start);
+    if (!output.status.ok()) {
+      std::fprintf(stderr, "%s\n", std::string(output.status.message()).c_str());
+      std::exit(1);
+    }
+    return took;
+  }
+};
+
+int Main(int argc, char** argv) {
+  kernels::DeviceOptions device;
+  device.num_threads = argc > 2 ? std::atoi(argv[2]) : 2;
+  const std::string numerics = argc > 3 ? argv[3] : "int8";
+  device.numerics = numerics == "exact"  ? kernels::Numerics::kExact
+                    : numerics == "bf16" ? kernels::Numerics::kBf16
+                                         : kernels::Numerics::kInt8;
+  device.isa = argc > 4 ? argv[4] : "";
+  RunnerOptions options;
+  options.kv_tokens = 64 * 1024;
+  options.max_model_len = 2048;
+  options.kv_dtype = DefaultKvDType(device.numerics);
+  auto model = LoadModel(argv[1], kernels::OpenCpuDevice(device), options, nullptr);
+  if (!model.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(model.status().message()).c_str());
+    return 1;
+  }
+  std::printf("%s\n\n| step | ms | tokens/s |\n|---|---|---|\n", model->device.c_str());
+  SamplingParams greedy;
+  greedy.temperature = 0;
+  struct Decode {
+    int count, context;
+  };
+  for (const Decode load :
+       {Decode{1, 128}, {1, 512}, {4, 128}, {16, 128}, {16, 512}, {64, 128}, {64, 512}}) {
+    Sequences sequences{*model->runner, load.count, load.context + 64};
+    for (int i = 0; i < load.count; ++i) {
+      sequences.slots.push_back(model->runner->StartSequence(greedy, {1}, 0));
+      for (int t = 0; t < load.context; t += 128) sequences.Step(i, 1, t, 128, false);
+    }
+    std::vector<double> times;
+    const int steps = load.count >= 64 ? 8 : 24;
+    for (int t = 0; t < steps; ++t) {
+      times.push_back(sequences.Step(0, load.count, load.context + t, 1, true));
+    }
+    for (SamplerSlot slot : sequences.slots) model->runner->EndSequence(slot);
+    std::sort(times.begin(), times.end());
+    const double median = times[times.size() / 2];
+    std::printf("| decode %d at %d | %.2f (best %.2f) | %.0f |\n", load.count, load.context, median,
+                times[0], load.count / median * 1e3);
+    std::fflush(stdout);
+  }
+  for (const int length : {256, 1536}) {
+    Sequences sequences{*model->runner, 1, length};
+    double total = 1e30;
+    for (int run = 0; run < 3; ++run) {
+      double once = 0;
+      for (int t = 0; t < length; t += 256) once += sequences.Step(0, 1, t, 256, false);
+      total = std::min(total, once);
+    }
+    std::printf("| prefill %d in chunks of 256 | %.1f | %.0f |\n", length, total,
+                length / total * 1e3);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace modu::engine
+
+int main(int argc, char** argv) {
+  if (argc < 2) {
+    std::fprintf(stderr, "step_benchmark MODEL [threads] [int8|bf16|exact] [isa]\n");
+    return 2;
+  }
+  return modu::engine::Main(argc, argv);
+}

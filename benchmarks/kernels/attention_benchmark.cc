@@ -123,6 +123,10 @@ void Measure(const Load& load, const AttentionKernels& kernels, double fma_per_s
             item.out = out.data() + row * kHeads * kDim + head * kGroup * kDim;
             item.out_stride = kHeads * kDim;
             item.scratch = aligned;
+            const int next_seq = head + 1 < kKvHeads ? s : (s + 1) % load.seqs;
+            item.next_k = cache.Head(layer, (head + 1) % kKvHeads) +
+                          table[static_cast<size_t>(int64_t{next_seq} * blocks_per_seq)] *
+                              geometry.block_stride;
             kernels.run_bf16(item);
           }
         }

@@ -136,15 +136,19 @@ MODU_INLINE void WeighPairs(const float* weight, const std::byte* p, int pairs, 
 /// `piece_start`; v at the first group of block 0.
 template <class Pairs, int kRows, int kGroups>
 MODU_INLINE void WeighValues(const AttentionItem& item, const float* p, int piece_start, int first,
-                             int last, const std::byte* v, bool cold, float* o, int64_t o_stride) {
+                             int last, const std::byte* v, const std::byte* after, float* o,
+                             int64_t o_stride) {
   for (int token = first; token < last;) {
     const int block = token / kKvBlockTokens;
     const int block_start = block * kKvBlockTokens;
     const int block_end = block_start + kKvBlockTokens < last ? block_start + kKvBlockTokens : last;
     const int64_t at = item.block_table[block] * item.block_stride;
-    const int64_t ahead = cold && block_start + kKvBlockTokens < last
-                              ? item.block_table[block + 1] * item.block_stride - at
-                              : 0;
+    int64_t ahead = 0;
+    if (after != nullptr) {
+      ahead = block_start + kKvBlockTokens < last
+                  ? item.block_table[block + 1] * item.block_stride - at
+                  : after - (item.k + item.v_offset + at);
+    }
     const std::byte* pairs = v + at + (token - block_start) / 2 * Pairs::kBytes;
     const float* weight = p + (token - piece_start);
     if (token % 2 != 0) {
@@ -167,10 +171,11 @@ MODU_INLINE void WeighValues(const AttentionItem& item, const float* p, int piec
   }
 }
 
-/// All dims of o[r] += P[r][first..last) V.
+/// All dims of o[r] += P[r][first..last) V. after: a block to prefetch while reading the last one;
+/// null: V is in cache already, prefetch nothing.
 template <class Pairs, int kRows>
 void WeighValues(const AttentionItem& item, const float* p, int piece_start, int first, int last,
-                 bool cold, float* o, int64_t o_stride) {
+                 const std::byte* after, float* o, int64_t o_stride) {
   constexpr int kGroups = GroupsSideBySide(kRows);
   constexpr int64_t kGroupBytes = int64_t{Pairs::kBytes} * (kKvBlockTokens / 2);
   if (first >= last) return;
@@ -178,11 +183,11 @@ void WeighValues(const AttentionItem& item, const float* p, int piece_start, int
   const int groups = item.padded_dim / 16;
   int g = 0;
   for (; g + kGroups <= groups; g += kGroups) {
-    WeighValues<Pairs, kRows, kGroups>(item, p, piece_start, first, last, v + g * kGroupBytes, cold,
-                                       o + g * 16, o_stride);
+    WeighValues<Pairs, kRows, kGroups>(item, p, piece_start, first, last, v + g * kGroupBytes,
+                                       after, o + g * 16, o_stride);
   }
   for (; g < groups; ++g) {
-    WeighValues<Pairs, kRows, 1>(item, p, piece_start, first, last, v + g * kGroupBytes, cold,
+    WeighValues<Pairs, kRows, 1>(item, p, piece_start, first, last, v + g * kGroupBytes, after,
                                  o + g * 16, o_stride);
   }
 }
@@ -334,22 +339,29 @@ unsigned TilePiece(const AttentionItem& item, const float* q, int first_row, int
       StoreGroup(state + kStateHeader + i, SetGroup(0.0f));
     }
   }
+  const std::byte* after = nullptr;
+  if (cold) {
+    const int next = (piece_start + kPieceTokens) / kKvBlockTokens;
+    after = piece + 1 < item.piece_end ? item.k + item.block_table[next] * item.block_stride
+            : item.next_k != nullptr   ? item.next_k
+                                       : item.k;
+  }
   float* o = states + kStateHeader;
   if (shared_first < shared_last) {
     for (int r = 0; r < kRows; ++r) {
       WeighValues<Pairs, 1>(item, scores + r * kScoreStride, piece_start, first[r], shared_first,
-                            false, o + r * state_floats, state_floats);
+                            nullptr, o + r * state_floats, state_floats);
     }
-    WeighValues<Pairs, kRows>(item, scores, piece_start, shared_first, shared_last, cold, o,
+    WeighValues<Pairs, kRows>(item, scores, piece_start, shared_first, shared_last, after, o,
                               state_floats);
     for (int r = 0; r < kRows; ++r) {
       WeighValues<Pairs, 1>(item, scores + r * kScoreStride, piece_start, shared_last, last[r],
-                            false, o + r * state_floats, state_floats);
+                            nullptr, o + r * state_floats, state_floats);
     }
   } else {
     for (int r = 0; r < kRows; ++r) {
-      WeighValues<Pairs, 1>(item, scores + r * kScoreStride, piece_start, first[r], last[r], false,
-                            o + r * state_floats, state_floats);
+      WeighValues<Pairs, 1>(item, scores + r * kScoreStride, piece_start, first[r], last[r],
+                            nullptr, o + r * state_floats, state_floats);
     }
   }
   return seen;

@@ -31,6 +31,7 @@ struct AttentionItem {
   int64_t half_bytes, v_offset, block_stride;
   const int32_t* block_table;
   int piece_begin, piece_end;
+  const std::byte* next_k;  // K of the block that this worker probably reads next, or null
   // Result: either final rows, or (partials not null) one state per piece and row,
   // at partials + ((piece - piece_begin) * rows + r) * StateFloats.
   float* out;  // as q: token stride out_stride, heads head_dim apart

@@ -16,6 +16,7 @@ namespace {
 // Query rows of an item: enough to pay for reading K and V, few enough that states stay in L2.
 constexpr int kItemRows = 96;
 constexpr int kMaxHeadDim = 1024;
+constexpr int kBlocksPerPiece = kPieceTokens / kKvBlockTokens;
 
 const AttentionKernels& KernelsOf(Isa isa) {
   return isa == Isa::kAvx512 ? kAttentionAvx512 : kAttentionAvx2;
@@ -233,6 +234,16 @@ void Attention(Device& device, const AttentionParams& p) {
       item.block_table = p.block_table + int64_t{unit.seq} * p.block_table_stride;
       item.piece_begin = unit.piece_begin;
       item.piece_end = unit.piece_end;
+      item.next_k = nullptr;
+      if (static_cast<size_t>(u) + 1 < plan.units.size()) {
+        const Unit& next = plan.units[static_cast<size_t>(u) + 1];
+        const int first_block =
+            FirstVisible(FirstPosition(p, next.seq, next.token), p.window) / kKvBlockTokens;
+        item.next_k = kv.Head(p.layer, next.kv_head) +
+                      p.block_table[int64_t{next.seq} * p.block_table_stride +
+                                    std::max(first_block, next.piece_begin * kBlocksPerPiece)] *
+                          geometry.block_stride;
+      }
       item.scratch = scratch;
       item.partials = plan.split ? shared + unit.partials : nullptr;
       item.out =

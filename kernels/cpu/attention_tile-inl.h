@@ -27,9 +27,9 @@ constexpr bool HasFastTile(int rows, int groups) {
 
 // 16 lanes of a pair's first and second row into ymm12 and ymm13; ymm15 holds 0xFFFF0000 in each
 // dword.
-#define MODU_LOW_BF16(p)                    \
+#define MODU_LOW_BF16(p)                   \
   "vmovdqu " p ", %%ymm12\n\tvmovdqu 32" p \
-  ", %%ymm13\n\t"                           \
+  ", %%ymm13\n\t"                          \
   "vpslld $16, %%ymm12, %%ymm12\n\tvpslld $16, %%ymm13, %%ymm13\n\t"
 #define MODU_HIGH_BF16(p) "vpand " p ", %%ymm15, %%ymm12\n\tvpand 32" p ", %%ymm15, %%ymm13\n\t"
 #define MODU_LOW_F32(p) "vmovups " p ", %%ymm12\n\tvmovups 32" p ", %%ymm13\n\t"

@@ -1,0 +1,248 @@
+#include "server/cli/chat_command.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "server/cli/chat_session.h"
+#include "server/cli/serve_child.h"
+
+namespace modu::cli {
+namespace {
+
+constexpr char kUsage[] =
+    "usage: modu chat [MODEL] [--url http://HOST:PORT] [--model NAME] [--system TEXT] "
+    "[--temperature T]\n"
+    "                 [--top-p P] [--max-tokens N] [--seed N] [--api-key KEY]\n"
+    "MODEL is what to serve where no server answers on the default port; --model names one of a "
+    "running server's.\n"
+    "The key may stand in MODU_API_KEY. In the chat: /reset forgets, /quit (or Ctrl-D) leaves, "
+    "Ctrl-C stops an answer,\n"
+    "a backslash at the end of a line goes on in the next.\n";
+
+std::atomic<bool> interrupted = false;
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+extern "C" void OnInterrupt(int) { interrupted = true; }
+
+/// Ctrl-C sets a flag and breaks a read; the old handler returns at the end.
+class InterruptHandler {
+ public:
+  InterruptHandler() {
+    struct sigaction action {};
+    action.sa_handler = OnInterrupt;  // no SA_RESTART: read() returns
+    sigaction(SIGINT, &action, &before_);
+  }
+  ~InterruptHandler() { sigaction(SIGINT, &before_, nullptr); }
+
+ private:
+  struct sigaction before_ {};
+};
+
+/// Lines from standard input, with room for a signal in between.
+class LineReader {
+ public:
+  enum class Result { kLine, kEnd, kInterrupted };
+  Result Read(std::string* line) {
+    while (true) {
+      const size_t end = buffer_.find('\n');
+      if (end != buffer_.npos) {
+        *line = buffer_.substr(0, end);
+        buffer_.erase(0, end + 1);
+        return Result::kLine;
+      }
+      char piece[4096];
+      const ssize_t bytes = read(STDIN_FILENO, piece, sizeof(piece));
+      if (bytes < 0 && errno == EINTR && interrupted) {
+        buffer_.clear();
+        return Result::kInterrupted;
+      }
+      if (bytes < 0 && errno == EINTR) continue;
+      if (bytes <= 0) {
+        *line = std::exchange(buffer_, "");
+        return line->empty() ? Result::kEnd : Result::kLine;
+      }
+      buffer_.append(piece, static_cast<size_t>(bytes));
+    }
+  }
+
+ private:
+  std::string buffer_;
+};
+
+struct CommandLine {
+  ChatSettings settings;
+  std::string serve_model;
+  bool has_url = false;
+};
+
+bool ParseEndpoint(const std::string& url, client::Endpoint* endpoint) {
+  if (url.rfind("http://", 0) != 0) return false;
+  std::string authority = url.substr(7);
+  authority = authority.substr(0, authority.find('/'));
+  const size_t colon = authority.rfind(':');
+  const bool bracketed = !authority.empty() && authority[0] == '[';
+  const size_t close = bracketed ? authority.find(']') : 0;
+  if (bracketed && close == authority.npos) return false;
+  const bool has_port = colon != authority.npos && colon >= close;
+  endpoint->host = bracketed ? authority.substr(1, close - 1)
+                             : authority.substr(0, has_port ? colon : authority.npos);
+  endpoint->port = has_port ? authority.substr(colon + 1) : "80";
+  return !endpoint->host.empty() && !endpoint->port.empty() &&
+         endpoint->port.find_first_not_of("0123456789") == endpoint->port.npos;
+}
+
+/// "": good; else what is wrong.
+std::string ParseCommandLine(int argc, char** argv, CommandLine* line) {
+  for (int i = 1; i < argc; ++i) {
+    std::string name = argv[i];
+    std::optional<std::string> value;
+    if (name.rfind("--", 0) != 0) {
+      if (name.empty() || name[0] == '-' || !line->serve_model.empty())
+        return absl::StrCat("unexpected '", name, "'");
+      line->serve_model = name;
+      continue;
+    }
+    if (const size_t equals = name.find('='); equals != name.npos) {
+      value = name.substr(equals + 1);
+      name.resize(equals);
+    } else if (i + 1 < argc) {
+      value = argv[++i];
+    }
+    if (!value) return absl::StrCat(name, " needs a value");
+    ChatSettings& settings = line->settings;
+    double real = 0;
+    int64_t whole = 0;
+    const auto in = [&](double low, double high) {
+      return absl::SimpleAtod(*value, &real) && real >= low && real <= high;
+    };
+    if (name == "--url") {
+      if (!ParseEndpoint(*value, &settings.endpoint)) return "--url must be http://HOST:PORT";
+      line->has_url = true;
+    } else if (name == "--model") {
+      settings.model = *value;
+    } else if (name == "--system") {
+      settings.system = *value;
+    } else if (name == "--api-key") {
+      settings.endpoint.api_key = *value;
+    } else if (name == "--temperature") {
+      if (!in(0, 2)) return "--temperature must be from 0 to 2";
+      settings.temperature = real;
+    } else if (name == "--top-p") {
+      if (!in(0, 1)) return "--top-p must be from 0 to 1";
+      settings.top_p = real;
+    } else if (name == "--max-tokens") {
+      if (!absl::SimpleAtoi(*value, &whole) || whole < 1)
+        return "--max-tokens must be a positive integer";
+      settings.max_tokens = whole;
+    } else if (name == "--seed") {
+      if (!absl::SimpleAtoi(*value, &whole)) return "--seed must be an integer";
+      settings.seed = whole;
+    } else {
+      return absl::StrCat("unknown option ", name);
+    }
+  }
+  return "";
+}
+
+absl::Status FindOrStartServer(const CommandLine& line, ServeChild* child) {
+  const client::Endpoint& endpoint = line.settings.endpoint;
+  if (GetStatus(endpoint, "/livez", 2000) != 0) return absl::OkStatus();
+  if (line.has_url)
+    return absl::UnavailableError(
+        absl::StrCat("no server answers at ", endpoint.host, ":", endpoint.port));
+  std::cerr << "No server on port " << endpoint.port
+            << ": starting one. Loading may take a moment.\n";
+  char program[4096];
+  const ssize_t length = readlink("/proc/self/exe", program, sizeof(program) - 1);
+  if (length <= 0) return absl::UnavailableError("the program's own file is not known");
+  program[length] = '\0';
+  std::vector<std::string> arguments;
+  if (!line.serve_model.empty()) arguments.push_back(line.serve_model);
+  arguments.insert(arguments.end(), {"--port", endpoint.port});
+  return child->Start(program, arguments, endpoint, interrupted);
+}
+
+void Converse(ChatSession* session) {
+  const bool terminal = isatty(STDIN_FILENO) == 1;
+  LineReader lines;
+  std::string text;
+  while (true) {
+    if (terminal) std::cout << (text.empty() ? "> " : ". ") << std::flush;
+    std::string line;
+    const auto result = lines.Read(&line);
+    if (result == LineReader::Result::kInterrupted) {
+      interrupted = false;
+      text.clear();
+      std::cout << "\n(/quit or Ctrl-D leaves)\n";
+      continue;
+    }
+    if (result == LineReader::Result::kEnd) break;
+    if (!line.empty() && line.back() == '\\') {
+      text += line.substr(0, line.size() - 1) + "\n";
+      continue;
+    }
+    text += line;
+    const std::string message = std::exchange(text, "");
+    if (message.find_first_not_of(" \t\r\n") == message.npos) continue;
+    if (message == "/quit" || message == "/exit") return;
+    if (message == "/reset") {
+      session->Reset();
+      std::cout << "(forgotten)\n";
+      continue;
+    }
+    if (message[0] == '/') {
+      std::cout << "(/reset forgets the conversation, /quit leaves)\n";
+      continue;
+    }
+    interrupted = false;
+    const absl::Status asked = session->Ask(message, std::cout, interrupted);
+    std::cout << '\n';
+    if (!asked.ok()) std::cout << "error: " << TerminalSafe(std::string(asked.message())) << '\n';
+    if (asked.ok() && interrupted) std::cout << "(stopped)\n";
+    if (terminal && asked.ok() && !session->last_usage().empty())
+      std::cout << '(' << session->last_usage() << ")\n";
+    std::cout << std::flush;
+    interrupted = false;
+  }
+  if (terminal) std::cout << '\n';
+}
+
+}  // namespace
+
+int RunChat(int argc, char** argv) {
+  CommandLine line;
+  if (const char* key = std::getenv("MODU_API_KEY")) line.settings.endpoint.api_key = key;
+  if (argc == 2 && std::string(argv[1]) == "--help") {
+    std::cout << kUsage;
+    return 0;
+  }
+  if (const std::string wrong = ParseCommandLine(argc, argv, &line); !wrong.empty()) {
+    std::cerr << "modu chat: " << wrong << '\n' << kUsage;
+    return 2;
+  }
+  const InterruptHandler handler;
+  ServeChild child;
+  const absl::Status ready = FindOrStartServer(line, &child);
+  if (!ready.ok()) {
+    std::cerr << "modu chat: " << std::string(ready.message()) << '\n';
+    return 1;
+  }
+  ChatSession session(line.settings);
+  Converse(&session);
+  return 0;
+}
+
+}  // namespace modu::cli

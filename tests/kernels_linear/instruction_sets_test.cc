@@ -1,0 +1,178 @@
+// Every kernel gives the same bits on AVX2 and AVX-512. The AVX-512 form runs natively where the
+// machine has it, and over emulated intrinsics where SIMDe is installed.
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/packed_weight.h"
+#include "tests/catch.h"
+#include "tests/kernels_linear/linear_emulated.h"
+#include "tests/kernels_linear/random_weights.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+using tests::Random;
+using tests::RandomMatrix;
+
+struct Candidate {
+  const char* name;
+  const Int8Kernels* int8;
+  const FloatKernels* f32;
+};
+
+std::vector<Candidate> Candidates() {
+  std::vector<Candidate> sets;
+  if (DetectIsa() == Isa::kAvx512) {
+    sets.push_back({"avx512", &Int8KernelsAvx512(), &FloatKernelsAvx512()});
+  }
+#if defined(MODU_HAVE_EMULATED)
+  sets.push_back({"emulated avx512", &Int8KernelsEmulated(), &FloatKernelsEmulated()});
+#endif
+  if (sets.empty()) WARN("skipped: neither AVX-512 nor SIMDe here");
+  return sets;
+}
+
+/// 64-byte aligned bytes filled with NaN.
+class AlignedBytes {
+ public:
+  explicit AlignedBytes(size_t bytes) : storage_(bytes + 64), bytes_(bytes) {
+    for (size_t i = 0; i + 4 <= bytes; i += 4) {
+      const float nan = std::numeric_limits<float>::quiet_NaN();
+      std::memcpy(data() + i, &nan, 4);
+    }
+  }
+  std::byte* data() {
+    const auto address = reinterpret_cast<uintptr_t>(storage_.data());
+    return storage_.data() + ((address + 63) / 64 * 64 - address);
+  }
+  float* floats() { return reinterpret_cast<float*>(data()); }
+  bool Same(AlignedBytes& other) { return std::memcmp(data(), other.data(), bytes_) == 0; }
+
+  AlignedBytes(const AlignedBytes&) = delete;
+  AlignedBytes& operator=(const AlignedBytes&) = delete;
+
+ private:
+  std::vector<std::byte> storage_;
+  size_t bytes_;
+};
+
+constexpr DType kAllTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kF8E4M3,
+                               DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                               DType::kQ8_0, DType::kQ4K,  DType::kQ5K,  DType::kQ6K};
+
+}  // namespace
+
+TEST_CASE("products have the same bits on every instruction set") {
+  const FloatKernels& avx2 = FloatKernelsAvx2();
+  WorkerPool pool(1);
+  WeightArena arena;
+  for (const Candidate& candidate : Candidates()) {
+    for (const Numerics numerics : {Numerics::kExact, Numerics::kBf16, Numerics::kInt8}) {
+      for (const DType dtype : kAllTypes) {
+        const int64_t k = 512;
+        const RandomMatrix matrix(dtype, 33, k, 5);
+        const WeightSource parts[] = {matrix.source()};
+        const CpuWeight weight(parts, WeightUse::kLinear, numerics, pool, arena);
+        const PreparedLayout& layout = weight.prepared();
+        AlignedBytes in(static_cast<size_t>(layout.row_bytes * kTileRows));
+        Random random(6);
+        std::vector<float> row(static_cast<size_t>(k));
+        for (int r = 0; r < kTileRows; ++r) {
+          for (float& x : row) x = random.Gaussian();
+          avx2.prepare(layout, in.data() + r * layout.row_bytes, 0, k, row.data());
+        }
+        for (const int rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 16, 17, 31, 64}) {
+          INFO(candidate.name << " " << TraitsOf(dtype).name << " rows " << rows);
+          for (const Strip& strip : weight.strips()) {
+            AlignedBytes want(sizeof(float) * kTileRows * kStrip);
+            AlignedBytes got(sizeof(float) * kTileRows * kStrip);
+            if (layout.kind == PreparedKind::kInt8) {
+              const auto format = static_cast<int>(strip.format);
+              Int8KernelsAvx2().strip[format](strip.data, layout, in.data(), rows, want.floats());
+              candidate.int8->strip[format](strip.data, layout, in.data(), rows, got.floats());
+            } else {
+              avx2.strip(strip, layout, weight.round_to_bf16(), in.data(), rows, want.floats());
+              candidate.f32->strip(strip, layout, weight.round_to_bf16(), in.data(), rows,
+                                   got.floats());
+            }
+            REQUIRE(got.Same(want));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("prepared rows have the same bits on every instruction set") {
+  for (const Candidate& candidate : Candidates()) {
+    for (const PreparedKind kind : {PreparedKind::kF32, PreparedKind::kBf16, PreparedKind::kInt8}) {
+      const int64_t k = 256;
+      const PreparedLayout layout = MakePreparedLayout(kind, k);
+      Random random(7);
+      std::vector<float> row(static_cast<size_t>(k));
+      for (size_t i = 0; i < row.size(); ++i) {
+        row[i] = random.Gaussian() * std::pow(10.0f, static_cast<float>(i / 32) * 12 - 45);
+      }
+      row[100] = std::numeric_limits<float>::quiet_NaN();
+      row[200] = -std::numeric_limits<float>::infinity();
+      AlignedBytes want(static_cast<size_t>(layout.row_bytes));
+      AlignedBytes got(static_cast<size_t>(layout.row_bytes));
+      FloatKernelsAvx2().prepare(layout, want.data(), 0, 128, row.data());
+      FloatKernelsAvx2().prepare(layout, want.data(), 128, 128, row.data() + 128);
+      candidate.f32->prepare(layout, got.data(), 0, k, row.data());
+      INFO(candidate.name << " kind " << static_cast<int>(kind));
+      CHECK(got.Same(want));
+    }
+  }
+}
+
+TEST_CASE("epilogues have the same bits on every instruction set") {
+  constexpr int kRows = 5;
+  for (const Candidate& candidate : Candidates()) {
+    Random random(8);
+    AlignedBytes tile(sizeof(float) * kRows * kStrip), up(sizeof(float) * kRows * kStrip);
+    std::vector<float> scales, bias;
+    for (int i = 0; i < kRows * kStrip; ++i) {
+      tile.floats()[i] = random.Gaussian() * 4;
+      up.floats()[i] = random.Gaussian();
+      if (i >= kStrip) continue;
+      scales.push_back(random.Between(0.5f, 2));
+      bias.push_back(random.Gaussian());
+    }
+    for (const int columns : {1, 7, 8, 15, 16, 17, 31, 32}) {
+      for (const int options : {0, 1, 2, 3, 4, 5, 6, 7}) {
+        std::vector<float> want(kRows * 40, 0.25f), got = want;
+        const StoreArgs args = {tile.floats(),
+                                kRows,
+                                columns,
+                                (options & 1) != 0 ? scales.data() : nullptr,
+                                (options & 2) != 0 ? bias.data() : nullptr,
+                                (options & 4) != 0,
+                                want.data(),
+                                40};
+        FloatKernelsAvx2().store(args);
+        StoreArgs other = args;
+        other.out = got.data();
+        candidate.f32->store(other);
+        REQUIRE(std::memcmp(got.data(), want.data(), want.size() * sizeof(float)) == 0);
+      }
+    }
+    for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+      for (const float* scale :
+           {static_cast<const float*>(nullptr), static_cast<const float*>(scales.data())}) {
+        AlignedBytes want(sizeof(float) * kRows * kStrip), got(sizeof(float) * kRows * kStrip);
+        std::memcpy(want.data(), tile.data(), sizeof(float) * kRows * kStrip);
+        std::memcpy(got.data(), tile.data(), sizeof(float) * kRows * kStrip);
+        FloatKernelsAvx2().gate({want.floats(), up.floats(), kRows, scale, scale, activation});
+        candidate.f32->gate({got.floats(), up.floats(), kRows, scale, scale, activation});
+        CHECK(got.Same(want));
+      }
+    }
+  }
+}
+
+}  // namespace modu::kernels::cpu

@@ -1,0 +1,8 @@
+// The AVX-512 kernels over emulated intrinsics (linear_emulated.cc), where SIMDe is installed.
+#pragma once
+#include "kernels/cpu/linear_kernels.h"
+
+namespace modu::kernels::cpu {
+const Int8Kernels& Int8KernelsEmulated();
+const FloatKernels& FloatKernelsEmulated();
+}  // namespace modu::kernels::cpu

@@ -2,7 +2,9 @@
 
 #include <sys/random.h>
 
+#include <algorithm>
 #include <chrono>
+#include <exception>
 #include <utility>
 
 #include "kernels/check.h"
@@ -63,10 +65,25 @@ void Core::Remove(uint64_t call_id) {
 struct GenerationService::Impl {
   std::shared_ptr<Core> core;
 
+  /// Event thread: what the steps since the last look computed. Steps that only prefilled delivered
+  /// nothing, so several may have gone by: each counts with their mean.
+  static void ObserveSteps(Core& core);
   /// Event thread: hands what the engine delivered to the calls it concerns and lets each work
   /// once.
   static void Dispatch(Core& core);
 };
+
+void GenerationService::Impl::ObserveSteps(Core& core) {
+  if (core.metrics == nullptr || core.engine == nullptr) return;
+  const engine::EngineStats stats = core.engine->Stats();
+  const uint64_t tokens = stats.prompt_tokens + stats.generation_tokens;
+  const uint64_t steps = stats.num_steps - core.steps_seen;
+  if (steps == 0) return;
+  const auto mean = static_cast<int32_t>((tokens - core.tokens_seen) / steps);
+  for (uint64_t i = 0; i < std::min<uint64_t>(steps, 256); ++i) core.metrics->StepTokens(mean);
+  core.steps_seen = stats.num_steps;
+  core.tokens_seen = tokens;
+}
 
 void GenerationService::Impl::Dispatch(Core& core) {
   std::vector<std::pair<int64_t, engine::StepEvents>> steps;
@@ -103,6 +120,7 @@ void GenerationService::Impl::Dispatch(Core& core) {
       }
     }
   }
+  ObserveSteps(core);
   const int64_t start = core.clock->NowNs();
   for (const auto& call : idle) call->Run();
   if (core.metrics != nullptr && !idle.empty()) {

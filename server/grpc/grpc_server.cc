@@ -1,0 +1,220 @@
+#include "server/grpc/grpc_server.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <fstream>
+#include <mutex>
+#include <sstream>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/grpcpp.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/support/server_interceptor.h"
+#include "server/grpc/modu_service.h"
+
+namespace modu::grpc_door {
+namespace {
+
+using Millis = std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr int kMaxStreamsPerConnection =
+    1'000;  // a load balancer's one connection carries many callers
+constexpr int kMaxMetadataBytes = 32 << 10;
+constexpr int kMinPingGapMs = 10'000;  // more often: GOAWAY, too_many_pings
+constexpr Millis kFarewellTime(1'000);
+
+/// Reflection is a service of the library's that asks for no key: with keys set, calls without one
+/// end here. Health stays open, as REST's does.
+class KeyInterceptor final : public grpc::experimental::Interceptor {
+ public:
+  KeyInterceptor(grpc::experimental::ServerRpcInfo* info,
+                 const std::function<bool(std::string_view)>* allow_key)
+      : info_(info), allow_key_(allow_key) {}
+  void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
+    if (methods->QueryInterceptionHookPoint(
+            grpc::experimental::InterceptionHookPoints::POST_RECV_INITIAL_METADATA) &&
+        std::string_view(info_->method()).starts_with("/grpc.reflection.") &&
+        !CheckKey(*methods->GetRecvInitialMetadata(), *allow_key_).ok()) {
+      info_->server_context()->TryCancel();
+    }
+    methods->Proceed();
+  }
+
+ private:
+  grpc::experimental::ServerRpcInfo* const info_;
+  const std::function<bool(std::string_view)>* const allow_key_;
+};
+
+class KeyInterceptorFactory final : public grpc::experimental::ServerInterceptorFactoryInterface {
+ public:
+  explicit KeyInterceptorFactory(const std::function<bool(std::string_view)>* allow_key)
+      : allow_key_(allow_key) {}
+  grpc::experimental::Interceptor* CreateServerInterceptor(
+      grpc::experimental::ServerRpcInfo* info) override {
+    return new KeyInterceptor(info, allow_key_);
+  }
+
+ private:
+  const std::function<bool(std::string_view)>* const allow_key_;
+};
+
+bool ReadWhole(const std::string& path, std::string* out) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return false;
+  std::stringstream text;
+  text << file.rdbuf();
+  *out = text.str();
+  return !out->empty();
+}
+
+absl::Status MakeCredentials(const GrpcServerOptions& options,
+                             std::shared_ptr<grpc::ServerCredentials>* out) {
+  if (options.tls_cert.empty() != options.tls_key.empty()) {
+    return absl::InvalidArgumentError("tls_cert and tls_key: both or none");
+  }
+  if (options.tls_cert.empty()) {
+    *out = grpc::InsecureServerCredentials();
+    return absl::OkStatus();
+  }
+  grpc::SslServerCredentialsOptions tls;
+  grpc::SslServerCredentialsOptions::PemKeyCertPair pair;
+  if (!ReadWhole(options.tls_cert, &pair.cert_chain)) {
+    return absl::InvalidArgumentError("tls_cert: not readable");
+  }
+  if (!ReadWhole(options.tls_key, &pair.private_key)) {
+    return absl::InvalidArgumentError("tls_key: not readable");
+  }
+  tls.pem_key_cert_pairs.push_back(std::move(pair));
+  *out = grpc::SslServerCredentials(tls);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+struct GrpcServer::Impl {
+  Impl(GrpcServerOptions options_in, GrpcServerHooks hooks_in, generation::Generator* generator_in)
+      : options(std::move(options_in)),
+        hooks(std::move(hooks_in)),
+        generator(generator_in),
+        service(generator_in, hooks.allow_key) {}
+
+  void UpdateHealth() {
+    grpc::HealthCheckServiceInterface* const health = server->GetHealthCheckService();
+    if (health == nullptr) return;
+    const bool ready = !draining && (!hooks.not_ready || hooks.not_ready().empty());
+    const bool progress = hooks.no_progress ? hooks.no_progress().empty() : ready;
+    health->SetServingStatus("", ready);
+    health->SetServingStatus("modu.v1.Modu", ready);
+    health->SetServingStatus("engine.progress", progress && !draining);
+  }
+
+  void Watch() {
+    std::unique_lock lock(mutex);
+    while (!stopping) {
+      lock.unlock();
+      UpdateHealth();
+      for (const auto& stream : service.Streams()) stream->CheckStall(Clock::now());
+      lock.lock();
+      changed.wait_for(lock, Millis(1'000), [&] { return stopping; });
+    }
+  }
+
+  const GrpcServerOptions options;
+  const GrpcServerHooks hooks;
+  generation::Generator* const generator;
+  ModuService service;
+  std::unique_ptr<grpc::Server> server;
+  int port = 0;
+  std::atomic<bool> draining{false};
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool stopping = false;
+  std::thread watcher;
+};
+
+GrpcServer::GrpcServer(GrpcServerOptions options, GrpcServerHooks hooks,
+                       generation::Generator* generator)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(hooks), generator)) {}
+
+GrpcServer::~GrpcServer() { Stop(); }
+
+absl::Status GrpcServer::Start() {
+  Impl& impl = *impl_;
+  std::shared_ptr<grpc::ServerCredentials> credentials;
+  if (auto status = MakeCredentials(impl.options, &credentials); !status.ok()) return status;
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  const bool v6 = impl.options.host.find(':') != std::string::npos;
+  const std::string address =
+      absl::StrCat(v6 ? "[" : "", impl.options.host, v6 ? "]:" : ":", impl.options.port);
+  builder.AddListeningPort(address, credentials, &impl.port);
+  builder.RegisterService(&impl.service);
+  builder.SetMaxReceiveMessageSize(impl.generator->limits().max_grpc_message_bytes);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT,
+                             0);  // a busy port is an error, not a share of it
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingGapMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  if (impl.hooks.allow_key) {
+    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> creators;
+    creators.push_back(std::make_unique<KeyInterceptorFactory>(&impl.hooks.allow_key));
+    builder.experimental().SetInterceptorCreators(std::move(creators));
+  }
+  impl.server = builder.BuildAndStart();
+  if (impl.server == nullptr || impl.port == 0) {
+    if (impl.server) impl.server->Shutdown(std::chrono::system_clock::now());
+    impl.server.reset();
+    return absl::UnavailableError(absl::StrCat("cannot listen on ", address, " for gRPC"));
+  }
+  impl.UpdateHealth();
+  impl.watcher = std::thread([&impl] { impl.Watch(); });
+  return absl::OkStatus();
+}
+
+int GrpcServer::port() const { return impl_->port; }
+int GrpcServer::num_streams() const { return impl_->service.num_streams(); }
+int64_t GrpcServer::cut_off_total() const { return impl_->service.cut_off_total(); }
+
+bool GrpcServer::Drain(Millis deadline) {
+  Impl& impl = *impl_;
+  if (!impl.server) return true;
+  impl.draining = true;
+  impl.service.BeginDrain();
+  impl.UpdateHealth();
+  // Sends GOAWAY at once and waits for calls; whatever outlives the farewell is cancelled.
+  std::thread shutdown(
+      [&] { impl.server->Shutdown(std::chrono::system_clock::now() + deadline + kFarewellTime); });
+  const Clock::time_point end = Clock::now() + deadline;
+  while (impl.service.num_streams() > 0 && Clock::now() < end) {
+    std::this_thread::sleep_for(Millis(5));
+  }
+  const auto left = impl.service.Streams();
+  for (const auto& stream : left) {
+    stream->Dismiss(api::MakeError(503, "the server is shutting down", "shutting_down"));
+  }
+  shutdown.join();
+  return left.empty();
+}
+
+void GrpcServer::Stop() {
+  Impl& impl = *impl_;
+  if (!impl.server) return;
+  {
+    std::lock_guard lock(impl.mutex);
+    impl.stopping = true;
+  }
+  impl.changed.notify_all();
+  impl.watcher.join();
+  impl.server->Shutdown(std::chrono::system_clock::now());
+  impl.server->Wait();
+  impl.server.reset();
+}
+
+}  // namespace modu::grpc_door

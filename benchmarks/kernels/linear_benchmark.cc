@@ -226,6 +226,35 @@ void RunWalks(Device& device, const Model& model, const Options& options, Peaks 
   }
 }
 
+/// One strip of 32 outputs, warm in cache, in samples of microseconds: the best of them is the
+/// kernel itself, whatever else the machine does.
+void RunStrips(const Options& options, DType type, double operations) {
+  kernels::DeviceOptions one = options.device;
+  one.num_threads = 1;
+  const auto device = kernels::OpenCpuDevice(one);
+  const tests::RandomMatrix matrix(type, 32, Model::kWidth, 1);
+  const WeightSource parts[] = {matrix.source()};
+  const auto weight = device->Pack(parts, WeightUse::kLinear);
+  for (const int rows : options.rows) {
+    const auto hidden = device->Allocate(static_cast<size_t>(rows) * Model::kWidth * 4);
+    const auto out = device->Allocate(static_cast<size_t>(rows) * 32 * 4);
+    const auto in = device->Allocate(device->PreparedBytes(*weight, rows));
+    tests::Random random(1);
+    for (int i = 0; i < rows * Model::kWidth; ++i) hidden->f32()[i] = random.Gaussian();
+    device->ops().norm(
+        *device,
+        {rows, Model::kWidth, hidden->f32(), nullptr, nullptr, 0, weight.get(), {in->data()}});
+    const Timing t = Time(2000, [&] {
+      device->ops().linear(*device,
+                           {rows, {in->data()}, weight.get(), nullptr, false, out->f32(), 32});
+    });
+    const double done = 2.0 * 32 * Model::kWidth * rows / t.best;
+    std::printf("%-6s %5d rows  %7.1f G operations/s  %4.0f %% of peak  %6.1f GB/s of weights\n",
+                TraitsOf(type).name, rows, done / 1e9, 100 * done / operations,
+                static_cast<double>(weight->bytes()) / t.best / 1e9);
+  }
+}
+
 int Main(int argc, char** argv) {
   Options options;
   if (!Parse(argc, argv, &options)) {
@@ -246,6 +275,10 @@ int Main(int argc, char** argv) {
   std::printf("read bandwidth over 96 MiB %.1f GB/s, AVX2 %s peak %.0f G operations/s\n",
               peaks.bandwidth / 1e9, int8 ? "vpmaddubsw + vpaddw" : "vfmadd",
               peaks.operations / 1e9);
+  std::printf("one strip in cache, one thread:\n");
+  const double one_core = peaks.operations / device->num_threads();
+  RunStrips(options, options.type, one_core);
+  RunStrips(options, options.head, one_core);
   const Model model = MakeModel(*device, options);
   std::printf("%-8s %5s  %8s  %8s  %7s  %7s  %8s  %6s  %9s\n", "walk", "rows", "best ms", "median",
               "GB/s", "GOP/s", "floor ms", "share", "rows/s");

@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include "kernels/check.h"
+
 namespace modu::testing {
 namespace {
 
@@ -61,10 +63,9 @@ ScriptedGenerator::ScriptedGenerator(api::Limits limits) : limits_(limits) {
   model_.max_model_len = 4096;
   model_.vocab_size = 256;
   model_.tokenizer = std::make_shared<ByteTokenizer>();
-  // Only its presence matters here: nothing renders.
-  static const int kStorage = 0;
-  model_.chat_template = std::shared_ptr<const text::ChatTemplate>(
-      std::make_shared<int>(0), reinterpret_cast<const text::ChatTemplate*>(&kStorage));
+  auto parsed = text::ChatTemplate::Parse("{{ messages[0].content }}");
+  MODU_CHECK(parsed.ok());
+  model_.chat_template = *std::move(parsed);
 }
 
 ScriptedGenerator::~ScriptedGenerator() {

@@ -1,0 +1,84 @@
+// Running out of file descriptors, and very many idle connections.
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/catch.h"
+#include "tests/http/server_fixture.h"
+
+namespace modu::testing {
+namespace {
+
+class DescriptorLimit {
+ public:
+  explicit DescriptorLimit(rlim_t limit) {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    rlimit now = before_;
+    now.rlim_cur = std::min(limit, before_.rlim_max);
+    ::setrlimit(RLIMIT_NOFILE, &now);
+    limit_ = now.rlim_cur;
+  }
+  ~DescriptorLimit() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+  rlim_t limit() const { return limit_; }
+
+ private:
+  rlimit before_{};
+  rlim_t limit_ = 0;
+};
+
+int64_t ResidentBytes() {
+  std::ifstream file("/proc/self/statm");
+  int64_t total = 0, resident = 0;
+  file >> total >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
+}
+
+}  // namespace
+
+TEST_CASE("out of descriptors the server goes on and recovers by itself") {
+  RunningServer running;
+  RawClient connected(running.port());
+  const std::string request = "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
+  connected.Send(request);
+  REQUIRE(StatusOf(connected.ReadAnswer()) == 200);
+  DescriptorLimit limit(256);
+  std::vector<int> fill;
+  for (int fd = ::dup(0); fd >= 0; fd = ::dup(0)) fill.push_back(fd);
+  REQUIRE(!fill.empty());
+  ::close(fill.back());  // the client's; none is left for the server's side
+  fill.pop_back();
+  RawClient late(running.port());
+  REQUIRE(late.connected());
+  late.Send(request);
+  CHECK(late.ReadUntil("\r\n\r\n", 300).empty());
+  connected.Send(request);
+  CHECK(StatusOf(connected.ReadAnswer()) == 200);
+  for (int fd : fill) ::close(fd);
+  CHECK(StatusOf(late.ReadAnswer()) == 200);
+}
+
+TEST_CASE("memory of idle connections", "[.idle]") {
+  DescriptorLimit limit(21'000);
+  api::Limits limits;
+  limits.max_connections = limits.max_connections_per_address = 10'000;
+  RunningServer running(limits);
+  const size_t count = std::min<size_t>(10'000, (limit.limit() - 100) / 2);
+  const int64_t before = ResidentBytes();
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (size_t i = 0; i < count; ++i) clients.push_back(std::make_unique<RawClient>(running.port()));
+  CHECK(ScriptedGenerator::Eventually(
+      [&] { return running.server->counters().connections == static_cast<int64_t>(count); }));
+  std::cout << count << " idle connections, "
+            << (ResidentBytes() - before) / static_cast<int64_t>(count)
+            << " bytes each, the client's object included\n";
+  clients.pop_back();
+  CHECK(ScriptedGenerator::Eventually([&] { return StatusOf(running.Get("/livez")) == 200; }));
+}
+
+}  // namespace modu::testing

@@ -21,6 +21,7 @@ struct ServedModel {
   engine::GenerationDefaults defaults;
   std::shared_ptr<const text::Tokenizer> tokenizer;         // null: token-id prompts only
   std::shared_ptr<const text::ChatTemplate> chat_template;  // null: no chat
+  std::string bos_token, eos_token;  // as the model's files spell them for the template
 };
 
 }  // namespace modu::api

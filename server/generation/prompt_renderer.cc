@@ -147,11 +147,12 @@ api::Parsed<RenderedPrompt> PromptRenderer::RenderChat(const api::ChatPrompt& pr
   }
   variables["add_generation_prompt"] = prompt.add_generation_prompt;
   variables["continue_final_message"] = prompt.continue_final_message;
-  const auto spelling = [&](int32_t id) {
-    return id >= 0 ? model_.tokenizer->TokenSpelling(id) : std::string();
-  };
-  variables["bos_token"] = spelling(model_.tokenizer->bos_id());
-  variables["eos_token"] = spelling(model_.tokenizer->eos_id());
+  variables["bos_token"] = model_.bos_token;
+  variables["eos_token"] = model_.eos_token;
+  // As transformers does: templates ask `tools is not none`.
+  for (const char* name : {"tools", "documents"}) {
+    if (!variables.contains(name)) variables[name] = nullptr;
+  }
 
   absl::StatusOr<std::string> text = model_.chat_template->Render(variables, now_unix_s);
   if (!text.ok()) {

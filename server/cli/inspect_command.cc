@@ -1,0 +1,147 @@
+#include "server/cli/inspect_command.h"
+
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <string>
+
+#include "engine/checkpoint/checkpoint.h"
+#include "server/store/store.h"
+#include "server/text/chat_template.h"
+#include "server/text/chat_template_source.h"
+#include "server/text/tokenizer.h"
+
+namespace modu::cli {
+namespace {
+
+constexpr double kMib = 1 << 20;
+
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  std::string text;
+  for (const int64_t dim : shape) text += (text.empty() ? "" : " x ") + std::to_string(dim);
+  return text;
+}
+
+void PrintConfig(const engine::ModelConfig& config) {
+  std::printf("architecture   %s\n", config.architecture.c_str());
+  if (!config.name.empty()) std::printf("name           %s\n", config.name.c_str());
+  std::printf("shape          %d layers, width %d, ffn %d, %d query heads and %d KV heads of %d\n",
+              config.num_layers, config.hidden_size, config.intermediate_size, config.num_heads,
+              config.num_kv_heads, config.head_dim);
+  std::printf("vocabulary     %d, head %s\n", config.vocab_size,
+              config.tie_embeddings ? "tied to the embedding" : "untied");
+  std::printf("context        %d tokens", config.max_position);
+  if (config.sliding_window > 0) std::printf(", sliding window %d", config.sliding_window);
+  std::printf("\nRoPE           theta %g over %d of %d dims\n",
+              static_cast<double>(config.rope.theta), config.rope.rotary_dim, config.head_dim);
+  std::printf("ends at ids   ");
+  for (const int32_t id : config.eos_ids) std::printf(" %d", id);
+  std::printf("\n");
+}
+
+struct TypeTotal {
+  int count = 0;
+  int64_t bytes = 0;
+};
+
+int64_t PrintTensors(const engine::Checkpoint& checkpoint, bool each) {
+  std::map<std::string, TypeTotal> totals;
+  int64_t bytes = 0;
+  for (const engine::TensorInfo& tensor : checkpoint.tensors()) {
+    const char* type = kernels::TraitsOf(tensor.dtype).name;
+    TypeTotal& total = totals[type];
+    ++total.count;
+    total.bytes += tensor.bytes;
+    bytes += tensor.bytes;
+    if (each)
+      std::printf("  %-52s %-8s %s\n", tensor.name.c_str(), type, ShapeText(tensor.shape).c_str());
+  }
+  std::printf("tensors        %zu, %.1f MiB:", checkpoint.tensors().size(),
+              static_cast<double>(bytes) / kMib);
+  for (const auto& [type, total] : totals) {
+    std::printf(" %d %s (%.1f MiB)", total.count, type.c_str(),
+                static_cast<double>(total.bytes) / kMib);
+  }
+  std::printf("\n");
+  return bytes;
+}
+
+/// False when the file has a tokenizer that cannot be served.
+bool PrintText(const engine::TokenizerFiles& files) {
+  if (files.from_gguf ? files.tokens.empty() : files.tokenizer_json.empty()) {
+    std::printf("tokenizer      none: token-id prompts only\n");
+    return true;
+  }
+  const auto tokenizer = text::LoadTokenizer(files);
+  if (!tokenizer.ok()) {
+    std::fprintf(stderr, "modu inspect: tokenizer: %s\n",
+                 std::string(tokenizer.status().message()).c_str());
+    return false;
+  }
+  std::printf("tokenizer      %s, %d tokens\n", (*tokenizer)->kind().c_str(),
+              (*tokenizer)->vocab_size());
+  const std::string source = text::FindChatTemplate(files).source;
+  if (source.empty()) {
+    std::printf("chat template  none: no chat endpoint\n");
+    return true;
+  }
+  const auto chat_template = text::ChatTemplate::Parse(source);
+  if (!chat_template.ok()) {
+    std::fprintf(stderr, "modu inspect: chat template: %s\n",
+                 std::string(chat_template.status().message()).c_str());
+    return false;
+  }
+  std::printf("chat template  %zu bytes\n", source.size());
+  return true;
+}
+
+void PrintMemory(const engine::ModelConfig& config, int64_t weight_bytes) {
+  const double kv_token = 2.0 * config.num_layers * config.num_kv_heads * config.head_dim;
+  std::printf(
+      "memory         weights about %.0f MiB; KV %.1f KiB a token in bf16, %.1f KiB in float32; "
+      "a full context %.0f MiB in bf16\n",
+      static_cast<double>(weight_bytes) / kMib, kv_token * 2 / 1024, kv_token * 4 / 1024,
+      kv_token * 2 * config.max_position / kMib);
+}
+
+int Inspect(const std::string& model, bool each_tensor) {
+  const auto path = store::ResolveModel(model, store::StoreOptionsFromEnvironment());
+  if (!path.ok()) {
+    std::fprintf(stderr, "modu inspect: %s\n", std::string(path.status().message()).c_str());
+    return 1;
+  }
+  const auto checkpoint = engine::OpenCheckpoint(*path);
+  if (!checkpoint.ok()) {
+    std::fprintf(stderr, "modu inspect: %s\n", std::string(checkpoint.status().message()).c_str());
+    return 1;
+  }
+  std::printf("format         %s\n", (*checkpoint)->format().c_str());
+  PrintConfig((*checkpoint)->config());
+  const int64_t bytes = PrintTensors(**checkpoint, each_tensor);
+  PrintMemory((*checkpoint)->config(), bytes);
+  return PrintText((*checkpoint)->tokenizer_files()) ? 0 : 1;
+}
+
+}  // namespace
+
+int RunInspect(int argc, char** argv) {
+  std::string model;
+  bool each_tensor = false;
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--tensors") == 0) {
+      each_tensor = true;
+    } else if (model.empty() && argv[i][0] != '-') {
+      model = argv[i];
+    } else {
+      std::fputs("usage: modu inspect MODEL [--tensors]\n", stderr);
+      return 2;
+    }
+  }
+  if (model.empty()) {
+    std::fputs("usage: modu inspect MODEL [--tensors]\n", stderr);
+    return 2;
+  }
+  return Inspect(model, each_tensor);
+}
+
+}  // namespace modu::cli

@@ -1,0 +1,123 @@
+#include "server/cli/model_setup.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+
+#include "absl/strings/str_cat.h"
+#include "server/store/progress_line.h"
+#include "server/text/chat_template_source.h"
+
+namespace modu::cli {
+namespace {
+
+/// Prefill rows beside the decodes: enough that a pass over the weights is paid by many rows, few
+/// enough that a running stream does not wait long for a prompt.
+constexpr int kDefaultStepTokens = 256;
+/// Tokens that a sequence is planned with when the KV size is ours to choose; a longer one takes
+/// others' room.
+constexpr int64_t kPlannedSequenceTokens = 2048;
+
+kernels::Numerics NumericsOf(const std::string& name) {
+  if (name == "exact") return kernels::Numerics::kExact;
+  return name == "bf16" ? kernels::Numerics::kBf16 : kernels::Numerics::kInt8;
+}
+
+int64_t PhysicalMemoryBytes() {
+  return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE);
+}
+
+std::string BaseName(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  path = path.substr(path.find_last_of('/') + 1);
+  const size_t suffix = path.rfind(".gguf");
+  return suffix != std::string::npos && suffix + 5 == path.size() ? path.substr(0, suffix) : path;
+}
+
+/// KV enough for max-seqs sequences of a planned length, at most a quarter of the memory, at least
+/// one full context.
+int64_t KvTokens(const config::Config& config, const engine::ModelConfig& model, int64_t context,
+                 kernels::DType dtype) {
+  if (config.kv_tokens > 0) return config.kv_tokens;
+  const int64_t wanted = config.max_seqs * std::min(context, kPlannedSequenceTokens);
+  const int64_t affordable =
+      PhysicalMemoryBytes() / 4 / std::max<int64_t>(1, engine::KvBytesPerToken(model, dtype));
+  return std::max(context, std::min(wanted, affordable));
+}
+
+absl::StatusOr<api::ServedModel> Served(const config::Config& config, const std::string& path,
+                                        const engine::LoadedModel& loaded) {
+  api::ServedModel served;
+  served.names = config.served_model_names;
+  if (served.names.empty()) served.names.push_back(BaseName(path));
+  served.created_unix_s = std::time(nullptr);
+  served.max_model_len = loaded.runner->spec().max_model_len;
+  served.vocab_size = loaded.config.vocab_size;
+  served.eos_ids = loaded.config.eos_ids;
+  served.bos_id = loaded.config.bos_id;
+  served.defaults = loaded.config.generation;
+
+  const engine::TokenizerFiles& files = loaded.tokenizer;
+  if (files.from_gguf ? files.tokens.empty() : files.tokenizer_json.empty()) return served;
+  absl::StatusOr<std::unique_ptr<text::Tokenizer>> tokenizer = text::LoadTokenizer(files);
+  if (!tokenizer.ok()) return tokenizer.status();
+  served.tokenizer = std::move(*tokenizer);
+  const text::ChatTemplateSource source = text::FindChatTemplate(files);
+  if (source.source.empty()) return served;
+  served.bos_token = source.bos_token;
+  served.eos_token = source.eos_token;
+  const text::TemplateBudget budget{config.limits.template_max_steps,
+                                    config.limits.template_max_depth,
+                                    config.limits.template_max_output_bytes};
+  absl::StatusOr<std::unique_ptr<text::ChatTemplate>> chat_template =
+      text::ChatTemplate::Parse(source.source, budget);
+  if (!chat_template.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("chat template: ", chat_template.status().message()));
+  }
+  served.chat_template = std::move(*chat_template);
+  return served;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::string& path) {
+  const auto checkpoint = engine::OpenCheckpoint(path);
+  if (!checkpoint.ok()) return checkpoint.status();
+  const engine::ModelConfig& model = (*checkpoint)->config();
+
+  kernels::DeviceOptions device_options;
+  device_options.numerics = NumericsOf(config.numerics);
+  device_options.num_threads = config.threads;
+  device_options.isa = config.isa;
+  std::unique_ptr<kernels::Device> device = config.isa == "ref"
+                                                ? kernels::OpenRefDevice(device_options)
+                                                : kernels::OpenCpuDevice(device_options);
+  if (device == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("isa: this machine cannot run ", config.isa));
+  }
+
+  engine::RunnerOptions options;
+  options.max_batch_tokens = std::max(
+      config.max_step_tokens > 0 ? config.max_step_tokens : kDefaultStepTokens, config.max_seqs);
+  options.max_sequences = config.max_seqs;
+  options.max_model_len = config.ctx;
+  options.kv_dtype = config.kv_dtype == "f32"    ? kernels::DType::kF32
+                     : config.kv_dtype == "bf16" ? kernels::DType::kBF16
+                                                 : engine::DefaultKvDType(device_options.numerics);
+  const int64_t context = config.ctx > 0 ? config.ctx : model.max_position;
+  options.kv_tokens = KvTokens(config, model, context, options.kv_dtype);
+
+  store::ProgressLine line(STDERR_FILENO);
+  absl::StatusOr<engine::LoadedModel> loaded =
+      engine::LoadModel(path, std::move(device), options,
+                        [&](int64_t done, int64_t total) { line.Update(done, total); });
+  if (!loaded.ok()) return loaded.status();
+  absl::StatusOr<api::ServedModel> served = Served(config, path, *loaded);
+  if (!served.ok()) return served.status();
+  return ModelSetup{std::move(*loaded), std::move(*served), options.max_batch_tokens};
+}
+
+}  // namespace modu::cli

@@ -1,0 +1,22 @@
+// From a Config to a model ready to serve: device, weights, KV size, tokenizer, template. Start-up
+// thread.
+#pragma once
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "engine/runner/load_model.h"
+#include "server/api/served_model.h"
+#include "server/config/config.h"
+
+namespace modu::cli {
+
+struct ModelSetup {
+  engine::LoadedModel loaded;
+  api::ServedModel served;
+  int max_step_tokens = 0;
+};
+
+/// Errors name the setting or the file's key; `path` has been resolved by server/store.
+absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::string& path);
+
+}  // namespace modu::cli

@@ -1,0 +1,119 @@
+"""Start, keys, drain and what a person sees of them."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+import unittest
+
+import tiny_gguf
+from modu_server import Server
+
+
+class TinyModel(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.model = os.path.join(cls.folder.name, "tiny.gguf")
+        with open(cls.model, "wb") as out:
+            out.write(tiny_gguf.tiny_gguf(context=4096))
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+
+class Drain(TinyModel):
+    def test_streams_finish_and_new_work_is_refused(self):
+        with Server(self.model) as server:
+            answers = []
+
+            def stream():
+                body = {"prompt": "hello", "max_tokens": 3000, "ignore_eos": True, "stream": True,
+                        "stream_options": {"include_usage": True}}
+                answers.append(server.post("/v1/completions", body)[2].decode())
+
+            threads = [threading.Thread(target=stream) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            deadline = time.monotonic() + 20
+            while sum(v for k, v in server.metrics().items() if k.startswith("modu_num_requests_running")) < 4:
+                self.assertLess(time.monotonic(), deadline, "the streams do not start")
+                time.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+            try:
+                self.assertEqual(server.get("/readyz", timeout=2)[0], 503)
+            except OSError:
+                pass  # the listener may be closed already
+            for thread in threads:
+                thread.join()
+            self.assertEqual(server.stop(), 0)
+        for answer in answers:
+            events = [line[6:] for line in answer.split("\n") if line.startswith("data: ")]
+            self.assertEqual(events[-1], "[DONE]")
+            self.assertEqual(json.loads(events[-2])["usage"]["completion_tokens"], 3000)
+
+    def test_a_stream_past_the_deadline_ends_with_an_error(self):
+        server = Server(self.model, "--drain", "1", "--ctx", "4096")
+        body = json.dumps({"prompt": "hello", "max_tokens": 4000, "ignore_eos": True, "stream": True, "n": 8}).encode()
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                               b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            connection.recv(100)
+            server.process.send_signal(signal.SIGTERM)
+            answer = b""
+            while True:
+                piece = connection.recv(65536)
+                if not piece:
+                    break
+                answer += piece
+        server.stop()
+        self.assertTrue(b'"error"' in answer or b"[DONE]" in answer)
+
+
+class Keys(TinyModel):
+    def test_every_route_but_health_needs_one(self):
+        key_file = os.path.join(self.folder.name, "keys")
+        with open(key_file, "w") as out:
+            out.write("# two keys\nplain-key\nsha256:%s\n" % hashlib.sha256(b"hashed-key").hexdigest())
+        os.chmod(key_file, 0o600)
+        with Server(self.model, "--api-key-file", key_file) as server:
+            for path in ("/livez", "/readyz", "/health"):
+                self.assertEqual(server.get(path)[0], 200, path)
+            body = {"prompt": "hello", "max_tokens": 2}
+            for method, path, sent in (("POST", "/v1/completions", body), ("GET", "/v1/models", None),
+                                       ("POST", "/tokenize", {"prompt": "x"}), ("GET", "/version", None)):
+                for headers in ({}, {"Authorization": "Bearer plain-keY"}, {"Authorization": "Bearer plain-ke"},
+                                {"Authorization": "plain-key"}):
+                    status, answer, _ = server.request(method, path, sent, headers)
+                    self.assertEqual(status, 401, (path, headers))
+                    self.assertEqual(answer.get("WWW-Authenticate"), "Bearer")
+                for key in ("plain-key", "hashed-key"):
+                    self.assertEqual(server.request(method, path, sent, {"Authorization": "Bearer " + key})[0], 200)
+            self.assertNotIn("plain-key", server.log_text())
+
+
+class Start(TinyModel):
+    def test_ready_within_half_a_second_and_idle_uses_no_cpu(self):
+        with Server(self.model) as server:
+            self.assertLess(server.ready_after_s, 5)  # the figure itself is measured by the benchmarks
+
+            def cpu():
+                with open("/proc/%d/stat" % server.process.pid) as stat:
+                    fields = stat.read().rsplit(")", 1)[1].split()
+                return int(fields[11]) + int(fields[12])
+
+            server.post_json("/v1/completions", {"prompt": "hello", "max_tokens": 4})
+            time.sleep(0.5)
+            before = cpu()
+            time.sleep(2)
+            self.assertLessEqual(cpu() - before, 4, "ticks of 10 ms while nothing is asked for")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,27 +1,70 @@
-# A thin front: what a person types. CMake does the work.
+# A thin front: what a person types. CMake does the work; deploy/install-dependencies what a bare machine lacks.
 .DEFAULT_GOAL := help
 BUILD ?= build
 JOBS ?= $(shell nproc)
+CTEST = ctest --output-on-failure -j $(JOBS)
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-deps:  ## install what is missing (Debian packages)
-	@deploy/install-dependencies
-
-configure: deps
-	@test -f $(BUILD)/build.ninja || cmake --preset release -B $(BUILD)
-
-build: configure  ## install what is missing and build build/modu
-	@cmake --build $(BUILD) -j $(JOBS)
-
-test-fast: build  ## the fast tests: no network, no real model
-	@cd $(BUILD) && ctest -L fast -j $(JOBS) --output-on-failure
-
-test: build  ## every test
-	@cd $(BUILD) && ctest -j $(JOBS) --output-on-failure
+build: deps-build  ## install what is missing and build build/modu
+	@$(call configure,release,$(BUILD),-DMODU_TESTS=OFF -DMODU_BENCHMARKS=OFF)
+	@cmake --build $(BUILD) -j $(JOBS) --target modu
 
 serve: build  ## fetch the default model and serve it
-	@$(BUILD)/modu serve
+	@exec $(BUILD)/modu serve
 
-.PHONY: help deps configure build test test-fast serve
+test: deps-test build/venv/.done  ## every test: fast, on the real model, end to end, and the sanitizer builds
+	@$(call configure,release,$(BUILD),-DMODU_TESTS=ON -DMODU_BENCHMARKS=ON)
+	@cmake --build $(BUILD) -j $(JOBS)
+	@deploy/fetch-promtool $(BUILD)/promtool
+	@$(BUILD)/modu pull
+	@cd $(BUILD) && $(CTEST)
+	@$(MAKE) --no-print-directory sanitize
+
+test-fast: deps-test  ## the fast tests: no network, no real model
+	@$(call configure,release,$(BUILD),-DMODU_TESTS=ON)
+	@cmake --build $(BUILD) -j $(JOBS)
+	@cd $(BUILD) && $(CTEST) -L fast
+
+sanitize: deps-test  ## fast tests under ASan+UBSan, and those without gRPC under TSan
+	@$(call configure,asan,build-asan,)
+	@cmake --build build-asan -j $(JOBS)
+	@cd build-asan && $(CTEST) -L fast
+	@$(call configure,tsan,build-tsan,)
+	@cmake --build build-tsan -j $(JOBS)
+	@cd build-tsan && $(CTEST) -L fast
+
+fuzz: deps-build deps-fuzz  ## every libFuzzer target for FUZZ_SECONDS (60) each
+	@$(call configure,fuzz,build-fuzz,)
+	@cmake --build build-fuzz -j $(JOBS) --target modu_fuzz_targets
+	@tests/fuzz/run-all build-fuzz $${FUZZ_SECONDS:-60}
+
+bench: deps-test  ## this machine's figures: kernels against their floors, and the server under load
+	@$(call configure,release,$(BUILD),-DMODU_BENCHMARKS=ON)
+	@cmake --build $(BUILD) -j $(JOBS)
+	@benchmarks/run $(BUILD)
+
+format:  ## clang-format all of our sources
+	@deploy/install-dependencies lint
+	@git ls-files '*.h' '*.cc' | xargs clang-format-19 -i
+
+lint: deps-build  ## clang-tidy over what .clang-tidy lists
+	@deploy/install-dependencies lint
+	@$(call configure,release,$(BUILD),)
+	@cmake --build $(BUILD) -j $(JOBS) --target modu_proto
+	@git ls-files 'engine/*.cc' 'server/*.cc' 'kernels/*.cc' | grep -v -E '_(avx2|avx512|amx)\.cc$$' | \
+	  xargs -P $(JOBS) -n 1 clang-tidy-19 -p $(BUILD) --quiet
+
+build/venv/.done: tests/e2e/requirements.txt | deps-test
+	@python3 -m venv build/venv && build/venv/bin/pip install -q -r $< && touch $@
+
+deps-build deps-test deps-fuzz: deps-%:
+	@deploy/install-dependencies $*
+
+# configure(preset, folder, options): once, and again when the options differ from what the folder was made with.
+configure = test -f $(2)/build.ninja && test "$$(cat $(2)/.options 2>/dev/null)" = "$(3)" || \
+  { cmake --preset $(1) -B $(2) $(3) >$(2).log 2>&1 && mv $(2).log $(2)/configure.log && echo "$(3)" >$(2)/.options; } || \
+  { cat $(2).log; exit 1; }
+
+.PHONY: help build serve test test-fast sanitize fuzz bench format lint deps-build deps-test deps-fuzz

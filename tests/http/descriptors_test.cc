@@ -50,16 +50,22 @@ TEST_CASE("out of descriptors the server goes on and recovers by itself") {
   DescriptorLimit limit(256);
   std::vector<int> fill;
   for (int fd = ::dup(0); fd >= 0; fd = ::dup(0)) fill.push_back(fd);
-  REQUIRE(!fill.empty());
-  ::close(fill.back());  // the client's; none is left for the server's side
-  fill.pop_back();
+  const bool filled = !fill.empty();
+  if (filled) {
+    ::close(fill.back());  // the client's; none is left for the server's side
+    fill.pop_back();
+  }
+  // No assertion until there are descriptors again: UBSan's vptr check needs a pipe of its own.
   RawClient late(running.port());
-  REQUIRE(late.connected());
-  late.Send(request);
-  CHECK(late.ReadUntil("\r\n\r\n", 300).empty());
+  const bool connects = late.connected() && late.Send(request);
+  const std::string too_early = late.ReadUntil("\r\n\r\n", 300);
   connected.Send(request);
-  CHECK(StatusOf(connected.ReadAnswer()) == 200);
+  const std::string meanwhile = connected.ReadAnswer();
   for (int fd : fill) ::close(fd);
+  REQUIRE(filled);
+  REQUIRE(connects);
+  CHECK(too_early.empty());
+  CHECK(StatusOf(meanwhile) == 200);
   CHECK(StatusOf(late.ReadAnswer()) == 200);
 }
 

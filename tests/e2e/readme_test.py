@@ -1,0 +1,42 @@
+"""Runs the README's own examples against a server on its default ports' stand-ins."""
+
+import os
+import re
+import subprocess
+import sys
+import unittest
+
+import default_model
+from modu_server import ROOT, Server
+
+
+def blocks(language):
+    with open(os.path.join(ROOT, "README.md")) as readme:
+        return re.findall(r"```%s\n(.*?)```" % language, readme.read(), re.S)
+
+
+class Readme(unittest.TestCase):
+    def test_examples(self):
+        with Server(default_model.path()) as server:
+            def here(text):
+                for port, actual in ((8000, server.port), (8001, server.grpc_port), (8002, server.admin_port)):
+                    text = text.replace("127.0.0.1:%d" % port, "127.0.0.1:%d" % actual)
+                return text
+
+            env = {**os.environ, "PYTHONPATH": os.path.join(ROOT, "clients", "python")}
+            scripts = blocks("python")
+            self.assertEqual(len(scripts), 2)
+            for script in scripts:
+                done = subprocess.run([sys.executable, "-c", here(script)], capture_output=True, text=True, env=env, timeout=60)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn("Seoul", done.stdout)
+            curls = [block for block in blocks("sh") if block.startswith("curl")]
+            self.assertEqual(len(curls), 2)
+            for command, word in zip(curls, ("Seoul", "modu_generation_tokens_total")):
+                done = subprocess.run(["bash", "-c", here(command)], capture_output=True, text=True, timeout=60)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn(word, done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,4 +1,5 @@
-// Time as a seam: the engine never reads a clock of its own, so that a simulation can hold the hands.
+// Time as a seam: the engine never reads a clock of its own, so that a simulation can hold the
+// hands.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -15,7 +16,8 @@ class SteadyClock final : public Clock {
  public:
   int64_t NowNs() const override {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(
-               std::chrono::steady_clock::now().time_since_epoch()).count();
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
   }
 };
 

@@ -1,7 +1,8 @@
-// A Device stands beside the op table (ops.h): it packs weights, owns KV memory and activation buffers, and says what
-// the machine is. Two backends: ref (plain, double where it matters) and cpu (AVX2, AVX-512, AMX chosen at run time).
-// One thread (the engine's) calls a Device; the backend's own workers are its affair. Nothing here throws;
-// sizes have been validated by engine/checkpoint, so a mismatch is a CHECK.
+// A Device stands beside the op table (ops.h): it packs weights, owns KV memory and activation
+// buffers, and says what the machine is. Two backends: ref (plain, double where it matters) and cpu
+// (AVX2, AVX-512, AMX chosen at run time). One thread (the engine's) calls a Device; the backend's
+// own workers are its affair. Nothing here throws; sizes have been validated by engine/checkpoint,
+// so a mismatch is a CHECK.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +16,8 @@ namespace modu::kernels {
 
 struct OpTable;
 
-/// A matrix as a file holds it: rows are outputs (N), cols are inputs (K), row-major, rows contiguous.
+/// A matrix as a file holds it: rows are outputs (N), cols are inputs (K), row-major, rows
+/// contiguous.
 struct WeightSource {
   DType dtype = DType::kF32;
   int64_t rows = 0;
@@ -58,7 +60,8 @@ struct KvLayout {
   DType dtype = DType::kBF16;
 };
 
-/// KV memory of one cache group: num_blocks blocks of block_size tokens, each for all layers of the group.
+/// KV memory of one cache group: num_blocks blocks of block_size tokens, each for all layers of the
+/// group.
 class KvCache {
  public:
   virtual ~KvCache() = default;
@@ -87,8 +90,8 @@ class Buffer {
 
 struct DeviceOptions {
   Numerics numerics = Numerics::kInt8;
-  int num_threads = 0;    // 0: the CPU set and the cgroup's quota decide
-  std::string isa;        // "", or ref|avx2|avx512|amx: a test's or an operator's override
+  int num_threads = 0;  // 0: the CPU set and the cgroup's quota decide
+  std::string isa;      // "", or ref|avx2|avx512|amx: a test's or an operator's override
 };
 
 class Device {
@@ -102,7 +105,8 @@ class Device {
   virtual int KvBlockSize() const = 0;
 
   /// Packs into the layout this device computes from; the sources may be freed afterwards.
-  virtual std::unique_ptr<PackedWeight> Pack(std::span<const WeightSource> parts, WeightUse use) = 0;
+  virtual std::unique_ptr<PackedWeight> Pack(std::span<const WeightSource> parts,
+                                             WeightUse use) = 0;
 
   /// Bytes a Prepared for `consumer` needs at up to max_tokens rows.
   virtual size_t PreparedBytes(const PackedWeight& consumer, int max_tokens) const = 0;
@@ -112,14 +116,16 @@ class Device {
   /// Bytes one block takes over all layers of the group, before anything is allocated.
   virtual int64_t KvBlockBytes(const KvLayout& layout) const = 0;
 
-  /// Calls task(context, i) once for each i in [0, n), spread over the workers; returns when all are done.
-  /// For host work beside the ops (sampling). Order and thread are not specified.
+  /// Calls task(context, i) once for each i in [0, n), spread over the workers; returns when all
+  /// are done. For host work beside the ops (sampling). Order and thread are not specified.
   virtual void ParallelFor(int n, void (*task)(void* context, int i), void* context) = 0;
 };
 
-/// The plain backend: single thread, float64 sums, every op by its formula. The oracle of the others.
+/// The plain backend: single thread, float64 sums, every op by its formula. The oracle of the
+/// others.
 std::unique_ptr<Device> OpenRefDevice(const DeviceOptions& options);
-/// The x86 backend. Picks the instruction set by CPUID, XCR0 and arch_prctl unless options.isa says otherwise.
+/// The x86 backend. Picks the instruction set by CPUID, XCR0 and arch_prctl unless options.isa says
+/// otherwise.
 std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options);
 
 }  // namespace modu::kernels

@@ -6,31 +6,52 @@
 namespace modu::kernels {
 
 enum class DType : uint8_t {
-  kF32, kF16, kBF16, kF8E4M3,
-  kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0,  // blocks of 32
-  kQ4K, kQ5K, kQ6K,                   // super-blocks of 256
+  kF32,
+  kF16,
+  kBF16,
+  kF8E4M3,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,  // blocks of 32
+  kQ4K,
+  kQ5K,
+  kQ6K,  // super-blocks of 256
 };
 
 struct DTypeTraits {
-  const char* name;     // the files' own spelling, e.g. "Q4_1"
-  int block_elements;   // elements a block holds; 1 for plain types
-  int block_bytes;      // bytes of that block
+  const char* name;    // the files' own spelling, e.g. "Q4_1"
+  int block_elements;  // elements a block holds; 1 for plain types
+  int block_bytes;     // bytes of that block
 };
 
 constexpr DTypeTraits TraitsOf(DType type) {
   switch (type) {
-    case DType::kF32: return {"F32", 1, 4};
-    case DType::kF16: return {"F16", 1, 2};
-    case DType::kBF16: return {"BF16", 1, 2};
-    case DType::kF8E4M3: return {"F8_E4M3", 1, 1};
-    case DType::kQ4_0: return {"Q4_0", 32, 18};
-    case DType::kQ4_1: return {"Q4_1", 32, 20};
-    case DType::kQ5_0: return {"Q5_0", 32, 22};
-    case DType::kQ5_1: return {"Q5_1", 32, 24};
-    case DType::kQ8_0: return {"Q8_0", 32, 34};
-    case DType::kQ4K: return {"Q4_K", 256, 144};
-    case DType::kQ5K: return {"Q5_K", 256, 176};
-    case DType::kQ6K: return {"Q6_K", 256, 210};
+    case DType::kF32:
+      return {"F32", 1, 4};
+    case DType::kF16:
+      return {"F16", 1, 2};
+    case DType::kBF16:
+      return {"BF16", 1, 2};
+    case DType::kF8E4M3:
+      return {"F8_E4M3", 1, 1};
+    case DType::kQ4_0:
+      return {"Q4_0", 32, 18};
+    case DType::kQ4_1:
+      return {"Q4_1", 32, 20};
+    case DType::kQ5_0:
+      return {"Q5_0", 32, 22};
+    case DType::kQ5_1:
+      return {"Q5_1", 32, 24};
+    case DType::kQ8_0:
+      return {"Q8_0", 32, 34};
+    case DType::kQ4K:
+      return {"Q4_K", 256, 144};
+    case DType::kQ5K:
+      return {"Q5_K", 256, 176};
+    case DType::kQ6K:
+      return {"Q6_K", 256, 210};
   }
   return {"?", 1, 0};
 }
@@ -41,11 +62,13 @@ constexpr int64_t RowBytes(DType type, int64_t cols) {
   return cols / traits.block_elements * traits.block_bytes;
 }
 
-/// The arithmetic a server was started with. Within a mode a request's bits do not depend on its neighbours.
+/// The arithmetic a server was started with. Within a mode a request's bits do not depend on its
+/// neighbours.
 enum class Numerics : uint8_t {
   kExact,  // float32 activations and KV
   kBf16,   // bf16 inputs of every matrix product, float32 sums; bf16 KV
-  kInt8,   // activations in groups of 32 int8 with a float32 scale where weights are 4 or 8 bit; bf16 KV
+  kInt8,   // activations in groups of 32 int8 with a float32 scale where weights are 4 or 8 bit;
+           // bf16 KV
 };
 
 }  // namespace modu::kernels

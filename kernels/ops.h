@@ -1,7 +1,8 @@
-// The op table: every step of a decoder layer as one coarse, fused op over plain params. engine/model calls these in
-// order from one thread; a backend may compute at once (cpu, ref) or enqueue (cuda). All pointers are the device's.
-// Shapes: T tokens of the step, d width of the residual stream, H query heads, G KV heads, D head_dim, F ffn width.
-// Float tensors are row-major f32. Bits of a row depend on that row alone (never on T, chunking or threads).
+// The op table: every step of a decoder layer as one coarse, fused op over plain params.
+// engine/model calls these in order from one thread; a backend may compute at once (cpu, ref) or
+// enqueue (cuda). All pointers are the device's. Shapes: T tokens of the step, d width of the
+// residual stream, H query heads, G KV heads, D head_dim, F ffn width. Float tensors are row-major
+// f32. Bits of a row depend on that row alone (never on T, chunking or threads).
 #pragma once
 #include <cstdint>
 
@@ -18,13 +19,14 @@ struct EmbedParams {
   float* hidden;              // [T, d]
 };
 
-/// out = prepare(RMSNorm(hidden[rows]) * weight) for the consumer. Sums of squares in the backend's fixed order.
+/// out = prepare(RMSNorm(hidden[rows]) * weight) for the consumer. Sums of squares in the backend's
+/// fixed order.
 struct NormParams {
-  int num_tokens;             // rows to write
-  int width;                  // d
-  const float* hidden;        // [*, d]
-  const int32_t* rows;        // [num_tokens] rows of hidden to read, or null for 0..num_tokens-1
-  const float* weight;        // [d], or null: prepare without a norm
+  int num_tokens;       // rows to write
+  int width;            // d
+  const float* hidden;  // [*, d]
+  const int32_t* rows;  // [num_tokens] rows of hidden to read, or null for 0..num_tokens-1
+  const float* weight;  // [d], or null: prepare without a norm
   float eps;
   const PackedWeight* consumer;
   Prepared out;
@@ -53,49 +55,52 @@ struct GatedLinearParams {
   Prepared out;
 };
 
-/// cos_sin[t] = {cos(p*f_0)..cos(p*f_{R/2-1}), sin(p*f_0)..} * attention_scale with p = positions[t]; once a step.
+/// cos_sin[t] = {cos(p*f_0)..cos(p*f_{R/2-1}), sin(p*f_0)..} * attention_scale with p =
+/// positions[t]; once a step.
 struct RopeTableParams {
   int num_tokens;
-  const int32_t* positions;   // [T]
-  int rotary_dim;             // R, even
-  const float* inv_freq;      // [R/2]
-  float attention_scale;      // YaRN's mscale; 1 otherwise
-  float* cos_sin;             // [T, R]
+  const int32_t* positions;  // [T]
+  int rotary_dim;            // R, even
+  const float* inv_freq;     // [R/2]
+  float attention_scale;     // YaRN's mscale; 1 otherwise
+  float* cos_sin;            // [T, R]
 };
 
-/// In place on qkv: QK-norm (optional), RoPE (optional), q *= q_scale; K and V go to the paged cache.
+/// In place on qkv: QK-norm (optional), RoPE (optional), q *= q_scale; K and V go to the paged
+/// cache.
 struct QkvParams {
   int num_tokens;
   int num_heads, num_kv_heads, head_dim;
-  float* qkv;                 // [T, (H + 2G) * D]: q heads, k heads, v heads
-  const float* q_norm;        // [D] or null
-  const float* k_norm;        // [D] or null
+  float* qkv;           // [T, (H + 2G) * D]: q heads, k heads, v heads
+  const float* q_norm;  // [D] or null
+  const float* k_norm;  // [D] or null
   float norm_eps;
-  const float* cos_sin;       // [T, R], or null: no RoPE on this layer
-  int rotary_dim;             // R <= D; the first R dims rotate
-  bool interleaved;           // pairs (2i, 2i+1) instead of (i, i + R/2)
-  float q_scale;              // softmax scale, folded into q
+  const float* cos_sin;  // [T, R], or null: no RoPE on this layer
+  int rotary_dim;        // R <= D; the first R dims rotate
+  bool interleaved;      // pairs (2i, 2i+1) instead of (i, i + R/2)
+  float q_scale;         // softmax scale, folded into q
   KvCache* kv;
-  int layer;                  // index within the cache group
+  int layer;                    // index within the cache group
   const int64_t* slot_mapping;  // [T]: block * block_size + offset
 };
 
-/// Causal attention of each sequence's query rows over its own paged KV, decode rows and prefill chunks alike.
-/// Softmax pieces are cut at fixed absolute positions and merged in rising order, so bits do not depend on chunking.
+/// Causal attention of each sequence's query rows over its own paged KV, decode rows and prefill
+/// chunks alike. Softmax pieces are cut at fixed absolute positions and merged in rising order, so
+/// bits do not depend on chunking.
 struct AttentionParams {
   int num_tokens;
   int num_seqs;
   int num_heads, num_kv_heads, head_dim;
-  const float* qkv;             // as QkvParams left it; only the q heads are read
+  const float* qkv;  // as QkvParams left it; only the q heads are read
   const KvCache* kv;
   int layer;
-  const int32_t* cu_seqlens;    // [S+1] rows of sequence s: [cu_seqlens[s], cu_seqlens[s+1])
-  const int32_t* seq_lens;      // [S] KV length including this step's rows
-  const int32_t* block_table;   // [S, block_table_stride]
+  const int32_t* cu_seqlens;   // [S+1] rows of sequence s: [cu_seqlens[s], cu_seqlens[s+1])
+  const int32_t* seq_lens;     // [S] KV length including this step's rows
+  const int32_t* block_table;  // [S, block_table_stride]
   int block_table_stride;
-  int window;                   // 0: full; w: a row at position p sees (p - w, p]
+  int window;                    // 0: full; w: a row at position p sees (p - w, p]
   const PackedWeight* consumer;  // o_proj
-  Prepared out;                 // [T, H*D] for the consumer
+  Prepared out;                  // [T, H*D] for the consumer
 };
 
 struct OpTable {

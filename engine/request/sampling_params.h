@@ -1,4 +1,5 @@
-// What a request asks of the sampler. Plain values, already validated by the door (server/api); the engine CHECKs.
+// What a request asks of the sampler. Plain values, already validated by the door (server/api); the
+// engine CHECKs.
 #pragma once
 #include <cstdint>
 #include <utility>
@@ -15,13 +16,13 @@ struct SamplingParams {
   float presence_penalty = 0.0f;    // [-2, 2], over output
   float frequency_penalty = 0.0f;   // [-2, 2], over output
   std::vector<std::pair<int32_t, float>> logit_bias;  // token id, [-100, 100]
-  uint64_t seed = 0;                // the door draws one when the request has none; choice n adds n
-  int32_t max_tokens = 16;          // 0: score the prompt only
-  int32_t min_tokens = 0;           // EOS and stop ids are masked until then
+  uint64_t seed = 0;        // the door draws one when the request has none; choice n adds n
+  int32_t max_tokens = 16;  // 0: score the prompt only
+  int32_t min_tokens = 0;   // EOS and stop ids are masked until then
   bool ignore_eos = false;
   std::vector<int32_t> stop_token_ids;  // beside the model's own EOS ids
-  int32_t top_logprobs = -1;        // -1: no logprobs; k: of the sampled token and the k best
-  int32_t prompt_logprobs = -1;     // the same for prompt tokens (echo)
+  int32_t top_logprobs = -1;            // -1: no logprobs; k: of the sampled token and the k best
+  int32_t prompt_logprobs = -1;         // the same for prompt tokens (echo)
 };
 
 }  // namespace modu::engine

@@ -1,7 +1,7 @@
-// The seam between scheduling and arithmetic. A step is a flat, copyable packet; Launch hands it over, Wait gives its
-// tokens. Up to pipeline_depth() steps may be in flight: an input id may then name a row of the step before, whose
-// token the host has not seen. Implementations: TransformerRunner (engine/model over a Device) and the tests' fake.
-// Engine thread only.
+// The seam between scheduling and arithmetic. A step is a flat, copyable packet; Launch hands it
+// over, Wait gives its tokens. Up to pipeline_depth() steps may be in flight: an input id may then
+// name a row of the step before, whose token the host has not seen. Implementations:
+// TransformerRunner (engine/model over a Device) and the tests' fake. Engine thread only.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -20,28 +20,28 @@ using SamplerSlot = int32_t;
 
 /// Block table and slots of one cache group.
 struct GroupInput {
-  std::vector<int64_t> slot_mapping;   // [T] block * block_size + offset
-  std::vector<int32_t> block_table;    // [S, block_table_stride]
+  std::vector<int64_t> slot_mapping;  // [T] block * block_size + offset
+  std::vector<int32_t> block_table;   // [S, block_table_stride]
   int32_t block_table_stride = 0;
 };
 
 /// A row whose logits are wanted.
 struct SampleRow {
-  int32_t token_row = 0;               // row of the flat batch
-  SamplerSlot slot = -1;               // who samples; -1: prompt logprobs only
-  int32_t position = 0;                // output index of the token to draw: the counter of the random stream
-  bool mask_stop = false;              // min_tokens not reached: EOS and stop ids cannot be drawn
-  int32_t top_logprobs = -1;           // as SamplingParams
-  int32_t target_id = -1;              // >= 0: report this token's logprob instead of drawing (prompt logprobs)
+  int32_t token_row = 0;      // row of the flat batch
+  SamplerSlot slot = -1;      // who samples; -1: prompt logprobs only
+  int32_t position = 0;       // output index of the token to draw: the counter of the random stream
+  bool mask_stop = false;     // min_tokens not reached: EOS and stop ids cannot be drawn
+  int32_t top_logprobs = -1;  // as SamplingParams
+  int32_t target_id = -1;  // >= 0: report this token's logprob instead of drawing (prompt logprobs)
 };
 
 struct ForwardInput {
   uint64_t step = 0;
-  std::vector<int32_t> token_ids;      // [T]
-  std::vector<int32_t> positions;      // [T]
-  std::vector<int32_t> cu_seqlens;     // [S+1]
-  std::vector<int32_t> seq_lens;       // [S]
-  std::vector<GroupInput> groups;      // one per cache group
+  std::vector<int32_t> token_ids;   // [T]
+  std::vector<int32_t> positions;   // [T]
+  std::vector<int32_t> cu_seqlens;  // [S+1]
+  std::vector<int32_t> seq_lens;    // [S]
+  std::vector<GroupInput> groups;   // one per cache group
   std::vector<SampleRow> sample_rows;
 };
 
@@ -49,12 +49,13 @@ struct SampledRow {
   int32_t token_id = -1;
   float logprob = 0;
   std::vector<TokenLogprob> top_logprobs;
-  bool numeric_error = false;          // NaN or inf in the logits: that request fails, its batch mates do not
+  bool numeric_error =
+      false;  // NaN or inf in the logits: that request fails, its batch mates do not
 };
 
 struct StepOutput {
-  absl::Status status;                 // not OK: the whole step failed
-  std::vector<SampledRow> rows;        // one per sample row
+  absl::Status status;           // not OK: the whole step failed
+  std::vector<SampledRow> rows;  // one per sample row
 };
 
 struct StepHandle {
@@ -66,14 +67,14 @@ struct CacheGroupSpec {
   std::string kind;        // "full", "sliding"
   int32_t block_size = 0;  // tokens
   int32_t num_blocks = 0;
-  int32_t window = 0;      // 0: full attention
+  int32_t window = 0;  // 0: full attention
 };
 
 struct RunnerSpec {
   std::vector<CacheGroupSpec> groups;
   int32_t vocab_size = 0;
-  int32_t max_model_len = 0;       // tokens of prompt and output together
-  int32_t max_batch_tokens = 0;    // T of the largest step that buffers were made for
+  int32_t max_model_len = 0;     // tokens of prompt and output together
+  int32_t max_batch_tokens = 0;  // T of the largest step that buffers were made for
   int32_t max_sequences = 0;
   std::vector<int32_t> eos_ids;
 };
@@ -84,15 +85,16 @@ class ModelRunner {
   virtual const RunnerSpec& spec() const = 0;
   virtual int pipeline_depth() const = 0;
 
-  /// Makes sampler state; history is prompt plus output so far (a preempted sequence resumes with both), of which the
-  /// last num_output tokens are output.
-  virtual SamplerSlot StartSequence(const SamplingParams& params, const std::vector<int32_t>& history,
-                                    int32_t num_output) = 0;
+  /// Makes sampler state; history is prompt plus output so far (a preempted sequence resumes with
+  /// both), of which the last num_output tokens are output.
+  virtual SamplerSlot StartSequence(const SamplingParams& params,
+                                    const std::vector<int32_t>& history, int32_t num_output) = 0;
   virtual void EndSequence(SamplerSlot slot) = 0;
 
-  /// Steps take effect in the order of their launch, also on the KV: a block that step N used may be given to another
-  /// sequence in step N+1 while N is still under way. EndSequence is called once no launched step names the slot.
-  /// A step launched after one that then failed may name rows of it: what it computes for them is thrown away.
+  /// Steps take effect in the order of their launch, also on the KV: a block that step N used may
+  /// be given to another sequence in step N+1 while N is still under way. EndSequence is called
+  /// once no launched step names the slot. A step launched after one that then failed may name rows
+  /// of it: what it computes for them is thrown away.
   virtual StepHandle Launch(ForwardInput input) = 0;
   /// Handles are waited for in the order of their launch.
   virtual StepOutput Wait(StepHandle handle) = 0;

@@ -20,10 +20,10 @@ class HostBuffer final : public Buffer {
   explicit HostBuffer(size_t bytes) {
     bytes_ = bytes;
     data_ =
-        static_cast<std::byte*>(::operator new (std::max<size_t>(bytes, 1), std::align_val_t{64}));
+        static_cast<std::byte*>(::operator new(std::max<size_t>(bytes, 1), std::align_val_t{64}));
     std::memset(data_, 0, bytes);
   }
-  ~HostBuffer() override { ::operator delete (data_, std::align_val_t{64}); }
+  ~HostBuffer() override { ::operator delete(data_, std::align_val_t{64}); }
 };
 
 const OpTable kOps = {Embed, Norm, Linear, GatedLinear, RopeTable, Qkv, Attention};

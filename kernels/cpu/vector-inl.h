@@ -122,8 +122,8 @@ MODU_INLINE Float HighHalves(Int x) {
 
 #endif
 
-/// sum += a * b, in place: GCC 12 otherwise turns half of a tile's FMAs into the form that overwrites
-/// a factor, runs out of registers and spills accumulators.
+/// sum += a * b, in place: GCC 12 otherwise turns half of a tile's FMAs into the form that
+/// overwrites a factor, runs out of registers and spills accumulators.
 MODU_INLINE void Accumulate(Float& sum, Float a, Float b) {
 #if defined(MODU_VECTOR_AVX512)
   sum = Fma(a, b, sum);

@@ -98,10 +98,10 @@ class HostBuffer final : public Buffer {
  public:
   explicit HostBuffer(size_t bytes) {
     bytes_ = bytes;
-    data_ = static_cast<std::byte*>(::operator new (bytes == 0 ? 1 : bytes, std::align_val_t{64}));
+    data_ = static_cast<std::byte*>(::operator new(bytes == 0 ? 1 : bytes, std::align_val_t{64}));
     std::memset(data_, 0, bytes);
   }
-  ~HostBuffer() override { ::operator delete (data_, std::align_val_t{64}); }
+  ~HostBuffer() override { ::operator delete(data_, std::align_val_t{64}); }
 };
 
 const OpTable kOps = {Embed, Norm, Linear, GatedLinear, RopeTable, Qkv, Attention};

@@ -1,5 +1,5 @@
-// One validated request, whichever door it came through. Everything in it is in range; nothing in it has been rendered
-// or tokenized. server/generation takes only this type.
+// One validated request, whichever door it came through. Everything in it is in range; nothing in
+// it has been rendered or tokenized. server/generation takes only this type.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -11,7 +11,8 @@
 
 namespace modu::api {
 
-/// Messages (and whatever else goes to the template), already checked; content parts of type text are joined as given.
+/// Messages (and whatever else goes to the template), already checked; content parts of type text
+/// are joined as given.
 struct ChatPrompt {
   nlohmann::ordered_json messages;
   nlohmann::ordered_json template_kwargs = nlohmann::ordered_json::object();
@@ -29,22 +30,25 @@ struct TokenPrompt {
 using Prompt = std::variant<ChatPrompt, TextPrompt, TokenPrompt>;
 
 struct GenerationRequest {
-  std::string id;                        // "chatcmpl-...", made by the server
-  std::string request_id;                // X-Request-Id, client's or ours; echoed
-  std::vector<Prompt> prompts;           // several only for completions; choice index = prompt * n + i
+  std::string id;               // "chatcmpl-...", made by the server
+  std::string request_id;       // X-Request-Id, client's or ours; echoed
+  std::vector<Prompt> prompts;  // several only for completions; choice index = prompt * n + i
   int32_t n = 1;
-  engine::SamplingParams sampling;       // max_tokens < 0: whatever the context leaves; seed drawn if absent
-  bool has_seed = false, has_max_tokens = false;  // the client's own numbers: refused, not clipped, when they do not fit
+  engine::SamplingParams
+      sampling;  // max_tokens < 0: whatever the context leaves; seed drawn if absent
+  bool has_seed = false,
+       has_max_tokens =
+           false;  // the client's own numbers: refused, not clipped, when they do not fit
   std::vector<std::string> stop;
   bool include_stop_str_in_output = false;
   bool skip_special_tokens = true;
-  bool echo = false;                     // completions
+  bool echo = false;  // completions
   bool return_token_ids = false, return_tokens_as_token_ids = false;
   bool stream = false;
   bool include_usage = false, continuous_usage = false;
   int32_t priority = 0;
   std::string cache_salt, user;
-  int64_t body_bytes = 0;                // what the call weighs in the queue until it is tokenized
+  int64_t body_bytes = 0;  // what the call weighs in the queue until it is tokenized
   std::vector<std::string> ignored_fields;  // unknown ones, first 16: counted, never passed on
 };
 

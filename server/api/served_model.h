@@ -1,4 +1,5 @@
-// What the doors must know of the model to validate a request and list it. Built once at start, then constant.
+// What the doors must know of the model to validate a request and list it. Built once at start,
+// then constant.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -12,9 +13,9 @@
 namespace modu::api {
 
 struct ServedModel {
-  std::vector<std::string> names;    // the first is the answer's "model"
+  std::vector<std::string> names;  // the first is the answer's "model"
   int64_t created_unix_s = 0;
-  int32_t max_model_len = 0;         // prompt and output together
+  int32_t max_model_len = 0;  // prompt and output together
   int32_t vocab_size = 0;
   std::vector<int32_t> eos_ids;
   int32_t bos_id = -1;

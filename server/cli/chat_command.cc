@@ -41,14 +41,14 @@ extern "C" void OnInterrupt(int) { interrupted = true; }
 class InterruptHandler {
  public:
   InterruptHandler() {
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_handler = OnInterrupt;  // no SA_RESTART: read() returns
     sigaction(SIGINT, &action, &before_);
   }
   ~InterruptHandler() { sigaction(SIGINT, &before_, nullptr); }
 
  private:
-  struct sigaction before_ {};
+  struct sigaction before_{};
 };
 
 /// Lines from standard input, with room for a signal in between.

@@ -13,8 +13,8 @@ int RunRender(int argc, char** argv);
 
 /// `render FOLDER|TEMPLATE [--bos-token T] [--eos-token T] [--now ISO8601]` on streams: an array of
 /// `{messages, tools?, add_generation_prompt?, ...}` to an array of strings. As transformers has
-/// it, tools defaults to none; add_generation_prompt to true, as /v1/chat/completions has it. What a template
-/// refuses fails with the conversation's index.
+/// it, tools defaults to none; add_generation_prompt to true, as /v1/chat/completions has it. What
+/// a template refuses fails with the conversation's index.
 absl::Status Render(const std::vector<std::string>& arguments, std::istream& in, std::ostream& out);
 
 }  // namespace modu::cli

@@ -55,7 +55,7 @@ absl::Status TakeYamlEntry(const std::string& key, const YAML::Node& value, Conf
 
 absl::Status TakeFile(const std::string& path, Config& config, Sources& sources) {
   const std::string name = BaseName(path);
-  struct stat info {};
+  struct stat info{};
   if (::stat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat("config: ", name, " is not a readable file"));
   }

@@ -104,19 +104,16 @@ void GenerationService::Impl::Dispatch(Core& core) {
     std::lock_guard lock(core.mu);
     for (auto& [time_ns, step] : steps) {
       for (auto& event : step.prompt_logprobs) {
-        post(event.request, [&](int32_t choice) {
-          return Call::PromptScores{choice, std::move(event)};
-        });
+        post(event.request,
+             [&](int32_t choice) { return Call::PromptScores{choice, std::move(event)}; });
       }
       for (auto& event : step.tokens) {
-        post(event.request, [&, t = time_ns](int32_t choice) {
-          return Call::Token{choice, t, std::move(event)};
-        });
+        post(event.request,
+             [&, t = time_ns](int32_t choice) { return Call::Token{choice, t, std::move(event)}; });
       }
       for (auto& event : step.terminals) {
-        post(event.request, [&](int32_t choice) {
-          return Call::Terminal{choice, std::move(event)};
-        });
+        post(event.request,
+             [&](int32_t choice) { return Call::Terminal{choice, std::move(event)}; });
       }
     }
   }

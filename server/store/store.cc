@@ -237,10 +237,11 @@ std::optional<std::string> FromHubCache(const std::string& name, const StoreOpti
 absl::StatusOr<std::string> FileNameOf(const Url& url) {
   const std::string path = url.target.substr(0, url.target.find('?'));
   std::string name = path.substr(path.rfind('/') + 1);
-  const bool plain = name.size() > 5 && name.size() < 200 && name[0] != '.' &&
-                     std::all_of(name.begin(), name.end(), [](unsigned char c) {
-                       return std::isalnum(c) || c == '-' || c == '_' || c == '.';
-                     });
+  const bool plain =
+      name.size() > 5 && name.size() < 200 && name[0] != '.' &&
+      std::all_of(
+          name.begin(), name.end(),
+          [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_' || c == '.'; });
   if (!plain || name.compare(name.size() - 5, 5, ".gguf") != 0) {
     return absl::InvalidArgumentError("URL: the path must end in a plain file name with .gguf");
   }

@@ -62,7 +62,7 @@ constexpr size_t kMaxLine = 4096;
 }  // namespace
 
 absl::StatusOr<ApiKeys> ApiKeys::FromFile(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   if (stat(path.c_str(), &info) != 0) return absl::NotFoundError("the API key file cannot be read");
   if (!S_ISREG(info.st_mode))
     return absl::InvalidArgumentError("the API key file is not a regular file");

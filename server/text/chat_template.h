@@ -1,5 +1,6 @@
-// Chat templates: a Jinja engine of our own with budgets. Immutable after parsing, safe from any thread. A template
-// reaches its variables and the listed filters and tests, nothing else: no files, attributes, imports, environment.
+// Chat templates: a Jinja engine of our own with budgets. Immutable after parsing, safe from any
+// thread. A template reaches its variables and the listed filters and tests, nothing else: no
+// files, attributes, imports, environment.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -20,12 +21,15 @@ struct TemplateBudget {
 class ChatTemplate {
  public:
   /// kInvalidArgument: syntax, with line and what was expected; or nesting past the budget.
-  static absl::StatusOr<std::unique_ptr<ChatTemplate>> Parse(std::string_view source, const TemplateBudget& budget = {});
+  static absl::StatusOr<std::unique_ptr<ChatTemplate>> Parse(std::string_view source,
+                                                             const TemplateBudget& budget = {});
   ~ChatTemplate();
 
-  /// variables: messages, tools, add_generation_prompt, bos_token, eos_token, and whatever the caller adds; key order of
-  /// objects is kept. now_unix_s serves strftime_now. Errors: raise_exception's text, an unknown name used, a budget.
-  absl::StatusOr<std::string> Render(const nlohmann::ordered_json& variables, int64_t now_unix_s) const;
+  /// variables: messages, tools, add_generation_prompt, bos_token, eos_token, and whatever the
+  /// caller adds; key order of objects is kept. now_unix_s serves strftime_now. Errors:
+  /// raise_exception's text, an unknown name used, a budget.
+  absl::StatusOr<std::string> Render(const nlohmann::ordered_json& variables,
+                                     int64_t now_unix_s) const;
 
  private:
   struct Impl;

@@ -410,7 +410,7 @@ TEST_CASE("a crowd of random calls: every one ends once, with its own text") {
   options.max_running = 8;
   options.text_threads = GENERATE(1, 3);
   options.limits.max_queued_tokens = 1 << 20;  // else a slow engine refuses the last ones
-  options.num_blocks = 64;  // tight: preemption happens
+  options.num_blocks = 64;                     // tight: preemption happens
   options.depth = GENERATE(1, 2);
   ServiceFixture f(options);
   std::mt19937 random(7);

@@ -42,7 +42,9 @@ TEST_CASE(
   CHECK(pool.num_free() == 0);
   CHECK(pool.num_idle() == 6);
   CHECK(pool.OldestIdle() == ids[2]);
-  { BlockHandle used = pool.Share(ids[2]); }  // used again: now the newest
+  {
+    BlockHandle used = pool.Share(ids[2]);
+  }  // used again: now the newest
   CHECK(pool.OldestIdle() == ids[3]);
   pool.Discard(ids[3]);
   pool.Discard(ids[4]);

@@ -46,7 +46,7 @@ std::string RandomBytes(std::mt19937* random) {
   static const char* const kParts[] = {"a",        "bc ",     "  ",       "\n",   "안녕",
                                        "하세요 ",  "1234",    "\xED\x95", "\x9C", "\xFF",
                                        "\xF0\x9F", "e\u0301", "<s>",      "</s>", "<|sys|>",
-                                       "<pad>",    "😁",       "'s",       ".",    "\xC0\x80"};
+                                       "<pad>",    "😁",      "'s",       ".",    "\xC0\x80"};
   std::string text;
   for (size_t n = (*random)() % 20; n > 0; --n) text += kParts[(*random)() % std::size(kParts)];
   return text;

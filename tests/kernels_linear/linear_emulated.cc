@@ -28,9 +28,10 @@ static inline simde__m512 EmulatedCvtepi32Ps(simde__m512i x) {
 #define _mm512_cvtph_ps EmulatedCvtphPs
 
 #include "kernels/cpu/linear_f32-inl.h"
-#include "kernels/cpu/linear_int8_avx512.cc"
+#include "kernels/cpu/linear_int8-inl.h"
 #include "tests/kernels_linear/linear_emulated.h"
 
 namespace modu::kernels::cpu {
+const Int8Kernels& Int8KernelsEmulated() { return emulated::kInt8Kernels; }
 const FloatKernels& FloatKernelsEmulated() { return emulated::kFloatKernels; }
 }  // namespace modu::kernels::cpu

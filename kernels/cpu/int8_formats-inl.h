@@ -1,0 +1,122 @@
+// What the int8 products of all instruction sets share: how a group of each quantised strip format
+// lies in memory, and the f32 expression that a group's whole-number products join an output's sum
+// with. The expression is the same everywhere and the products are exact, so the bits are the same
+// on AVX2, AVX-512 and AMX, whatever the blocking. Included by op_dtype_isa files only.
+#pragma once
+#include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/vector-inl.h"
+
+namespace modu::kernels::cpu::MODU_ISA {
+namespace {
+
+constexpr int kVectorsPerStrip = kStrip / kLanes;
+
+#if defined(MODU_VECTOR_AVX512)
+MODU_INLINE Int LoadCodes(const std::byte* p) { return _mm512_loadu_si512(p); }
+MODU_INLINE Int SetInt(int x) { return _mm512_set1_epi32(x); }
+MODU_INLINE Int SubInt(Int a, Int b) { return _mm512_sub_epi32(a, b); }
+MODU_INLINE Float ToFloat(Int x) { return _mm512_cvtepi32_ps(x); }
+MODU_INLINE Int LowNibbles(Int x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
+MODU_INLINE Int HighNibbles(Int x) { return LowNibbles(_mm512_srli_epi16(x, 4)); }
+MODU_INLINE Float LoadF16Scales(const std::byte* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+#else
+MODU_INLINE Int LoadCodes(const std::byte* p) {
+  return _mm256_load_si256(reinterpret_cast<const __m256i*>(p));
+}
+MODU_INLINE Int SetInt(int x) { return _mm256_set1_epi32(x); }
+MODU_INLINE Int SubInt(Int a, Int b) { return _mm256_sub_epi32(a, b); }
+MODU_INLINE Float ToFloat(Int x) { return _mm256_cvtepi32_ps(x); }
+MODU_INLINE Int LowNibbles(Int x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
+MODU_INLINE Int HighNibbles(Int x) { return LowNibbles(_mm256_srli_epi16(x, 4)); }
+MODU_INLINE Float LoadF16Scales(const std::byte* p) {
+  return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(p)));
+}
+#endif
+
+/// One register of the 32 scales of an array in a group; `vector` counts registers of columns.
+struct F16Scales {
+  static constexpr int kBytes = 64;
+  static MODU_INLINE Float Load(const std::byte* array, int vector) {
+    return LoadF16Scales(array + 2 * kLanes * vector);
+  }
+};
+struct F32Scales {
+  static constexpr int kBytes = 128;
+  static MODU_INLINE Float Load(const std::byte* array, int vector) {
+    return kernels::cpu::MODU_ISA::Load(reinterpret_cast<const float*>(array) + kLanes * vector);
+  }
+};
+
+/// The 64-byte line z of the codes of register `vector`'s columns.
+template <int kBytesPer16Columns>
+MODU_INLINE const std::byte* CodesAt(const std::byte* group, int vector, int z) {
+  const int column = vector * kLanes;
+  return group + column / 16 * kBytesPer16Columns + column % 16 * 4 + 64 * z;
+}
+
+/// Two codes a byte; a line holds 8 inputs of 16 columns.
+template <typename Scales, StripFormat kStripFormat>
+struct W4 {
+  static constexpr StripFormat kFormat = kStripFormat;
+  static constexpr int64_t kGroupBytes = GroupBytes(kFormat);
+  static constexpr bool kNibbles = true, kSigned = false, kMin = true;
+  static constexpr int kParts = 1;   // stretches of inputs with a d of their own
+  static constexpr int kOffset = 0;  // of the codes
+  static MODU_INLINE Float D(const std::byte* group, int, int vector) {
+    return Scales::Load(group + 512, vector);
+  }
+  static MODU_INLINE Float M(const std::byte* group, int vector) {
+    return Scales::Load(group + 512 + Scales::kBytes, vector);
+  }
+};
+using W4F16 = W4<F16Scales, StripFormat::kW4F16>;
+using W4F32 = W4<F32Scales, StripFormat::kW4F32>;
+
+/// One code a byte; a line holds 4 inputs of 16 columns.
+struct W8F16 {
+  static constexpr StripFormat kFormat = StripFormat::kW8F16;
+  static constexpr int64_t kGroupBytes = GroupBytes(kFormat);
+  static constexpr bool kNibbles = false, kSigned = false, kMin = false;
+  static constexpr int kParts = 1, kOffset = 128;
+  static MODU_INLINE Float D(const std::byte* group, int, int vector) {
+    return F16Scales::Load(group + 1024, vector);
+  }
+  static MODU_INLINE Float M(const std::byte*, int) { return Zero(); }
+};
+
+struct W8Min {
+  static constexpr StripFormat kFormat = StripFormat::kW8Min;
+  static constexpr int64_t kGroupBytes = GroupBytes(kFormat);
+  static constexpr bool kNibbles = false, kSigned = false, kMin = true;
+  static constexpr int kParts = 1, kOffset = 0;
+  static MODU_INLINE Float D(const std::byte* group, int, int vector) {
+    return F32Scales::Load(group + 1024, vector);
+  }
+  static MODU_INLINE Float M(const std::byte* group, int vector) {
+    return F32Scales::Load(group + 1024 + F32Scales::kBytes, vector);
+  }
+};
+
+struct W8Half {
+  static constexpr StripFormat kFormat = StripFormat::kW8Half;
+  static constexpr int64_t kGroupBytes = GroupBytes(kFormat);
+  static constexpr bool kNibbles = false, kSigned = true, kMin = false;
+  static constexpr int kParts = 2, kOffset = 0;
+  static MODU_INLINE Float D(const std::byte* group, int part, int vector) {
+    return F32Scales::Load(group + 1024 + F32Scales::kBytes * part, vector);
+  }
+  static MODU_INLINE Float M(const std::byte*, int) { return Zero(); }
+};
+
+/// c + m * s_a + d * d_a * dot, each fma rounded once; `dot` is of the stored codes.
+template <typename Format>
+MODU_INLINE Float Join(Float c, Int dot, Float d, Float m, const Int8Group& a) {
+  if constexpr (Format::kOffset != 0) dot = SubInt(dot, SetInt(Format::kOffset * a.sum));
+  if constexpr (Format::kMin) c = Fma(m, Set(a.scaled_sum), c);
+  return Fma(Mul(d, Set(a.scale)), ToFloat(dot), c);
+}
+
+}  // namespace
+}  // namespace modu::kernels::cpu::MODU_ISA

@@ -1,0 +1,232 @@
+// Products of 4- and 8-bit weights with int8 activations on vector registers, for AVX2 and AVX-512.
+// The sets differ in how products are summed (Dots below) and in what their registers hold.
+//
+// AVX-512's vpdpbusd adds four products of unsigned codes and signed activations to an int32.
+// AVX2's vpmaddubsw makes pairs of products into int16; what fits one int16 sum is added there, so
+// that vpmaddwd to int32 is needed once a group: of codes below 16 all 8 lines of a group
+// (8 * 2 * 15 * 128 = 30720), of codes of at most 32 four lines (4 * 2 * 31 * 128 = 31744, and
+// 4 * 2 * 32 * 127 = 32512 for signed ones: activations are never -128 where finite, and a group
+// that is not finite has a NaN scale). Larger codes are split into nibbles.
+// Included by op_dtype_isa files only.
+#pragma once
+#include "kernels/cpu/int8_formats-inl.h"
+
+namespace modu::kernels::cpu::MODU_ISA {
+namespace {
+
+#if defined(MODU_VECTOR_AVX512)
+
+/// Sums of one row of activations and one register of columns.
+struct Dots {
+  Int sum;
+  /// Codes of line z.
+  MODU_INLINE void Add(int, Int codes, Int a) { sum = _mm512_dpbusd_epi32(sum, codes, a); }
+  /// Signed codes: their sign moves to the activation.
+  MODU_INLINE void AddSigned(int z, Int codes, Int a) {
+    const __mmask64 negative = _mm512_movepi8_mask(codes);
+    Add(z, _mm512_abs_epi8(codes), _mm512_mask_sub_epi8(a, negative, _mm512_setzero_si512(), a));
+  }
+  MODU_INLINE Int Total() const { return sum; }
+};
+template <typename Format>
+using DotsOf = Dots;
+
+/// Registers of columns at R rows: sums and results of R x V fit 32 registers.
+template <typename Format, int R>
+constexpr int kColumnVectors = R <= 6 ? 2 : 1;
+/// Rows of the next block. 7 is never one of them.
+constexpr int kMostRows = 8;
+constexpr int NextRows(int left) {
+  if (left >= 8 && left != 9) return 8;
+  return left < 6 ? left : 6;
+}
+
+#else
+
+MODU_INLINE Int AddPairs(Int sum, Int codes, Int a) {
+  sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, a));
+  asm("" : "+x"(sum));  // GCC would make trees of these sums and spill all their products
+  return sum;
+}
+
+/// What fits one int16 sum.
+struct Dots {
+  Int pairs;
+  MODU_INLINE void Add(int, Int codes, Int a) { pairs = AddPairs(pairs, codes, a); }
+  MODU_INLINE void AddSigned(int z, Int codes, Int a) {
+    Add(z, _mm256_abs_epi8(codes), _mm256_sign_epi8(a, codes));
+  }
+  MODU_INLINE Int Total() const { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+};
+
+/// What fits two: lines 0 to 3 and 4 to 7.
+struct HalvesDots {
+  Dots half[2];
+  MODU_INLINE void Add(int z, Int codes, Int a) { half[z / 4].Add(z, codes, a); }
+  MODU_INLINE Int Total() const { return _mm256_add_epi32(half[0].Total(), half[1].Total()); }
+};
+
+/// Any 8-bit code.
+struct SplitDots {
+  Int low, high;
+  MODU_INLINE void Add(int, Int codes, Int a) {
+    low = AddPairs(low, LowNibbles(codes), a);
+    high = AddPairs(high, HighNibbles(codes), a);
+  }
+  MODU_INLINE Int Total() const {
+    return _mm256_add_epi32(_mm256_madd_epi16(low, _mm256_set1_epi16(1)),
+                            _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
+  }
+};
+
+template <typename Format>
+struct DotsOfFormat {
+  using Type = Dots;
+};
+template <>
+struct DotsOfFormat<W8F16> {
+  using Type = SplitDots;
+};
+template <>
+struct DotsOfFormat<W8Min> {
+  using Type = HalvesDots;
+};
+template <typename Format>
+using DotsOf = typename DotsOfFormat<Format>::Type;
+
+/// Registers of columns at R rows: what fits 16 registers.
+template <typename Format, int R>
+constexpr int kColumnVectors = R == 1                       ? 4
+                               : R == 2 || Format::kNibbles ? 2
+                                                            : 1;
+constexpr int kMostRows = 4;
+constexpr int NextRows(int left) { return left < kMostRows ? left : kMostRows; }
+
+#endif
+
+/// Four consecutive activations, once for each column of a register.
+MODU_INLINE Int Four(const int8_t* p) {
+  int bytes;
+  __builtin_memcpy(&bytes, p, sizeof(bytes));
+  return SetInt(bytes);
+}
+
+/// dots = products of a group of nibbles, R rows x V registers of columns from `vector` on.
+template <int R, int V, typename D>
+MODU_INLINE void AddNibbles(const std::byte* group, int vector, const Int8Group* const (&rows)[R],
+                            D (&dots)[R][V]) {
+#pragma GCC unroll 4
+  for (int z = 0; z < 4; ++z) {
+    Int low[V], high[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const Int x = LoadCodes(CodesAt<256>(group, vector + v, z));
+      low[v] = LowNibbles(x);
+      high[v] = HighNibbles(x);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const int8_t* values = rows[r]->values + 8 * z;
+      const Int a = Four(values), b = Four(values + 4);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        dots[r][v].Add(z, low[v], a);
+        dots[r][v].Add(z, high[v], b);
+      }
+    }
+  }
+}
+
+/// dots += products of lines [first, last) of a group of bytes.
+template <typename Format, int R, int V, typename D>
+MODU_INLINE void AddBytes(const std::byte* group, int vector, int first, int last,
+                          const Int8Group* const (&rows)[R], D (&dots)[R][V]) {
+#pragma GCC unroll 8
+  for (int z = first; z < last; ++z) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const Int x = LoadCodes(CodesAt<512>(group, vector + v, z));
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const Int a = Four(rows[r]->values + 4 * z);
+        if constexpr (Format::kSigned) {
+          dots[r][v].AddSigned(z, x, a);
+        } else {
+          dots[r][v].Add(z, x, a);
+        }
+      }
+    }
+  }
+}
+
+/// Joins one group to the sums of R rows x V registers of columns, the first of them `vector`.
+template <typename Format, int R, int V>
+MODU_INLINE void JoinGroup(const std::byte* group, int vector, const Int8Group* const (&rows)[R],
+                           Float (&c)[R][V]) {
+#pragma GCC unroll 2
+  for (int part = 0; part < Format::kParts; ++part) {
+    DotsOf<Format> dots[R][V] = {};
+    if constexpr (Format::kNibbles) {
+      AddNibbles<R, V>(group, vector, rows, dots);
+    } else {
+      constexpr int kLines = 8 / Format::kParts;
+      AddBytes<Format, R, V>(group, vector, part * kLines, (part + 1) * kLines, rows, dots);
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const Float d = Format::D(group, part, vector + v), m = Format::M(group, vector + v);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        c[r][v] = Join<Format>(c[r][v], dots[r][v].Total(), d, m, *rows[r]);
+      }
+    }
+  }
+}
+
+template <typename Format, int R>
+void Block(const std::byte* strip, const PreparedLayout& layout, const std::byte* in, float* tile) {
+  constexpr int V = kColumnVectors<Format, R>;
+  const int64_t groups = layout.groups();
+  for (int vector = 0; vector < kVectorsPerStrip; vector += V) {
+    Float c[R][V] = {};
+    const std::byte* group = strip;
+    const Int8Group* rows[R];
+    for (int r = 0; r < R; ++r) {
+      rows[r] = reinterpret_cast<const Int8Group*>(in + r * layout.row_bytes);
+    }
+    for (int64_t g = 0; g < groups; ++g, group += Format::kGroupBytes) {
+      JoinGroup<Format, R, V>(group, vector, rows, c);
+      for (const Int8Group*& row : rows) ++row;
+    }
+    for (int r = 0; r < R; ++r) {
+      for (int v = 0; v < V; ++v) Store(tile + r * kStrip + (vector + v) * kLanes, c[r][v]);
+    }
+  }
+}
+
+/// Block of `rows` rows, 1 to R.
+template <typename Format, int R>
+void AnyBlock(int rows, const std::byte* strip, const PreparedLayout& layout, const std::byte* in,
+              float* tile) {
+  if constexpr (R > 1) {
+    if (rows < R) return AnyBlock < Format, R == 8 ? 6 : R - 1 > (rows, strip, layout, in, tile);
+  }
+  Block<Format, R>(strip, layout, in, tile);
+}
+
+template <typename Format>
+void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in, int rows,
+               float* tile) {
+  for (int row = 0; row < rows;) {
+    const int block = NextRows(rows - row);
+    AnyBlock<Format, kMostRows>(block, strip, layout, in + row * layout.row_bytes,
+                                tile + row * kStrip);
+    row += block;
+  }
+}
+
+constexpr Int8Kernels kInt8Kernels = {
+    {Int8Strip<W4F16>, Int8Strip<W4F32>, Int8Strip<W8F16>, Int8Strip<W8Min>, Int8Strip<W8Half>}};
+
+}  // namespace
+}  // namespace modu::kernels::cpu::MODU_ISA

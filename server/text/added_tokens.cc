@@ -63,7 +63,7 @@ AddedTokenSet::AddedTokenSet(std::vector<AddedToken> tokens,
       }
       node = child;
     }
-    nodes_[node].token = static_cast<int32_t>(i);
+    if (nodes_[node].token < 0) nodes_[node].token = static_cast<int32_t>(i);
     starts_[static_cast<uint8_t>(patterns[i][0])] = true;
   }
 }
@@ -112,8 +112,9 @@ std::vector<Section> AddedTokenSet::Split(std::string_view text, bool parse_spec
       const bool behind = end < text.size() && IsWord(CharAt(text, end, &length));
       if (before || behind) continue;
     }
-    if (token.lstrip) begin = SkipSpacesBack(text, begin, std::min(done, begin));
+    if (token.lstrip) begin = std::max(done, SkipSpacesBack(text, begin, std::min(done, begin)));
     if (token.rstrip) end = SkipSpaces(text, end);
+    if (begin >= end) continue;  // an earlier one has taken its spaces, which were all of it
     if (done < begin) sections.push_back({-1, {done, begin}});
     sections.push_back({token.id, {begin, end}});
     done = end;

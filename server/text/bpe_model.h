@@ -34,7 +34,8 @@ class BpeModel {
   /// Room for a call's work, so that pieces share allocations; one a thread at a time.
   struct Scratch;
 
-  /// Ids in `banned` (sorted) never come out of running text: control tokens.
+  /// Ids in `banned` (sorted) never come out of running text: control tokens, and added ones that
+  /// are no part of the model.
   BpeModel(const Vocabulary* vocabulary, const std::vector<Merge>& merges,
            const std::vector<int32_t>& banned, BpeOptions options);
 

@@ -33,8 +33,11 @@ class PipelineTokenizer : public Tokenizer {
     bytes_ = Vocabulary(bytes);
     is_control_.assign(p_.spellings.size(), false);
     for (const int32_t id : control_) is_control_[id] = true;
+    std::vector<int32_t> banned = control_;
+    banned.insert(banned.end(), p_.outside_model.begin(), p_.outside_model.end());
+    std::sort(banned.begin(), banned.end());
     model_ = std::make_unique<BpeModel>(p_.model.bytes ? &model_vocabulary_ : &spellings_,
-                                        p_.merges, control_, p_.model);
+                                        p_.merges, banned, p_.model);
     p_.merges = {};
     p_.spellings = {};
   }
@@ -182,6 +185,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(Pipeline pipeline) {
   std::vector<AddedToken> raw, normalized;
   std::vector<std::string> raw_patterns, normalized_patterns;
   std::vector<int32_t> control = pipeline.control;
+  // Where two normalize to the same text the first counts, special ones before others.
+  std::stable_partition(pipeline.added.begin(), pipeline.added.end(),
+                        [](const AddedToken& token) { return token.special; });
   for (const AddedToken& token : pipeline.added) {
     if (token.content.size() > kMaxAddedTokenBytes) {
       return absl::InvalidArgumentError(absl::StrCat(

@@ -23,7 +23,8 @@ struct Pipeline {
   std::vector<AddedToken> added;
   std::vector<int32_t>
       control;  // never from text, skipped in answers; beside the special added tokens
-  std::unique_ptr<Normalizer> normalizer;       // may be null
+  std::vector<int32_t> outside_model;      // added tokens that the model's own vocabulary lacks
+  std::unique_ptr<Normalizer> normalizer;  // may be null
   std::unique_ptr<PreTokenizer> pre_tokenizer;  // may be null: the whole text is one piece
   bool byte_alphabet_text = false;      // pieces reach the model in the byte alphabet, not in bytes
   std::vector<int32_t> prefix, suffix;  // what add_special puts around

@@ -117,6 +117,7 @@ absl::Status ReadAddedTokens(const json& list, const Vocabulary& vocabulary, Pip
         return Invalid(absl::StrCat("added_tokens: id ", declared, " is another token's"));
       }
       Place(declared, token.content, &p->spellings);
+      p->outside_model.push_back(token.id);
     }
     p->added.push_back(std::move(token));
   }

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Makes fixtures/*.json: small tokenizers of our own, one a mixture of components, with the ids that Hugging Face's
-tokenizers gives. Needs: pip install tokenizers==0.21.0. Deterministic; run it in this folder and commit the output."""
+"""Makes fixtures/*.json: small tokenizers of our own, one a mixture of components (random-*: chosen by chance), with the
+ids that Hugging Face's tokenizers gives; and expressions.json: what Oniguruma finds for many expressions. Needs: pip install tokenizers==0.21.0. Deterministic; run it in this folder and commit the output."""
 import json
 import pathlib
 
+import random_tokenizers
 import tokenizers
 from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors,
                         trainers)
@@ -159,16 +160,60 @@ def make():
     yield "continuing-prefix", prefix_model()
 
 
+def random_ones():
+    """The first of each kind of pre-tokenizer chain, 24 in all, each with texts of its own."""
+    maker, seen, seed = random_tokenizers.Maker(), set(), 0
+    while len(seen) < 24:
+        data = maker.tokenizer(seed)
+        parts = json.dumps([data["normalizer"], data["pre_tokenizer"], data["decoder"]])
+        kinds = tuple(sorted(k for k in ("NFC", "NFK", "Nmt", "Strip", "Prepend", "Replace", "Digits", "Punctuation", "Metaspace", "Regex", "invert\": true",
+                                         "ByteFallback", "BPEDecoder") if k in parts))
+        t = random_tokenizers.load(data)
+        texts = random_tokenizers.texts(seed, 25)
+        seed += 1
+        if t is None or len(kinds) < 4 or kinds in seen or any(random_tokenizers.encode(t, text) is None for text in texts):
+            continue
+        if data["model"]["ignore_merges"] and random_tokenizers.whole_specials(t, texts):
+            continue
+        if any(random_tokenizers.decode(t, random_tokenizers.encode(t, text)) is None for text in texts):
+            continue
+        seen.add(kinds)
+        yield f"random-{seed - 1}", t, texts
+
+
+def expressions():
+    """Sizes in bytes, alternating: what is no match, what is one. Empty matches do not count."""
+    texts = random_tokenizers.texts("expressions", 14)
+    out = {"texts": texts, "expressions": []}
+    for expression in random_tokenizers.REGEXES:
+        try:
+            pre = pre_tokenizers.Split(Regex(expression), "removed", invert=True)
+        except Exception:  # the library raises bare Exception
+            continue
+        sizes = []
+        for text in texts:
+            sizes.append([])
+            done = 0
+            for _, (begin, end) in pre.pre_tokenize_str(text):
+                sizes[-1] += [len(text[done:begin].encode()), len(text[begin:end].encode())]
+                done = end
+        out["expressions"].append([expression, sizes])
+    return out
+
+
 def main():
     out = pathlib.Path(__file__).parent / "fixtures"
     out.mkdir(exist_ok=True)
-    for name, t in make():
+    with open(out.parent / "expressions.json", "w", encoding="ascii") as f:
+        json.dump(expressions(), f, separators=(",", ":"))
+        f.write("\n")
+    for name, t, texts in [*((name, t, TEXTS) for name, t in make()), *random_ones()]:
         # What is tested is what a reader of the file makes of it.
         t = Tokenizer.from_str(t.to_str())
         plain = Tokenizer.from_str(t.to_str())
         plain.encode_special_tokens = True
         cases = []
-        for text in TEXTS:
+        for text in texts:
             ids = t.encode(text, add_special_tokens=False).ids
             case = {"text": text, "ids": ids, "decoded": t.decode(ids, skip_special_tokens=False)}
             for key, value in (("special", t.encode(text).ids), ("plain", plain.encode(text, add_special_tokens=False).ids)):

@@ -156,14 +156,15 @@ TEST_CASE("Oniguruma's dialect is put into PCRE2's words", "[regex]") {
   CHECK(found("[a-z&&[^aeiou]]+", "hello") == "[h][ll]");
   CHECK(found("[[a-c][x-z]]+", "abxq") == "[abx]");
   CHECK(found("[^a-z&&[^1]]", "a1b") == "[1]");
-  CHECK(found("\\w+", "e\u0301 ⓐ²") == "[e\u0301][ⓐ]");
+  CHECK(found("\\w+", "e\u0301 ⓐ²₂") == "[e\u0301][ⓐ²]");  // Latin-1's digits, but only there
+  CHECK(found("[\\w]+", "e\u0301 ⓐ²₂") == "[e\u0301][ⓐ]");
   CHECK(found("^b$", "a\nb\nc") == "[b]");  // ^ and $ are at lines
   CHECK(found("[]a]+", "]a") == "[]a]");
   CHECK(found("x*", "axx") == "[][xx]");
 }
 
 TEST_CASE("a broken or catastrophic expression is an error", "[regex]") {
-  for (const char* broken : {"(", "[a", "\\", "[a\\", "a{2,1}", "[[a]", "(?<", "[\\W]"}) {
+  for (const char* broken : {"(", "[a", "\\", "[a\\", "a{2,1}", "[[a]", "(?<"}) {
     INFO(broken);
     CHECK(!Regex::Compile(broken).ok());
   }

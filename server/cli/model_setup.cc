@@ -83,7 +83,8 @@ absl::StatusOr<api::ServedModel> Served(const config::Config& config, const std:
 
 }  // namespace
 
-absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::string& path) {
+absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::string& path,
+                                      OpenDevice open_device) {
   const auto checkpoint = engine::OpenCheckpoint(path);
   if (!checkpoint.ok()) return checkpoint.status();
   const engine::ModelConfig& model = (*checkpoint)->config();
@@ -92,9 +93,7 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
   device_options.numerics = NumericsOf(config.numerics);
   device_options.num_threads = config.threads;
   device_options.isa = config.isa;
-  std::unique_ptr<kernels::Device> device = config.isa == "ref"
-                                                ? kernels::OpenRefDevice(device_options)
-                                                : kernels::OpenCpuDevice(device_options);
+  std::unique_ptr<kernels::Device> device = open_device(device_options);
   if (device == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat("isa: this machine cannot run ", config.isa));
   }

@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "engine/runner/load_model.h"
 #include "server/api/served_model.h"
+#include "server/cli/open_device.h"
 #include "server/config/config.h"
 
 namespace modu::cli {
@@ -17,6 +18,7 @@ struct ModelSetup {
 };
 
 /// Errors name the setting or the file's key; `path` has been resolved by server/store.
-absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::string& path);
+absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::string& path,
+                                      OpenDevice open_device);
 
 }  // namespace modu::cli

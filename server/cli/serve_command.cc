@@ -62,7 +62,8 @@ absl::StatusOr<std::string> FindModel(const std::string& model) {
 /// Everything that serves, in the order in which it is made; taken down in reverse.
 class Server {
  public:
-  explicit Server(config::Config config) : config_(std::move(config)) {}
+  Server(config::Config config, OpenDevice open_device)
+      : config_(std::move(config)), open_device_(open_device) {}
   ~Server() { Stop(); }
 
   absl::Status Start();
@@ -79,6 +80,7 @@ class Server {
   void Stop();
 
   config::Config config_;
+  const OpenDevice open_device_;
   engine::SteadyClock clock_;
   tenancy::ApiKeys keys_;
   ModelSetup model_;
@@ -103,7 +105,7 @@ absl::Status Server::Start() {
   if (const absl::Status keys = ReadKeys(); !keys.ok()) return keys;
   const absl::StatusOr<std::string> path = FindModel(config_.model);
   if (!path.ok()) return path.status();
-  absl::StatusOr<ModelSetup> model = SetUpModel(config_, *path);
+  absl::StatusOr<ModelSetup> model = SetUpModel(config_, *path, open_device_);
   if (!model.ok()) return model.status();
   model_ = std::move(*model);
 
@@ -239,7 +241,9 @@ void Server::Stop() {
 
 }  // namespace
 
-int RunServe(int argc, char** argv) {
+int RunServe(int argc, char** argv) { return ServeOn(kernels::OpenCpuDevice, argc, argv); }
+
+int ServeOn(OpenDevice open_device, int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--help") == 0 || std::strcmp(argv[i], "-h") == 0) {
       std::fputs(config::HelpText().c_str(), stdout);
@@ -258,7 +262,7 @@ int RunServe(int argc, char** argv) {
     std::fprintf(stderr, "modu serve: %s\n", std::string(log.message()).c_str());
     return kExitCannotStart;
   }
-  Server server(std::move(*config));
+  Server server(std::move(*config), open_device);
   const absl::Status started = server.Start();
   if (!started.ok()) {
     std::fprintf(stderr, "modu serve: %s\n", std::string(started.message()).c_str());

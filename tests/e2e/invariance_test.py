@@ -1,88 +1,222 @@
-"""A request's tokens and logprobs are the same bits alone, in a crowd, with and without cache hits, in any chunking, with
-one thread or two, preempted or not, streamed or not: the matrix, on the default model."""
+"""A request's tokens, text and logprobs are the same bits alone, in a crowd, with and without cache hits, in any
+chunking, with one thread or two, preempted or not, by REST or gRPC, streamed or not: the matrix, on the default model
+(Q4_1, int8 products) and on a random FP8 model (bf16 and float32 products).
+
+  invariance_test.py                              the matrix, of $MODU_BINARY
+  invariance_test.py --expect-difference SERVER   its inverse: SERVER is a modu_reordered_server, whose attention rounds
+                                                  by batch, chunk or threads; the matrix must see each of them
+"""
 
 import json
+import os
+import struct
+import sys
+import tempfile
 import threading
 import unittest
 
 import default_model
-from modu_server import Server
+import fp8_folder
+import modu_server
+from modu_server import ROOT, Server
 
-# Lengths across the borders of a KV block (32), a step (32 or 256 tokens) and a softmax piece (256).
-LENGTHS = (1, 31, 33, 64, 255, 257, 300)
-OUTPUT = 100
+sys.path.insert(0, os.path.join(ROOT, "clients", "python"))
+from modu_client import Client  # noqa: E402
 
+# Lengths across the borders of a KV block (32), a step (32, 48 or 256 tokens) and a piece of the softmax, by which
+# attention is split over workers (256); the last one crosses its second piece while decoding.
+LENGTHS = (1, 31, 33, 64, 255, 257, 450)
+OUTPUT = 70
+STRANGERS = 5
 
-def prompt(length):
-    return [1000 + (length * 7919 + position * 104729) % 30000 for position in range(length)]
-
-
-def body(length, **fields):
-    return {"prompt": prompt(length), "max_tokens": OUTPUT, "temperature": 0.8, "seed": length, "ignore_eos": True,
-            "logprobs": 3, "return_token_ids": True, **fields}
-
-
-def whole(server, length):
-    status, answer = server.post_json("/v1/completions", body(length))
-    assert status == 200, answer
-    choice = answer["choices"][0]
-    return choice["token_ids"], choice["logprobs"]["token_logprobs"], choice["logprobs"]["top_logprobs"]
+# What is varied. The reference is one thread, steps of 256 tokens, no cache, one request at a time, REST, not streamed.
+SETUPS = {
+    "two threads": ("--threads", "2"),
+    "small steps": ("--threads", "1", "--max-step-tokens", "32", "--max-seqs", "16"),
+    "small KV": ("--threads", "2", "--max-step-tokens", "48", "--max-seqs", "16", "--ctx", "640", "--kv-tokens", "640"),
+}
 
 
-def streamed(server, length):
-    _, _, data = server.post("/v1/completions", body(length, stream=True))
-    ids, logprobs, top = [], [], []
+class Model:
+    """A model to serve, the ids to prompt it with, and flags."""
+
+    def __init__(self, path, first_id, num_ids, *flags):
+        self.path, self.first_id, self.num_ids, self.flags = path, first_id, num_ids, flags
+
+    def prompt(self, length):
+        return [self.first_id + (length * 7919 + position * 104729) % self.num_ids for position in range(length)]
+
+    def fields(self, length):
+        """What REST's body and gRPC's SamplingParams call the same."""
+        return {"max_tokens": OUTPUT, "temperature": 0.8, "seed": length, "ignore_eos": True, "logprobs": 3}
+
+    def body(self, length, **fields):
+        return {"prompt": self.prompt(length), "return_token_ids": True, "return_tokens_as_token_ids": True,
+                **self.fields(length), **fields}
+
+
+def float32(value):
+    """REST prints the shortest decimal that reads back as the same float32."""
+    return struct.unpack("<f", struct.pack("<f", value))[0]
+
+
+class Answer:
+    """(text, token ids, their logprobs, the best ids with their logprobs at each place), as it comes."""
+
+    def __init__(self):
+        self.text, self.ids, self.logprobs, self.top = "", [], [], []
+
+    def add_choice(self, choice):
+        self.text += choice["text"]
+        self.ids += choice.get("token_ids") or []
+        if choice.get("logprobs"):
+            self.logprobs += [float32(value) for value in choice["logprobs"]["token_logprobs"]]
+            self.top += [{int(key.split(":")[1]): float32(value) for key, value in place.items()}
+                         for place in choice["logprobs"]["top_logprobs"]]
+
+    def add_delta(self, delta):
+        self.text += delta.text
+        self.ids += delta.token_ids
+        self.logprobs += [entry.token.logprob for entry in delta.logprobs]
+        self.top += [{one.token_id: one.logprob for one in entry.top} for entry in delta.logprobs]
+
+    def done(self):
+        assert len(self.ids) == len(self.logprobs) == len(self.top) == OUTPUT, (len(self.ids), len(self.logprobs))
+        return self.text, tuple(self.ids), tuple(self.logprobs), self.top
+
+
+def whole(server, model, length):
+    status, body = server.post_json("/v1/completions", model.body(length), timeout=240)
+    assert status == 200, body
+    answer = Answer()
+    answer.add_choice(body["choices"][0])
+    return answer.done()
+
+
+def streamed(server, model, length):
+    _, _, data = server.post("/v1/completions", model.body(length, stream=True), timeout=240)
+    answer = Answer()
     for line in data.decode().split("\n"):
         if line.startswith("data: {"):
             for choice in json.loads(line[6:])["choices"]:
-                ids += choice.get("token_ids") or []
-                if choice.get("logprobs"):
-                    logprobs += choice["logprobs"]["token_logprobs"]
-                    top += choice["logprobs"]["top_logprobs"]
-    return ids, logprobs, top
+                answer.add_choice(choice)
+    return answer.done()
 
 
-def crowd(server, call):
-    """All lengths at once, with strangers between them."""
-    answers = {}
+def by_grpc(server, model, length):
+    answer = Answer()
+    with Client("127.0.0.1:%d" % server.grpc_port) as client:
+        for delta in client.generate(model.prompt(length), timeout_s=240, **model.fields(length)):
+            answer.add_delta(delta)
+    return answer.done()
 
-    def run(length):
-        answers[length] = call(server, length)
+
+def alone(server, model, doors):
+    return {length: doors[0](server, model, length) for length in LENGTHS}
+
+
+def crowd(server, model, doors):
+    """All lengths at once, by the doors in turn, with strangers between them."""
+    answers, failures = {}, []
+
+    def run(length, door):
+        try:
+            answers[length] = door(server, model, length)
+        except Exception as failure:  # no answer is not a different answer
+            failures.append(failure)
 
     def stranger(number):
-        server.post("/v1/completions", {"prompt": prompt(40 + number), "max_tokens": 40, "seed": number})
+        server.post("/v1/completions", {"prompt": model.prompt(40 + number), "max_tokens": 40, "seed": number})
 
-    threads = [threading.Thread(target=run, args=(length,)) for length in LENGTHS]
-    threads += [threading.Thread(target=stranger, args=(number,)) for number in range(5)]
+    threads = [threading.Thread(target=run, args=(length, doors[i % len(doors)])) for i, length in enumerate(LENGTHS)]
+    threads += [threading.Thread(target=stranger, args=(number,)) for number in range(STRANGERS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if failures:
+        raise failures[0]
     return answers
+
+
+# In this order on one server: the first one fills the prefix cache, the others hit it.
+RUNS = {
+    "alone, streamed, first computed": (alone, [streamed]),
+    "alone, by gRPC, from the cache": (alone, [by_grpc]),
+    "in a crowd": (crowd, [whole, streamed, by_grpc]),
+    "in a crowd, by other doors": (crowd, [by_grpc, whole, streamed]),
+}
 
 
 def preemptions(server):
     return sum(v for k, v in server.metrics().items() if k.startswith("modu_num_preemptions_total"))
 
 
-class Invariance(unittest.TestCase):
-    def test_the_matrix(self):
-        with Server(default_model.path(), "--threads", "1", "--no-prefix-cache") as server:
-            expected = {length: whole(server, length) for length in LENGTHS}
-        self.assertGreater(len({tuple(ids) for ids, _, _ in expected.values()}), 5)
-        for flags in (("--threads", "2"),
-                      ("--threads", "1", "--max-step-tokens", "32", "--max-seqs", "16"),
-                      ("--threads", "2", "--max-step-tokens", "48", "--max-seqs", "16", "--ctx", "512", "--kv-tokens", "512")):
-            with Server(default_model.path(), *flags) as server:
-                for name, answers in (
-                        ("alone, streamed, first computed", {length: streamed(server, length) for length in LENGTHS}),
-                        ("alone, from the cache", {length: whole(server, length) for length in LENGTHS}),
-                        ("in a crowd", crowd(server, whole)), ("in a crowd, streamed", crowd(server, streamed))):
-                    for length in LENGTHS:
-                        self.assertEqual(answers[length], expected[length], "%s, prompt of %d, %s" % (name, length, flags))
-                if "--kv-tokens" in flags:
-                    self.assertGreater(preemptions(server), 0, "the small KV cache was to force preemptions")
+def differences(model, command):
+    """[(setup, run, length)] whose answer is not the reference's, of the whole matrix on one model."""
+    with Server(model.path, *model.flags, "--threads", "1", "--no-prefix-cache", command=command) as server:
+        expected = alone(server, model, [whole])
+    assert len({ids for _, ids, _, _ in expected.values()}) == len(LENGTHS), "the prompts were to be answered differently"
+    found = []
+    for setup, flags in SETUPS.items():
+        with Server(model.path, *model.flags, *flags, command=command) as server:
+            for run, (how, doors) in RUNS.items():
+                answers = how(server, model, doors)
+                found += [(setup, run, length) for length in LENGTHS if answers[length] != expected[length]]
+            if setup == "small KV":
+                assert preemptions(server) > 0, "the small KV cache was to force preemptions"
+    return found
+
+
+class TheMatrix(unittest.TestCase):
+    command = (modu_server.BINARY, "serve")
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        fp8_folder.write(self.folder.name)
+
+    def fp8(self, *flags):
+        return Model(self.folder.name, 3, 265, *flags)
+
+    def test_q4_1(self):
+        self.assertEqual(differences(Model(default_model.path(), 1000, 30000), self.command), [])
+
+    def test_fp8(self):
+        self.assertEqual(differences(self.fp8(), self.command), [])
+
+    def test_fp8_exact(self):
+        self.assertEqual(differences(self.fp8("--numerics", "exact"), self.command), [])
+
+
+class Inverse(TheMatrix):
+    """The same matrix on servers that are wrong in one way each: it must be seen where it acts, and only there."""
+
+    binary = ""
+    test_q4_1 = test_fp8 = test_fp8_exact = None
+
+    def seen(self, by, model):
+        return {(setup, run) for setup, run, _ in differences(model, (self.binary, by))}
+
+    def test_order_by_batch(self):
+        seen = self.seen("batch", self.fp8())
+        self.assertLessEqual({(setup, run) for setup in SETUPS for run in RUNS if "crowd" in run}, seen)
+        self.assertFalse([at for at in seen if "alone" in at[1]])
+
+    def test_order_by_chunk(self):
+        self.assertLessEqual({(setup, run) for setup in ("small steps", "small KV") for run in RUNS},
+                             self.seen("chunk", self.fp8()))
+
+    def test_order_by_threads(self):
+        seen = self.seen("threads", self.fp8())
+        self.assertEqual({(setup, run) for setup in ("two threads", "small KV") for run in RUNS}, seen)
 
 
 if __name__ == "__main__":
+    if "--expect-difference" in sys.argv:
+        at = sys.argv.index("--expect-difference")
+        Inverse.binary = sys.argv[at + 1]
+        del sys.argv[at:at + 2], TheMatrix
+    else:
+        del Inverse
     unittest.main()

@@ -25,12 +25,13 @@ def free_ports(count):
 
 
 class Server:
-    """A running `modu serve MODEL`; a context manager that checks the exit on leaving."""
+    """A running `modu serve MODEL`; a context manager that checks the exit on leaving. `command` is what is run
+    instead of `modu serve`."""
 
-    def __init__(self, model, *flags, ready_s=60, env=None):
+    def __init__(self, model, *flags, ready_s=60, env=None, command=(BINARY, "serve")):
         self.port, self.grpc_port, self.admin_port = free_ports(3)
         self.log = tempfile.NamedTemporaryFile("w+", suffix=".log", delete=False)
-        command = [BINARY, "serve", model, "--port", str(self.port), "--grpc-port", str(self.grpc_port),
+        command = [*command, model, "--port", str(self.port), "--grpc-port", str(self.grpc_port),
                    "--admin-port", str(self.admin_port), *flags]
         self.started = time.monotonic()
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT,

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/runner/model_runner.h"
-#include "tests/catch.h"
+#include "kernels/check.h"
 
 namespace modu::tests {
 
@@ -30,9 +30,9 @@ class SequenceDriver {
       input->groups[0].block_table_stride = stride_;
       input->cu_seqlens.push_back(0);
     }
-    REQUIRE(input->groups[0].block_table_stride == stride_);
+    MODU_CHECK(input->groups[0].block_table_stride == stride_);
     for (int32_t id : ids) {
-      REQUIRE(length_ / block_size < stride_);
+      MODU_CHECK(length_ / block_size < stride_);
       input->token_ids.push_back(id);
       input->positions.push_back(length_);
       input->groups[0].slot_mapping.push_back(

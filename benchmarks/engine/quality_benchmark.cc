@@ -1,0 +1,146 @@
+// What each numerics mode costs in quality: perplexity of recorded texts and the errors of recorded
+// top-5 log probabilities, against the float32 answers of shared/data/generation (see its README),
+// and the time of it. Teacher-forced, without HTTP, scheduler or text; the same bits as the
+// server's.
+//   quality_benchmark MODEL ANSWERS.json [threads=0] [prompts]
+// With `prompts` a second table has the errors of every prompt.
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/runner/load_model.h"
+#include "tests/default_model/recorded_answers.h"
+
+namespace modu::engine {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr size_t kChunk = 256;  // tokens of a step, as the server's default
+
+struct Mode {
+  const char* name;
+  kernels::Numerics numerics;
+  kernels::DType kv;
+};
+
+constexpr Mode kModes[] = {
+    {"exact, f32 KV", kernels::Numerics::kExact, kernels::DType::kF32},
+    {"exact, bf16 KV", kernels::Numerics::kExact, kernels::DType::kBF16},
+    {"bf16, f32 KV", kernels::Numerics::kBf16, kernels::DType::kF32},
+    {"bf16, bf16 KV (default of bf16)", kernels::Numerics::kBf16, kernels::DType::kBF16},
+    {"int8, f32 KV", kernels::Numerics::kInt8, kernels::DType::kF32},
+    {"int8, bf16 KV (default)", kernels::Numerics::kInt8, kernels::DType::kBF16},
+};
+
+/// Everything measured of one mode.
+struct Quality {
+  std::string device;
+  std::vector<double> nll;  // a recorded text each
+  std::vector<tests::ErrorStatistics> prompts;
+  double seconds = 0;
+};
+
+Quality Measure(const char* path, const Json& answers, const Mode& mode, int threads) {
+  kernels::DeviceOptions device;
+  device.num_threads = threads;
+  device.numerics = mode.numerics;
+  RunnerOptions options;
+  options.max_batch_tokens = kChunk;
+  options.kv_tokens = 4096;
+  options.max_model_len = 4096;
+  options.kv_dtype = mode.kv;
+  auto model = LoadModel(path, kernels::OpenCpuDevice(device), options, nullptr);
+  if (!model.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(model.status().message()).c_str());
+    std::exit(1);
+  }
+  Quality quality;
+  quality.device = model->device;
+  ModelRunner* const runner = model->runner.get();
+  const auto start = std::chrono::steady_clock::now();
+  for (const Json& text : answers.at("perplexity")) {
+    quality.nll.push_back(tests::NllPerToken(runner, text, kChunk));
+  }
+  for (const Json& generation : answers.at("generations")) {
+    quality.prompts.push_back(tests::ScoreGeneration(runner, generation, kChunk));
+  }
+  quality.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return quality;
+}
+
+void PrintErrors(const tests::ErrorStatistics& statistics) {
+  std::printf(" %.2g / %.2g / %.3g | %d of %d | %.3f |", statistics.mean(),
+              statistics.quantile(0.99), statistics.quantile(1.0), statistics.changed,
+              statistics.steps, statistics.largest_changed_gap);
+}
+
+void PrintMode(const Mode& mode, const Quality& quality, const Json& answers) {
+  std::printf("| %s |", mode.name);
+  for (size_t i = 0; i < quality.nll.size(); ++i) {
+    const double recorded = answers.at("perplexity")[i].at("nll_per_token").get<double>();
+    std::printf(" %.4f (%+.3f %%) |", std::exp(quality.nll[i]),
+                100 * std::expm1(quality.nll[i] - recorded));
+  }
+  tests::ErrorStatistics all;
+  for (const tests::ErrorStatistics& prompt : quality.prompts) all.Add(prompt);
+  PrintErrors(all);
+  std::printf(" %.1f |\n", quality.seconds);
+  std::fflush(stdout);
+}
+
+void PrintPrompts(const std::vector<Quality>& qualities, const Json& answers) {
+  std::printf("\n| prompt | tokens |");
+  for (const Mode& mode : kModes) {
+    std::printf(" %s: mean / p99 / max | argmax changed | largest gap |", mode.name);
+  }
+  std::printf("\n|---|--:|");
+  for (size_t i = 0; i < std::size(kModes); ++i) std::printf("---|---|--:|");
+  std::printf("\n");
+  for (size_t p = 0; p < answers.at("generations").size(); ++p) {
+    const Json& generation = answers.at("generations")[p];
+    std::printf("| %s | %zu |", generation.at("id").get<std::string>().c_str(),
+                generation.at("prompt_ids").size());
+    for (const Quality& quality : qualities) PrintErrors(quality.prompts[p]);
+    std::printf("\n");
+  }
+}
+
+int Main(int argc, char** argv) {
+  if (argc < 3) {
+    std::fprintf(stderr, "usage: quality_benchmark MODEL ANSWERS.json [threads=0] [prompts]\n");
+    return 2;
+  }
+  std::ifstream file(argv[2], std::ios::binary);
+  const Json answers = Json::parse(file, nullptr, /*allow_exceptions=*/false);
+  if (answers.is_discarded() || !answers.contains("perplexity")) {
+    std::fprintf(stderr, "the second argument is no file of recorded answers\n");
+    return 1;
+  }
+  std::printf("| mode |");
+  for (const Json& text : answers.at("perplexity")) {
+    std::printf(" %s (float32 %.4f) |", text.at("id").get<std::string>().c_str(),
+                text.at("perplexity").get<double>());
+  }
+  std::printf(" top-5 logprob error, mean / p99 / max | argmax changed | largest gap | s |\n|---|");
+  for (size_t i = 0; i < answers.at("perplexity").size(); ++i) std::printf("---|");
+  std::printf("---|---|--:|--:|\n");
+  std::vector<Quality> qualities;
+  for (const Mode& mode : kModes) {
+    qualities.push_back(Measure(argv[1], answers, mode, argc > 3 ? std::atoi(argv[3]) : 0));
+    PrintMode(mode, qualities.back(), answers);
+  }
+  if (argc > 4) PrintPrompts(qualities, answers);
+  std::printf("\n%s\n", qualities.back().device.c_str());
+  return 0;
+}
+
+}  // namespace
+}  // namespace modu::engine
+
+int main(int argc, char** argv) { return modu::engine::Main(argc, argv); }

@@ -35,7 +35,7 @@ struct Bounds {
 tests::ErrorStatistics ScoreAll(ModelRunner* runner, const nlohmann::json& golden) {
   tests::ErrorStatistics statistics;
   for (const auto& generation : golden.at("generations")) {
-    tests::ScoreGeneration(runner, generation, 256, &statistics);
+    statistics.Add(tests::ScoreGeneration(runner, generation, 256));
   }
   REQUIRE(statistics.steps == 24 * 64);
   return statistics;
@@ -65,10 +65,7 @@ void CheckScores(ModelRunner* runner, const nlohmann::json& golden, double bound
 
 void CheckPerplexity(ModelRunner* runner, const nlohmann::json& golden, double bound) {
   for (const auto& text : golden.at("perplexity")) {
-    const auto ids = text.at("ids").get<std::vector<int32_t>>();
-    double sum = 0;
-    for (const auto& row : tests::ScoreSequence(runner, ids, 1, -1, 256)) sum -= row.logprob;
-    const double nll = sum / static_cast<double>(ids.size() - 1);
+    const double nll = tests::NllPerToken(runner, text, 256);
     WARN("nll a token " << nll << ", float32 " << text.at("nll_per_token").get<double>());
     CHECK(std::fabs(nll - text.at("nll_per_token").get<double>()) < bound);
   }

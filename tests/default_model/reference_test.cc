@@ -29,8 +29,8 @@ TEST_CASE("the plain backend gives the default model's float32 answers") {
     const auto id = generation.at("id").get<std::string>();
     if (id != "raw-one-token" && id != "raw-korean" && id != "chat-capital") continue;
     INFO(id);
-    tests::ErrorStatistics statistics;
-    tests::ScoreGeneration(model->runner.get(), generation, 100, &statistics);
+    const tests::ErrorStatistics statistics =
+        tests::ScoreGeneration(model->runner.get(), generation, 100);
     INFO("largest error " << statistics.quantile(1.0));
     CHECK(statistics.quantile(1.0) < 1e-3);
     CHECK(statistics.largest_changed_gap < 1e-3);

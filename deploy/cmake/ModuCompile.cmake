@@ -17,6 +17,10 @@ else()
   target_link_options(modu_compile INTERFACE -fsanitize=${MODU_SANITIZE})
   target_compile_definitions(modu_compile INTERFACE _GLIBCXX_ASSERTIONS)
 endif()
+if(MODU_FUZZ)
+  target_compile_options(modu_compile INTERFACE -fsanitize=fuzzer-no-link)  # coverage, which guides libFuzzer
+  target_link_options(modu_compile INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 # modu_library(NAME [SOURCES ...] [DEPS ...] [PCH header ...])
 # Without SOURCES every .cc of the folder. A room is one library; a new file needs no edit here.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "nlohmann/json_fwd.hpp"
 #include "server/text/jinja_ast.h"
 #include "server/text/jinja_runtime.h"
@@ -60,6 +61,21 @@ class Interpreter final : public Runtime {
   int depth_ = 0;
   int call_depth_ = 0;
   std::vector<ScopePtr> captured_;  // by macros: rings and chains, emptied one by one at the end
+};
+
+// C++ frames per level of a template's own nesting. At the default depth of 128 this is 1,536
+// frames of a few hundred bytes: far from any thread's stack, with sanitizers too.
+inline constexpr int kFramesPerLevel = 12;
+
+struct Interpreter::DepthGuard {
+  explicit DepthGuard(Interpreter* i) : interpreter(i) {
+    if (++interpreter->depth_ > interpreter->budget().max_depth * kFramesPerLevel) {
+      interpreter->Fail(
+          absl::StrCat("nested deeper than the limit of ", interpreter->budget().max_depth));
+    }
+  }
+  ~DepthGuard() { --interpreter->depth_; }
+  Interpreter* interpreter;
 };
 
 }  // namespace modu::text::jinja

@@ -156,7 +156,7 @@ Value Runtime::Slice(const Value& object, const Value& start, const Value& stop,
                      const Value& step) {
   if (object.undefined()) return FailUndefined(object);
   const bool sliceable = object.string() || (object.sequence() && object.seq().indexable());
-  if (!sliceable) return Undefined(object, Value::None());
+  if (!sliceable) return Fail(absl::StrCat("a ", TypeName(object), " has no slices"));
   int64_t begin = 0, end = 0, stride = 1;
   if (!SliceBounds(start, stop, step, Length(object), &begin, &end, &stride)) return Value();
   if (object.string()) {

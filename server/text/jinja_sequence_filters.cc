@@ -10,6 +10,12 @@
 namespace modu::text::jinja {
 namespace {
 
+/// map, select and their kin take anything false for an empty list.
+std::vector<Value> IterateTruthy(Runtime& rt, const Value& input) {
+  if (!input.undefined() && !rt.Truthy(input)) return {};
+  return rt.Iterate(input);
+}
+
 Value IgnoreCase(Runtime& rt, const Value& value) {
   if (!value.string()) return value;
   rt.ChargeBytes(static_cast<int64_t>(value.text().size()) * 32);
@@ -197,7 +203,7 @@ Value Map(Runtime& rt, const Value& input, const CallArguments& arguments) {
     if (!args.ok()) return Value();
     // GetPath with a default at every step, as jinja2's attribute getter has it.
     const bool has_default = args[1] != nullptr && !args[1]->none();
-    for (const Value& item : rt.Iterate(input)) {
+    for (const Value& item : IterateTruthy(rt, input)) {
       Value value = item;
       if (has_default && args[0]->string()) {
         for (const auto& part : absl::StrSplit(args[0]->text(), '.')) {
@@ -217,7 +223,7 @@ Value Map(Runtime& rt, const Value& input, const CallArguments& arguments) {
   }
   const std::string name = arguments.positional[0].text();
   const CallArguments rest = Rest(arguments, 1);
-  for (const Value& item : rt.Iterate(input)) {
+  for (const Value& item : IterateTruthy(rt, input)) {
     items.push_back(rt.CallFilter(name, item, rest));
     if (rt.failed()) return Value();
   }
@@ -235,7 +241,7 @@ Value Choose(Runtime& rt, const Value& input, const CallArguments& arguments) {
   const std::string test = has_test ? arguments.positional[kOffset].text() : "";
   const CallArguments rest = Rest(arguments, kOffset + 1);
   std::vector<Value> items;
-  for (const Value& item : rt.Iterate(input)) {
+  for (const Value& item : IterateTruthy(rt, input)) {
     const Value value = kByAttribute ? rt.GetPath(item, arguments.positional[0]) : item;
     const bool passes = has_test ? rt.CallTest(test, value, rest) : rt.Truthy(value);
     if (!rt.Charge(1)) return Value();

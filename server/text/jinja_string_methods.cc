@@ -242,7 +242,7 @@ Value JoinMethod(Runtime& rt, const Value& self, const CallArguments& arguments)
   return rt.NewString(std::move(out), self.markup());
 }
 
-template <bool (*kTest)(char32_t)>
+template <bool (*kTest)(char32_t), bool kEmpty = false>
 Value AllMethod(Runtime& rt, const Value& self, const CallArguments&) {
   const std::string& text = self.text();
   rt.ChargeBytes(static_cast<int64_t>(text.size()) * 32);
@@ -251,7 +251,7 @@ Value AllMethod(Runtime& rt, const Value& self, const CallArguments&) {
     if (!kTest(DecodeChar(text, i, &n))) return Value::Bool(false);
     i += n;
   }
-  return Value::Bool(!text.empty());
+  return Value::Bool(kEmpty || !text.empty());
 }
 
 bool IsAlnum(char32_t c) { return IsAlpha(c) || IsNumeric(c); }
@@ -446,7 +446,8 @@ const MethodTable& StringMethods() {
       {"isalpha", AllMethod<IsAlpha>},
       {"isalnum", AllMethod<IsAlnum>},
       {"isspace", AllMethod<IsSpace>},
-      {"isascii", AllMethod<IsAsciiChar>},
+      {"isascii", AllMethod<IsAsciiChar, true>},
+      {"isprintable", AllMethod<IsPrintable, true>},
       {"isupper", IsCaseMethod<true>},
       {"islower", IsCaseMethod<false>},
       {"istitle", IsTitleMethod},

@@ -565,4 +565,5 @@ def main():
     print(len(out), "fixtures,", sum("error" in case for case in out), "of them errors", file=sys.stderr)
 
 
-main()
+if __name__ == "__main__":
+    main()

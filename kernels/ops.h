@@ -53,6 +53,7 @@ struct GatedLinearParams {
   Activation activation;
   const PackedWeight* consumer;  // [*, F]
   Prepared out;
+  const float* bias = nullptr;  // [2F], gate's then up's, before the activation; or null
 };
 
 /// cos_sin[t] = {cos(p*f_0)..cos(p*f_{R/2-1}), sin(p*f_0)..} * attention_scale with p =

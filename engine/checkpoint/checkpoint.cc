@@ -26,6 +26,18 @@ absl::StatusOr<bool> IsGguf(const InputFile& file) {
   return std::string(magic, 4) == "GGUF";
 }
 
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenGguf(const std::string& path) {
+  auto paths = GgufParts(path);
+  if (!paths.ok()) return paths.status();
+  std::vector<InputFile> parts;
+  for (const std::string& part : *paths) {
+    auto file = InputFile::Open(part);
+    if (!file.ok()) return file.status();
+    parts.push_back(*std::move(file));
+  }
+  return OpenGgufCheckpoint(std::move(parts));
+}
+
 }  // namespace
 
 const TensorInfo* Checkpoint::Find(const std::string& name) const {
@@ -40,13 +52,9 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(const std::string& pa
     auto gguf = OnlyGgufIn(path);
     if (!gguf.ok()) return gguf.status();
     if (gguf->empty()) return OpenFolderCheckpoint(path);
-    auto file = InputFile::Open(*gguf);
-    if (!file.ok()) return file.status();
-    return OpenGgufCheckpoint(*std::move(file));
+    return OpenGguf(*gguf);
   }
-  auto file = InputFile::Open(path);
-  if (!file.ok()) return file.status();
-  return OpenGgufCheckpoint(*std::move(file));
+  return OpenGguf(path);
 }
 
 absl::StatusOr<TokenizerFiles> ReadTokenizerFiles(const std::string& path) {
@@ -59,7 +67,9 @@ absl::StatusOr<TokenizerFiles> ReadTokenizerFiles(const std::string& path) {
     }
     return ReadFolderTokenizer(path);
   }
-  auto file = InputFile::Open(path);
+  const auto paths = GgufParts(path);  // a later part has no tokenizer
+  if (!paths.ok()) return paths.status();
+  auto file = InputFile::Open(paths->front());
   if (!file.ok()) return file.status();
   auto is_gguf = IsGguf(*file);
   if (!is_gguf.ok()) return is_gguf.status();

@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "engine/checkpoint/gguf_checkpoint.h"
 #include "engine/checkpoint/hf_config.h"
 #include "engine/checkpoint/input_file.h"
 #include "engine/checkpoint/json_fields.h"
@@ -220,7 +221,9 @@ absl::StatusOr<std::string> OnlyGgufIn(const std::string& folder) {
   }
   const std::vector<std::string> names = FilesWith(folder, ".gguf");
   if (names.empty()) return std::string();
-  if (names.size() > 1) {
+  auto parts = GgufParts(names[0]);
+  if (!parts.ok()) return parts.status();
+  if (names.size() > 1 && *parts != names) {
     return absl::InvalidArgumentError(
         absl::StrCat("the folder has ", names.size(), " .gguf files; name one of them"));
   }

@@ -3,6 +3,8 @@
 // quantised ones do too).
 #pragma once
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/checkpoint.h"
@@ -10,7 +12,11 @@
 
 namespace modu::engine {
 
-absl::StatusOr<std::unique_ptr<Checkpoint>> OpenGgufCheckpoint(InputFile file);
+/// parts: all files of one model in their order, mostly one; the first has the metadata.
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenGgufCheckpoint(std::vector<InputFile> parts);
+/// The files of the model that `path` is a part of: itself, or where its name ends like
+/// -00002-of-00003.gguf all three.
+absl::StatusOr<std::vector<std::string>> GgufParts(const std::string& path);
 absl::StatusOr<TokenizerFiles> ReadGgufTokenizer(const InputFile& file);
 
 }  // namespace modu::engine

@@ -258,6 +258,7 @@ absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufContents& contents,
   config.tie_embeddings = FindTensor(contents, "output.weight") == nullptr;
   config.qkv_bias = FindTensor(contents, "blk.0.attn_q.bias") != nullptr;
   config.output_bias = FindTensor(contents, "blk.0.attn_output.bias") != nullptr;
+  config.mlp_bias = FindTensor(contents, "blk.0.ffn_down.bias") != nullptr;
   config.qk_norm = FindTensor(contents, "blk.0.attn_q_norm.weight") != nullptr;
   return config;
 }

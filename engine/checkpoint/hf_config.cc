@@ -1,6 +1,8 @@
 #include "engine/checkpoint/hf_config.h"
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/json_fields.h"
@@ -93,34 +95,39 @@ absl::Status ReadRope(JsonFields& config_fields, ModelConfig* config) {
   return absl::OkStatus();
 }
 
-/// One window for all layers or for none; a mixture needs a cache group a kind.
+/// Which layers slide: all, none, or those that layer_types or max_window_layers name.
 absl::Status ReadWindow(JsonFields& fields, ModelConfig* config) {
   const auto window = static_cast<int32_t>(fields.Int("sliding_window", 0, INT32_MAX).value_or(0));
   if (config->architecture == "llama" || window == 0) return fields.status();
-  const int64_t layers = config->num_layers;
-  int64_t sliding = layers;
+  const auto layers = static_cast<size_t>(config->num_layers);
+  std::vector<int32_t> windows(layers, window);
+  const auto use = fields.Bool("use_sliding_window");
+  const bool qwen = config->architecture != "mistral";
   if (const Json* types = fields.Find("layer_types"); types != nullptr) {
-    if (!types->is_array() || static_cast<int64_t>(types->size()) != layers) {
+    if (!types->is_array() || types->size() != layers) {
       fields.Fail("layer_types", absl::StrCat("must be a list of ", layers, " kinds"));
       return fields.status();
     }
-    sliding = std::count(types->begin(), types->end(), Json("sliding_attention"));
-    if (sliding + std::count(types->begin(), types->end(), Json("full_attention")) != layers) {
+    for (size_t i = 0; i < layers; ++i) {
+      const Json& type = (*types)[i];
+      if (type == "full_attention" || (qwen && !use.value_or(true))) windows[i] = 0;
+      if (type == "full_attention" || type == "sliding_attention") continue;
       return Unsupported("layer_types",
                          "kinds other than full_attention and sliding_attention are not supported");
     }
-  } else if (config->architecture != "mistral") {
-    const int64_t first = fields.Int("max_window_layers", 0, INT32_MAX).value_or(layers);
-    sliding = fields.Bool("use_sliding_window").value_or(false)
-                  ? std::max<int64_t>(0, layers - first)
-                  : 0;
+  } else if (qwen) {
+    const int64_t first = fields.Int("max_window_layers", 0, INT32_MAX).value_or(28);
+    for (size_t i = 0; i < layers; ++i) {
+      if (!use.value_or(false) || static_cast<int64_t>(i) < first) windows[i] = 0;
+    }
   }
   if (!fields.status().ok()) return fields.status();
-  if (sliding != 0 && sliding != layers) {
-    return Unsupported("layer_types",
-                       "a mixture of sliding and full attention layers is not supported");
+  const size_t full = std::count(windows.begin(), windows.end(), 0);
+  if (full == 0) {
+    config->sliding_window = window;
+  } else if (full < layers) {
+    config->layer_windows = std::move(windows);
   }
-  config->sliding_window = sliding == 0 ? 0 : window;
   return absl::OkStatus();
 }
 
@@ -152,8 +159,7 @@ absl::Status ReadVariant(JsonFields& fields, ModelConfig* config) {
     return Unsupported("hidden_act",
                        absl::StrCat("'", activation.substr(0, 64), "' is not supported (silu)"));
   }
-  if (fields.Bool("mlp_bias").value_or(false))
-    return Unsupported("mlp_bias", "true is not supported");
+  config->mlp_bias = config->architecture == "llama" && fields.Bool("mlp_bias").value_or(false);
   const bool attention_bias = fields.Bool("attention_bias").value_or(false);
   config->qk_norm = config->architecture == "qwen3";
   config->qkv_bias =

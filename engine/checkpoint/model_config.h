@@ -32,13 +32,19 @@ struct ModelConfig {
   int32_t tokenizer_vocab_size =
       0;                     // ids the tokenizer has; above them logits are masked. 0: no tokenizer
   int32_t max_position = 0;  // context length
-  int32_t sliding_window = 0;  // 0: full attention
+  int32_t sliding_window = 0;          // of every layer; 0: full attention
+  std::vector<int32_t> layer_windows;  // where layers differ: each one's, 0: full; else empty
   bool tie_embeddings = false, qkv_bias = false, output_bias = false, qk_norm = false;
+  bool mlp_bias = false;
   float norm_eps = 1e-5f;
   RopeConfig rope;
   int32_t bos_id = -1, pad_id = -1;
   std::vector<int32_t> eos_ids;
   GenerationDefaults generation;
+
+  int32_t window(int layer) const {
+    return layer_windows.empty() ? sliding_window : layer_windows[static_cast<size_t>(layer)];
+  }
 };
 
 }  // namespace modu::engine

@@ -137,6 +137,11 @@ std::vector<ExpectedTensor> ExpectedTensors(const ModelConfig& c) {
     out.push_back({mlp + "gate_proj.weight", {f, d}});
     out.push_back({mlp + "up_proj.weight", {f, d}});
     out.push_back({mlp + "down_proj.weight", {d, f}});
+    if (c.mlp_bias) {
+      out.push_back({mlp + "gate_proj.bias", {f}});
+      out.push_back({mlp + "up_proj.bias", {f}});
+      out.push_back({mlp + "down_proj.bias", {d}});
+    }
   }
   out.push_back({"model.norm.weight", {d}});
   if (!c.tie_embeddings) out.push_back({"lm_head.weight", {c.vocab_size, d}});

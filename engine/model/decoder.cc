@@ -113,7 +113,7 @@ void Decoder::Attention(const DecoderStep& step, int index, kernels::KvCache* kv
   attention.seq_lens = step.seq_lens;
   attention.block_table = step.block_table;
   attention.block_table_stride = step.block_table_stride;
-  attention.window = config_.sliding_window;
+  attention.window = config_.window(index);
   attention.consumer = layer.output.get();
   attention.out = input;
   ops.attention(*device_, attention);
@@ -128,8 +128,10 @@ void Decoder::FeedForward(int num_tokens, const LayerWeights& layer) {
   ops.norm(*device_, {num_tokens, config_.hidden_size, hidden_->f32(), nullptr,
                       layer.post_norm->f32(), config_.norm_eps, layer.gate_up.get(), input});
   ops.gated_linear(*device_, {num_tokens, input, layer.gate_up.get(), kernels::Activation::kSilu,
-                              layer.down.get(), gated});
-  ops.linear(*device_, {num_tokens, gated, layer.down.get(), nullptr, /*accumulate=*/true,
+                              layer.down.get(), gated,
+                              layer.gate_up_bias ? layer.gate_up_bias->f32() : nullptr});
+  ops.linear(*device_, {num_tokens, gated, layer.down.get(),
+                        layer.down_bias ? layer.down_bias->f32() : nullptr, /*accumulate=*/true,
                         hidden_->f32(), config_.hidden_size});
 }
 

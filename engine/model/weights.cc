@@ -140,6 +140,10 @@ LayerWeights LoadLayer(Loader& load, const ModelConfig& config, int index) {
   w.gate_up =
       load.Matrix({mlp + "gate_proj.weight", mlp + "up_proj.weight"}, WeightUse::kGatedLinear);
   w.down = load.Matrix({mlp + "down_proj.weight"}, WeightUse::kLinear);
+  if (config.mlp_bias) {
+    w.gate_up_bias = load.Floats({mlp + "gate_proj.bias", mlp + "up_proj.bias"});
+    w.down_bias = load.Floats({mlp + "down_proj.bias"});
+  }
   return w;
 }
 

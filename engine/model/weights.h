@@ -23,6 +23,8 @@ struct LayerWeights {
   std::unique_ptr<kernels::Buffer> q_norm, k_norm;         // [D] or null
   std::unique_ptr<kernels::Buffer> qkv_bias;               // [(H + 2G) * D] or null
   std::unique_ptr<kernels::Buffer> output_bias;            // [d] or null
+  std::unique_ptr<kernels::Buffer> gate_up_bias;           // [2F] or null
+  std::unique_ptr<kernels::Buffer> down_bias;              // [d] or null
 };
 
 struct ModelWeights {

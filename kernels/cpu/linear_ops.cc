@@ -41,6 +41,16 @@ void ForStrips(WorkerPool& pool, int strips, int num_tokens, const Body& body) {
   });
 }
 
+/// Scales and biases of a gated tile; few models have such biases, so this is no kernel.
+void ScaleAndAdd(const Strip& strip, int rows, const float* bias, float* tile) {
+  for (int r = 0; r < rows; ++r) {
+    for (int c = 0; c < strip.columns; ++c) {
+      const float value = tile[r * kStrip + c];
+      tile[r * kStrip + c] = (strip.scales == nullptr ? value : value * strip.scales[c]) + bias[c];
+    }
+  }
+}
+
 }  // namespace
 
 void Embed(Device& device, const EmbedParams& p) {
@@ -94,11 +104,17 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
               const std::byte* const in = weight.prepared().Row(p.in, row);
               ComputeStrip(kernels, weight, gate_strip, in, rows, gate);
               ComputeStrip(kernels, weight, up_strip, in, rows, up);
+              const bool biased = p.bias != nullptr;
+              if (biased) {
+                const float* const bias = p.bias + gate_strip.column;
+                ScaleAndAdd(gate_strip, rows, bias, gate);
+                ScaleAndAdd(up_strip, rows, bias + out_layout.cols, up);
+              }
               kernels.f32.gate({.gate = gate,
                                 .up = up,
                                 .rows = rows,
-                                .gate_scales = gate_strip.scales,
-                                .up_scales = up_strip.scales,
+                                .gate_scales = biased ? nullptr : gate_strip.scales,
+                                .up_scales = biased ? nullptr : up_strip.scales,
                                 .activation = p.activation});
               for (int r = 0; r < rows; ++r) {
                 kernels.f32.prepare(out_layout, out_layout.Row(p.out, row + r), gate_strip.column,

@@ -126,9 +126,11 @@ void GatedLinear(Device&, const GatedLinearParams& p) {
     const double* in = PreparedRow(p.in, cols, t);
     for (int64_t n = 0; n < width; ++n) {
       const double gate = Dot(in, weight.values.data() + n * cols, cols) *
-                          weight.row_scales[static_cast<size_t>(n)];
+                              weight.row_scales[static_cast<size_t>(n)] +
+                          (p.bias == nullptr ? 0.0 : p.bias[n]);
       const double up = Dot(in, weight.values.data() + (n + width) * cols, cols) *
-                        weight.row_scales[static_cast<size_t>(n + width)];
+                            weight.row_scales[static_cast<size_t>(n + width)] +
+                        (p.bias == nullptr ? 0.0 : p.bias[n + width]);
       row[static_cast<size_t>(n)] = static_cast<float>(Activate(p.activation, gate) * up);
     }
     RoundActivations(consumer.rounding, row.data(), width, PreparedRow(p.out, width, t));

@@ -32,6 +32,10 @@ void PrintConfig(const engine::ModelConfig& config) {
               config.tie_embeddings ? "tied to the embedding" : "untied");
   std::printf("context        %d tokens", config.max_position);
   if (config.sliding_window > 0) std::printf(", sliding window %d", config.sliding_window);
+  for (int i = 0; i < static_cast<int>(config.layer_windows.size()); ++i) {
+    const int32_t window = config.layer_windows[static_cast<size_t>(i)];
+    if (window > 0) std::printf(", sliding window %d in layer %d", window, i);
+  }
   std::printf("\nRoPE           theta %g over %d of %d dims\n",
               static_cast<double>(config.rope.theta), config.rope.rotary_dim, config.head_dim);
   std::printf("ends at ids   ");

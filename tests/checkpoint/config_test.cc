@@ -70,13 +70,26 @@ TEST_CASE("families differ where they should") {
   CHECK(Read(Config("\"sliding_window\":16,\"use_sliding_window\":true,\"max_window_layers\":28",
                     "qwen2"))
             .sliding_window == 0);
-  Refused(
-      Config("\"sliding_window\":16,\"use_sliding_window\":true,\"max_window_layers\":2", "qwen2"),
-      "mixture");
-  Refused(Config("\"sliding_window\":16,\"layer_types\":[\"full_attention\",\"sliding_attention\","
-                 "\"full_attention\",\"full_attention\"]",
-                 "qwen3"),
-          "mixture");
+  const ModelConfig late = Read(
+      Config("\"sliding_window\":16,\"use_sliding_window\":true,\"max_window_layers\":1", "qwen2"));
+  CHECK(late.sliding_window == 0);
+  CHECK(late.layer_windows == std::vector<int32_t>{0, 16, 16, 16});
+  const auto kinds = [](const std::string& first, const std::string& others) {
+    return "\"sliding_window\":16,\"layer_types\":[\"" + first + "\",\"" + others + "\",\"" +
+           others + "\",\"" + others + "\"]";
+  };
+  const std::string sliding = "sliding_attention", full = "full_attention";
+  const ModelConfig named = Read(Config(kinds(sliding, full), "qwen3"));
+  CHECK(named.layer_windows == std::vector<int32_t>{16, 0, 0, 0});
+  CHECK(named.window(0) == 16);
+  CHECK(named.window(1) == 0);
+  CHECK(Read(Config(kinds(sliding, sliding), "mistral")).sliding_window == 16);
+  CHECK(Read(Config(kinds(full, full), "qwen3")).sliding_window == 0);
+  CHECK(Read(Config("\"use_sliding_window\":false," + kinds(sliding, full), "qwen3"))
+            .layer_windows.empty());
+  Refused(Config(kinds(full, "linear_attention"), "qwen3"), "layer_types");
+  CHECK(Read(Config("\"mlp_bias\":true")).mlp_bias);
+  CHECK_FALSE(Read(Config("\"mlp_bias\":true", "qwen2")).mlp_bias);
   Refused(Config("\"sliding_window\":16,\"layer_types\":[\"full_attention\"]", "qwen3"),
           "layer_types");
 }
@@ -193,7 +206,6 @@ TEST_CASE("refusals name file and field") {
   Refused("{}", "model_type");
   Refused(Config("", "mamba"), "mamba");
   Refused(Config("\"hidden_act\":\"gelu\""), "hidden_act");
-  Refused(Config("\"mlp_bias\":true"), "mlp_bias");
   Refused(Config("\"tie_word_embeddings\":1"), "tie_word_embeddings");
   Refused(Config("\"head_dim\":0"), "head_dim");
   Refused(Config("\"num_key_value_heads\":5"), "num_key_value_heads");

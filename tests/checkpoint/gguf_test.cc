@@ -16,7 +16,7 @@ using tests::Bytes;
 using tests::GgufWriter;
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const Bytes& bytes) {
-  return OpenGgufCheckpoint(tests::MemoryFile(bytes, "small.gguf"));
+  return OpenGgufCheckpoint(tests::OneMemoryFile(bytes, "small.gguf"));
 }
 
 /// The message of an error that must come; it names the file.
@@ -337,6 +337,69 @@ TEST_CASE("the tokenizer's material comes as the file has it") {
   uneven.Strings("tokenizer.ggml.tokens", {"a", "b"});
   uneven.Floats("tokenizer.ggml.scores", {0});
   CHECK_FALSE(ReadGgufTokenizer(tests::MemoryFile(uneven.Finish(), "t.gguf")).ok());
+}
+
+TEST_CASE("a model in several files is the model in one") {
+  const tests::SmallModel model = tests::MakeSmallModel("llama", 41);
+  tests::TempFolder folder;
+  const Bytes whole = tests::ToGguf(model, false).Finish();
+  folder.Write("whole.gguf", whole);
+  const auto name = [](int i, int count = 3) {
+    return "parts/small-0000" + std::to_string(i) + "-of-0000" + std::to_string(count) + ".gguf";
+  };
+  const auto write = [&](uint32_t count, uint32_t total, uint32_t shift) {
+    std::vector<GgufWriter> parts = tests::ToGgufParts(model, 3);
+    for (uint32_t i = 0; i < 3; ++i) {
+      parts[i].Uint32("split.no", (i + shift) % 3);
+      parts[i].Uint32("split.count", count);
+      parts[i].Uint32("split.tensors.count", total);
+      folder.Write(name(static_cast<int>(i) + 1), parts[i].Finish());
+    }
+  };
+  const auto total = static_cast<uint32_t>(model.tensors.size());
+  write(3, total, 0);
+  auto one = OpenCheckpoint(folder.Path("whole.gguf"));
+  REQUIRE(one.ok());
+  // By any of its names, and by the folder's.
+  for (const std::string& path :
+       {folder.Path(name(1)), folder.Path(name(3)), folder.Path("parts")}) {
+    auto split = OpenCheckpoint(path);
+    INFO(split.status().ToString());
+    REQUIRE(split.ok());
+    REQUIRE((*split)->tensors().size() == (*one)->tensors().size());
+    for (const TensorInfo& info : (*one)->tensors()) {
+      const TensorInfo* other = (*split)->Find(info.name);
+      REQUIRE(other != nullptr);
+      std::vector<std::byte> a(static_cast<size_t>(info.bytes)), b(a.size());
+      REQUIRE(other->bytes == info.bytes);
+      REQUIRE((*one)->Read(info, a.data()).ok());
+      REQUIRE((*split)->Read(*other, b.data()).ok());
+      CHECK(a == b);
+    }
+    CHECK(ReadTokenizerFiles(path)->tokens == (*one)->tokenizer_files().tokens);
+  }
+  const auto error = [&] {
+    auto opened = OpenCheckpoint(folder.Path(name(1)));
+    REQUIRE_FALSE(opened.ok());
+    return std::string(opened.status().message());
+  };
+  write(2, total, 0);
+  Mentions(error(), "split.count");
+  write(3, total + 1, 0);
+  Mentions(error(), "split.tensors.count");
+  write(3, total, 1);
+  Mentions(error(), "split.no");
+  write(3, total, 0);
+  std::filesystem::remove(folder.Path(name(2)));
+  CHECK_FALSE(OpenCheckpoint(folder.Path(name(1))).ok());
+  CHECK_FALSE(OpenCheckpoint(folder.Path(name(3))).ok());
+  // A name that only looks like a part's.
+  CHECK(*GgufParts("x-00001-of-00001.gguf") == std::vector<std::string>{"x-00001-of-00001.gguf"});
+  CHECK(GgufParts("x-00003-of-00002.gguf")->size() == 1);
+  CHECK(GgufParts("x-0000a-of-00002.gguf")->size() == 1);
+  CHECK(GgufParts("-00001-of-00002.gguf")->size() == 1);
+  CHECK(GgufParts("x-00001-of-00002.GGUF")->size() == 1);
+  CHECK_FALSE(GgufParts("x-00001-of-99999.gguf").ok());
 }
 
 }  // namespace

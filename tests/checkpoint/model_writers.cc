@@ -176,7 +176,7 @@ Bytes GgufWriter::Finish() const {
 SmallModel MakeSmallModel(const std::string& architecture, uint32_t seed, const SmallModel& sizes) {
   SmallModel m = sizes;
   m.architecture = architecture;
-  m.qkv_bias = architecture == "qwen2";
+  m.qkv_bias = architecture == "qwen2" || m.all_biases;
   m.qk_norm = architecture == "qwen3";
   m.tied = architecture != "llama";
   std::mt19937 random(seed);
@@ -207,6 +207,12 @@ SmallModel MakeSmallModel(const std::string& architecture, uint32_t seed, const 
       add(layer + "self_attn.k_norm.weight", {m.head_dim}, 1, 0.1f);
     }
     add(layer + "self_attn.o_proj.weight", {m.hidden, q}, 0, 0.1f);
+    if (m.all_biases) {
+      add(layer + "self_attn.o_proj.bias", {m.hidden}, 0, 0.3f);
+      add(layer + "mlp.gate_proj.bias", {m.ffn}, 0, 0.3f);
+      add(layer + "mlp.up_proj.bias", {m.ffn}, 0, 0.3f);
+      add(layer + "mlp.down_proj.bias", {m.hidden}, 0, 0.3f);
+    }
     add(layer + "post_attention_layernorm.weight", {m.hidden}, 1, 0.1f);
     add(layer + "mlp.gate_proj.weight", {m.ffn, m.hidden}, 0, 0.2f);
     add(layer + "mlp.up_proj.weight", {m.ffn, m.hidden}, 0, 0.2f);
@@ -244,8 +250,10 @@ Bytes EncodeQ8_0(const std::vector<float>& values) {
   return out;
 }
 
-GgufWriter ToGguf(const SmallModel& m, bool matrices_q8_0) {
-  GgufWriter out;
+namespace {
+
+void AddMetadata(const SmallModel& m, GgufWriter* writer) {
+  GgufWriter& out = *writer;
   const std::string arch = m.architecture + ".";
   out.String("general.architecture", m.architecture);
   out.String("general.name", "small");
@@ -258,31 +266,51 @@ GgufWriter ToGguf(const SmallModel& m, bool matrices_q8_0) {
   out.Uint32(arch + "attention.key_length", static_cast<uint32_t>(m.head_dim));
   out.Float32(arch + "attention.layer_norm_rms_epsilon", 1e-5f);
   out.Float32(arch + "rope.freq_base", 10000.0f);
-  for (const NamedTensor& tensor : m.tensors) {
-    const bool matrix = tensor.shape.size() == 2;
-    std::vector<float> values = tensor.values;
-    if (m.architecture == "llama" && tensor.name.find("q_proj") != std::string::npos) {
-      values = PermuteRows(values, m.heads, m.head_dim);
-    }
-    if (m.architecture == "llama" && tensor.name.find("k_proj") != std::string::npos) {
-      values = PermuteRows(values, m.kv_heads, m.head_dim);
-    }
-    const bool q8 = matrix && matrices_q8_0;
-    out.Tensor(GgufName(tensor.name), tensor.shape, q8 ? 8 : 0,
-               q8 ? EncodeQ8_0(values) : EncodeF32(values));
+}
+
+void AddTensor(const SmallModel& m, const NamedTensor& tensor, bool matrices_q8_0,
+               GgufWriter* out) {
+  const bool matrix = tensor.shape.size() == 2;
+  std::vector<float> values = tensor.values;
+  if (m.architecture == "llama" && tensor.name.find("q_proj") != std::string::npos) {
+    values = PermuteRows(values, m.heads, m.head_dim);
   }
+  if (m.architecture == "llama" && tensor.name.find("k_proj") != std::string::npos) {
+    values = PermuteRows(values, m.kv_heads, m.head_dim);
+  }
+  const bool q8 = matrix && matrices_q8_0;
+  out->Tensor(GgufName(tensor.name), tensor.shape, q8 ? 8 : 0,
+              q8 ? EncodeQ8_0(values) : EncodeF32(values));
+}
+
+}  // namespace
+
+GgufWriter ToGguf(const SmallModel& m, bool matrices_q8_0) {
+  GgufWriter out;
+  AddMetadata(m, &out);
+  for (const NamedTensor& tensor : m.tensors) AddTensor(m, tensor, matrices_q8_0, &out);
   return out;
+}
+
+std::vector<GgufWriter> ToGgufParts(const SmallModel& m, size_t count) {
+  std::vector<GgufWriter> parts(count);
+  AddMetadata(m, &parts[0]);
+  for (size_t i = 0; i < m.tensors.size(); ++i) {
+    AddTensor(m, m.tensors[i], false, &parts[i * count / m.tensors.size()]);
+  }
+  return parts;
 }
 
 std::string ConfigJson(const SmallModel& m) {
   const auto field = [](const std::string& key, int value) {
     return "\"" + key + "\": " + std::to_string(value) + ", ";
   };
-  return "{\"model_type\": \"" + m.architecture + "\", " + field("hidden_size", m.hidden) +
-         field("intermediate_size", m.ffn) + field("num_hidden_layers", m.layers) +
-         field("num_attention_heads", m.heads) + field("num_key_value_heads", m.kv_heads) +
-         field("head_dim", m.head_dim) + field("vocab_size", m.vocab) +
-         field("max_position_embeddings", 512) +
+  const std::string biases = m.all_biases ? "\"attention_bias\": true, \"mlp_bias\": true, " : "";
+  return "{\"model_type\": \"" + m.architecture + "\", " + m.more_config + biases +
+         field("hidden_size", m.hidden) + field("intermediate_size", m.ffn) +
+         field("num_hidden_layers", m.layers) + field("num_attention_heads", m.heads) +
+         field("num_key_value_heads", m.kv_heads) + field("head_dim", m.head_dim) +
+         field("vocab_size", m.vocab) + field("max_position_embeddings", 512) +
          "\"rms_norm_eps\": 1e-5, \"rope_theta\": 10000.0, \"tie_word_embeddings\": " +
          (m.tied ? "true" : "false") + "}";
 }
@@ -348,6 +376,12 @@ engine::InputFile MemoryFile(const Bytes& bytes, const std::string& name) {
   auto file = engine::InputFile::Adopt(fd, name);
   MODU_CHECK(file.ok());
   return *std::move(file);
+}
+
+std::vector<engine::InputFile> OneMemoryFile(const Bytes& bytes, const std::string& name) {
+  std::vector<engine::InputFile> files;
+  files.push_back(MemoryFile(bytes, name));
+  return files;
 }
 
 }  // namespace modu::tests

@@ -65,6 +65,8 @@ struct SmallModel {
   std::string architecture = "llama";
   int hidden = 64, ffn = 96, layers = 2, heads = 4, kv_heads = 2, head_dim = 16, vocab = 96;
   bool tied = false, qkv_bias = false, qk_norm = false;
+  bool all_biases = false;  // llama's attention_bias and mlp_bias
+  std::string more_config;  // further members of config.json, each with a comma behind it
   std::vector<NamedTensor> tensors;
 };
 
@@ -80,6 +82,8 @@ Bytes EncodeQ8_0(const std::vector<float>& values);
 /// matrices_q8_0: matrices as Q8_0, else F32. q and k rows are permuted where the architecture is
 /// llama.
 GgufWriter ToGguf(const SmallModel& model, bool matrices_q8_0);
+/// As F32 in `count` files; the first has the metadata. split.* keys are the caller's.
+std::vector<GgufWriter> ToGgufParts(const SmallModel& model, size_t count);
 std::string ConfigJson(const SmallModel& model);
 
 /// One entry of a safetensors file.
@@ -109,5 +113,6 @@ class TempFolder {
 
 /// The bytes as an open file in memory.
 engine::InputFile MemoryFile(const Bytes& bytes, const std::string& name);
+std::vector<engine::InputFile> OneMemoryFile(const Bytes& bytes, const std::string& name);
 
 }  // namespace modu::tests

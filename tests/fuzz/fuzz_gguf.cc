@@ -9,7 +9,7 @@ using namespace modu;  // NOLINT: one file, one target
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string bytes(reinterpret_cast<const char*>(data), size);
-  auto opened = engine::OpenGgufCheckpoint(tests::MemoryFile(bytes, "fuzz.gguf"));
+  auto opened = engine::OpenGgufCheckpoint(tests::OneMemoryFile(bytes, "fuzz.gguf"));
   if (opened.ok()) {
     for (const engine::TensorInfo& info : (*opened)->tensors()) {
       // A tensor that the header promises lies in the file.

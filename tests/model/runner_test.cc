@@ -13,6 +13,7 @@
 #include "kernels/float_formats.h"
 #include "tests/catch.h"
 #include "tests/checkpoint/model_writers.h"
+#include "tests/model/double_reference.h"
 #include "tests/model/sequence_driver.h"
 
 namespace modu::engine {
@@ -136,7 +137,9 @@ TEST_CASE("GGUF and safetensors of one model give the same bits") {
   const std::string architecture = GENERATE("llama", "qwen2", "qwen3");
   const bool q8_0 = GENERATE(false, true);
   INFO(architecture << (q8_0 ? " Q8_0" : " F32"));
-  tests::SmallModel model = tests::MakeSmallModel(architecture, 11);
+  tests::SmallModel sizes;
+  sizes.all_biases = architecture == "llama" && GENERATE(false, true);
+  tests::SmallModel model = tests::MakeSmallModel(architecture, 11, sizes);
   if (q8_0) tests::RoundToQ8_0(&model);  // so that both files hold the same numbers
   const BothKinds files(model, q8_0);
   LoadedModel a = Load(files.gguf(), {}), b = Load(files.folder(), {});
@@ -144,6 +147,54 @@ TEST_CASE("GGUF and safetensors of one model give the same bits") {
   CHECK(b.format == "safetensors");
   const auto ids = RandomIds(45, model.vocab, 5);
   CHECK(SameBits(AllLogprobs(a.runner.get(), ids, {45}), AllLogprobs(b.runner.get(), ids, {45})));
+}
+
+/// Largest difference from the transformer in double.
+double FromDouble(const tests::SmallModel& model, const std::vector<int>& windows,
+                  const Backend& backend) {
+  const BothKinds files(model);
+  LoadedModel loaded = Load(files.folder(), backend);
+  CHECK(loaded.unused_tensors.empty());
+  const auto ids = RandomIds(75, model.vocab, 8);
+  const auto got = AllLogprobs(loaded.runner.get(), ids, {40, 1, 7});
+  const auto want = tests::DoubleLogprobs(model, ids, windows);
+  double largest = 0;
+  for (size_t t = 0; t < ids.size(); ++t) {
+    REQUIRE(got[t].size() == want[t].size());
+    for (const TokenLogprob& entry : got[t]) {
+      const double expected = want[t][static_cast<size_t>(entry.token_id)];
+      largest = std::max(largest, std::fabs(entry.logprob - expected));
+    }
+  }
+  return largest;
+}
+
+TEST_CASE("biases everywhere, and windows that differ by layer, give the double transformer's") {
+  const std::string backend = GENERATE("ref", "cpu");
+  INFO(backend);
+  for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
+    INFO(architecture);
+    CHECK(FromDouble(tests::MakeSmallModel(architecture, 31), {0, 0}, {backend}) < 1e-3);
+  }
+  tests::SmallModel biased;
+  biased.all_biases = true;
+  CHECK(FromDouble(tests::MakeSmallModel("llama", 32, biased), {0, 0}, {backend}) < 1e-3);
+
+  tests::SmallModel mixed;
+  mixed.layers = 4;
+  mixed.more_config =
+      "\"sliding_window\": 9, \"use_sliding_window\": true, \"layer_types\": "
+      "[\"sliding_attention\", "
+      "\"full_attention\", \"full_attention\", \"sliding_attention\"], ";
+  const tests::SmallModel model = tests::MakeSmallModel("qwen3", 33, mixed);
+  CHECK(FromDouble(model, {9, 0, 0, 9}, {backend}) < 1e-3);
+  // The test can fail: another mixture is far away.
+  CHECK(FromDouble(model, {9, 0, 9, 0}, {backend}) > 0.1);
+  CHECK(FromDouble(model, {8, 0, 0, 9}, {backend}) > 0.01);
+
+  mixed.more_config =
+      "\"sliding_window\": 9, \"use_sliding_window\": true, \"max_window_layers\": 3, ";
+  CHECK(FromDouble(tests::MakeSmallModel("qwen2", 34, mixed), {0, 0, 0, 9}, {backend}) < 1e-3);
 }
 
 TEST_CASE("FP8 weights with tensor and channel scales are the numbers they stand for") {

@@ -2,7 +2,8 @@
 // buffers, and says what the machine is. Two backends: ref (plain, double where it matters) and cpu
 // (AVX2, AVX-512, AMX chosen at run time). One thread (the engine's) calls a Device; the backend's
 // own workers are its affair. Nothing here throws; sizes have been validated by engine/checkpoint,
-// so a mismatch is a CHECK.
+// so a mismatch is a CHECK; too little memory, or an instruction set that the
+// machine lacks, is a Status.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include <span>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "kernels/dtype.h"
 
 namespace modu::kernels {
@@ -105,8 +107,9 @@ class Device {
   virtual int KvBlockSize() const = 0;
 
   /// Packs into the layout this device computes from; the sources may be freed afterwards.
-  virtual std::unique_ptr<PackedWeight> Pack(std::span<const WeightSource> parts,
-                                             WeightUse use) = 0;
+  /// ResourceExhausted, naming need and limit, where the memory does not hold it.
+  virtual absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(std::span<const WeightSource> parts,
+                                                             WeightUse use) = 0;
 
   /// Bytes a Prepared for `consumer` needs at up to max_tokens rows.
   virtual size_t PreparedBytes(const PackedWeight& consumer, int max_tokens) const = 0;
@@ -125,7 +128,7 @@ class Device {
 /// others.
 std::unique_ptr<Device> OpenRefDevice(const DeviceOptions& options);
 /// The x86 backend. Picks the instruction set by CPUID, XCR0 and arch_prctl unless options.isa says
-/// otherwise.
-std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options);
+/// otherwise: InvalidArgument, naming what is missing, where it cannot be had.
+absl::StatusOr<std::unique_ptr<Device>> OpenCpuDevice(const DeviceOptions& options);
 
 }  // namespace modu::kernels

@@ -55,7 +55,7 @@ Quality Measure(const char* path, const Json& answers, const Mode& mode, int thr
   options.kv_tokens = 4096;
   options.max_model_len = 4096;
   options.kv_dtype = mode.kv;
-  auto model = LoadModel(path, kernels::OpenCpuDevice(device), options, nullptr);
+  auto model = LoadModel(path, *kernels::OpenCpuDevice(device), options, nullptr);
   if (!model.ok()) {
     std::fprintf(stderr, "%s\n", std::string(model.status().message()).c_str());
     std::exit(1);

@@ -78,7 +78,12 @@ int Main(int argc, char** argv) {
   options.kv_tokens = 64 * 1024;
   options.max_model_len = 2048;
   options.kv_dtype = DefaultKvDType(device.numerics);
-  auto model = LoadModel(argv[1], kernels::OpenCpuDevice(device), options, nullptr);
+  auto opened = kernels::OpenCpuDevice(device);
+  if (!opened.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(opened.status().message()).c_str());
+    return 2;
+  }
+  auto model = LoadModel(argv[1], *std::move(opened), options, nullptr);
   if (!model.ok()) {
     std::fprintf(stderr, "%s\n", std::string(model.status().message()).c_str());
     return 1;

@@ -148,7 +148,7 @@ void Measure(const Load& load, const AttentionKernels& kernels, double fma_per_s
 }
 
 int Main(const std::string& isa) {
-  const bool avx512 = isa == "avx512" || (isa.empty() && DetectIsa() == Isa::kAvx512);
+  const bool avx512 = isa == "avx512" || (isa.empty() && DetectIsa() >= Isa::kAvx512);
   const AttentionKernels& kernels = avx512 ? kAttentionAvx512 : kAttentionAvx2;
   volatile float sink = 0;
   const double peak = 4e6 * 12 * 8 / Best([&] { sink = sink + FmaLoop(4'000'000); });

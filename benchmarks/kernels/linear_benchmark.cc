@@ -104,7 +104,7 @@ Model MakeModel(Device& device, const Options& options) {
     const tests::RandomMatrix matrix(type, n, k, 1);
     const std::vector<WeightSource> parts(use == WeightUse::kGatedLinear ? 2 : 1, matrix.source());
     const auto start = std::chrono::steady_clock::now();
-    auto weight = device.Pack(parts, use);
+    auto weight = device.Pack(parts, use).value();
     seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return weight;
   };
@@ -231,10 +231,10 @@ void RunWalks(Device& device, const Model& model, const Options& options, Peaks 
 void RunStrips(const Options& options, DType type, double operations) {
   kernels::DeviceOptions one = options.device;
   one.num_threads = 1;
-  const auto device = kernels::OpenCpuDevice(one);
+  const auto device = kernels::OpenCpuDevice(one).value();
   const tests::RandomMatrix matrix(type, 32, Model::kWidth, 1);
   const WeightSource parts[] = {matrix.source()};
-  const auto weight = device->Pack(parts, WeightUse::kLinear);
+  const auto weight = device->Pack(parts, WeightUse::kLinear).value();
   for (const int rows : options.rows) {
     const auto hidden = device->Allocate(static_cast<size_t>(rows) * Model::kWidth * 4);
     const auto out = device->Allocate(static_cast<size_t>(rows) * 32 * 4);
@@ -261,11 +261,12 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "usage: see the head of linear_benchmark.cc\n");
     return 2;
   }
-  const std::unique_ptr<Device> device = kernels::OpenCpuDevice(options.device);
-  if (device == nullptr) {
-    std::fprintf(stderr, "--isa %s: not on this machine\n", options.device.isa.c_str());
+  absl::StatusOr<std::unique_ptr<Device>> opened = kernels::OpenCpuDevice(options.device);
+  if (!opened.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(opened.status().message()).c_str());
     return 2;
   }
+  const std::unique_ptr<Device> device = *std::move(opened);
   const bool int8 =
       options.device.numerics == Numerics::kInt8 && TraitsOf(options.type).block_elements > 1;
   std::printf("%s; layers %s, head %s\n", device->Describe().c_str(), TraitsOf(options.type).name,

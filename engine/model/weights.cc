@@ -46,9 +46,15 @@ class Loader {
     }
     if (!status_.ok()) return nullptr;
     auto packed = device_.Pack(sources, use);
-    device_bytes_ += packed->bytes();
+    if (!packed.ok()) {
+      status_ = absl::Status(
+          packed.status().code(),
+          absl::StrCat(packed.status().message(), "; the model's file has ", total_ >> 20, " MiB"));
+      return nullptr;
+    }
+    device_bytes_ += (*packed)->bytes();
     Report();
-    return packed;
+    return *std::move(packed);
   }
 
   /// The vectors one after another, as float32 on the device.

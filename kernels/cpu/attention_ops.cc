@@ -19,10 +19,10 @@ constexpr int kMaxHeadDim = 1024;
 constexpr int kBlocksPerPiece = kPieceTokens / kKvBlockTokens;
 
 const AttentionKernels& KernelsOf(Isa isa) {
-  return isa == Isa::kAvx512 ? kAttentionAvx512 : kAttentionAvx2;
+  return isa >= Isa::kAvx512 ? kAttentionAvx512 : kAttentionAvx2;
 }
 const RowKernels& RowKernelsOf(Isa isa) {
-  return isa == Isa::kAvx512 ? kRowKernelsAvx512 : kRowKernelsAvx2;
+  return isa >= Isa::kAvx512 ? kRowKernelsAvx512 : kRowKernelsAvx2;
 }
 
 /// Units of `rows` rows such that every worker gets several, but none smaller than one row.

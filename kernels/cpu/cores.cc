@@ -7,6 +7,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "kernels/cpu/cgroup.h"
+
 namespace modu::kernels::cpu {
 namespace {
 
@@ -42,21 +44,8 @@ int LimitV1(const std::string& folder) {
 
 int CgroupCpuLimit(const std::string& root) {
   int limit = 0;
-  std::ifstream groups(root + "/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    const bool v2 = line.compare(0, 3, "0::") == 0;
-    if (!v2 && controllers.find(",cpu,") == std::string::npos) continue;
-    const std::string base = root + "/sys/fs/cgroup" + (v2 ? "" : "/cpu");
-    // A parent's quota binds too; inside a container the mount's own root is the group.
-    for (std::string path = line.substr(second + 1);;) {
-      while (!path.empty() && path.back() == '/') path.pop_back();
-      limit = Smaller(limit, v2 ? LimitV2(base + path) : LimitV1(base + path));
-      if (path.empty()) break;
-      path.resize(path.rfind('/') == std::string::npos ? 0 : path.rfind('/'));
-    }
+  for (const CgroupFolder& folder : CgroupFolders(root, "cpu")) {
+    limit = Smaller(limit, folder.v2 ? LimitV2(folder.path) : LimitV1(folder.path));
   }
   return limit;
 }

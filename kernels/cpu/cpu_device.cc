@@ -4,11 +4,15 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <new>
 
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "kernels/check.h"
 #include "kernels/cpu/cores.h"
 #include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/memory_limit.h"
 #include "kernels/cpu/packed_weight.h"
 
 namespace modu::kernels {
@@ -29,10 +33,20 @@ class HostBuffer final : public Buffer {
 const OpTable kOps = {Embed, Norm, Linear, GatedLinear, RopeTable, Qkv, Attention};
 
 const LinearKernels& KernelsOf(Isa isa) {
-  static const LinearKernels kAvx2 = {Int8KernelsAvx2(), FloatKernelsAvx2()};
-  static const LinearKernels kAvx512 = {Int8KernelsAvx512(), FloatKernelsAvx512()};
-  MODU_CHECK(isa != Isa::kNone);
-  return isa == Isa::kAvx512 ? kAvx512 : kAvx2;
+  static const LinearKernels kAvx2 = {Int8KernelsAvx2(), FloatKernelsAvx2(), nullptr};
+  static const LinearKernels kAvx512 = {Int8KernelsAvx512(), FloatKernelsAvx512(), nullptr};
+  static const LinearKernels kAmx = {Int8KernelsAmx(), FloatKernelsAvx512(), Bf16StripAmx()};
+  switch (isa) {
+    case Isa::kAmx:
+      return kAmx;
+    case Isa::kAvx512:
+      return kAvx512;
+    case Isa::kAvx2:
+      return kAvx2;
+    case Isa::kNone:
+      break;
+  }
+  MODU_CHECK(false);
 }
 
 }  // namespace
@@ -43,7 +57,7 @@ CpuDevice::CpuDevice(Isa isa, Numerics numerics, int num_threads)
       pool_(num_threads > 0 ? num_threads : AvailableCores()),
       linear_kernels_(&KernelsOf(isa)),
       prepare_(linear_kernels_->f32.prepare),
-      arena_(std::make_unique<WeightArena>()) {}
+      arena_(std::make_unique<WeightArena>(MemoryLimitBytes())) {}
 
 CpuDevice::~CpuDevice() = default;
 
@@ -55,8 +69,10 @@ std::string CpuDevice::Describe() const {
          (num_threads() == 1 ? " thread, " : " threads, ") + kNames[static_cast<int>(numerics_)];
 }
 
-std::unique_ptr<PackedWeight> CpuDevice::Pack(std::span<const WeightSource> parts, WeightUse use) {
-  return std::make_unique<CpuWeight>(parts, use, numerics_, pool_, *arena_);
+absl::StatusOr<std::unique_ptr<PackedWeight>> CpuDevice::Pack(std::span<const WeightSource> parts,
+                                                              WeightUse use) {
+  return CpuWeight::Create(parts, use, numerics_, pool_, *arena_,
+                           isa_ == Isa::kAmx ? PreparedKind::kBf16Pairs : PreparedKind::kBf16);
 }
 
 size_t CpuDevice::PreparedBytes(const PackedWeight& consumer, int max_tokens) const {
@@ -81,15 +97,24 @@ void CpuDevice::ParallelFor(int n, void (*task)(void* context, int i), void* con
 
 }  // namespace cpu
 
-std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options) {
-  const cpu::Isa best = cpu::DetectIsa();
-  cpu::Isa isa = best;
+absl::StatusOr<std::unique_ptr<Device>> OpenCpuDevice(const DeviceOptions& options) {
+  const cpu::MachineFeatures machine = cpu::ReadMachine();
+  cpu::Isa isa = cpu::BestIsa(machine);
   if (!options.isa.empty()) {
-    isa = cpu::Isa::kNone;
-    for (const cpu::Isa level : {cpu::Isa::kAvx2, cpu::Isa::kAvx512}) {
-      if (options.isa == cpu::NameOf(level)) isa = level;
+    constexpr cpu::Isa kLevels[] = {cpu::Isa::kNone, cpu::Isa::kAvx2, cpu::Isa::kAvx512,
+                                    cpu::Isa::kAmx};
+    const auto* const level =
+        std::find_if(std::begin(kLevels), std::end(kLevels),
+                     [&](cpu::Isa candidate) { return cpu::NameOf(candidate) == options.isa; });
+    if (level == std::end(kLevels)) {
+      return absl::InvalidArgumentError(absl::StrCat("isa: no such set as ", options.isa));
     }
-    if (isa > best || (isa == cpu::Isa::kNone && options.isa != "ref")) return nullptr;
+    const std::string missing = cpu::MissingFor(*level, machine);
+    if (!missing.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("isa: ", options.isa, " needs what this machine lacks: ", missing));
+    }
+    isa = *level;
   }
   if (isa == cpu::Isa::kNone) return OpenRefDevice(options);
   return std::make_unique<cpu::CpuDevice>(isa, options.numerics, options.num_threads);

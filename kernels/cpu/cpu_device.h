@@ -25,7 +25,8 @@ class CpuDevice final : public Device {
   Numerics numerics() const override { return numerics_; }
   int num_threads() const override { return pool_.size(); }
   int KvBlockSize() const override;
-  std::unique_ptr<PackedWeight> Pack(std::span<const WeightSource> parts, WeightUse use) override;
+  absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(std::span<const WeightSource> parts,
+                                                     WeightUse use) override;
   size_t PreparedBytes(const PackedWeight& consumer, int max_tokens) const override;
   std::unique_ptr<Buffer> Allocate(size_t bytes) override;
   std::unique_ptr<KvCache> CreateKvCache(const KvLayout& layout, int64_t num_blocks) override;

@@ -13,6 +13,7 @@ constexpr int kVectorsPerStrip = kStrip / kLanes;
 
 #if defined(MODU_VECTOR_AVX512)
 MODU_INLINE Int LoadCodes(const std::byte* p) { return _mm512_loadu_si512(p); }
+MODU_INLINE void StoreInt(std::byte* p, Int x) { _mm512_storeu_si512(p, x); }
 MODU_INLINE Int SetInt(int x) { return _mm512_set1_epi32(x); }
 MODU_INLINE Int SubInt(Int a, Int b) { return _mm512_sub_epi32(a, b); }
 MODU_INLINE Float ToFloat(Int x) { return _mm512_cvtepi32_ps(x); }
@@ -24,6 +25,9 @@ MODU_INLINE Float LoadF16Scales(const std::byte* p) {
 #else
 MODU_INLINE Int LoadCodes(const std::byte* p) {
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(p));
+}
+MODU_INLINE void StoreInt(std::byte* p, Int x) {
+  _mm256_store_si256(reinterpret_cast<__m256i*>(p), x);
 }
 MODU_INLINE Int SetInt(int x) { return _mm256_set1_epi32(x); }
 MODU_INLINE Int SubInt(Int a, Int b) { return _mm256_sub_epi32(a, b); }

@@ -1,24 +1,52 @@
 #include "kernels/cpu/isa.h"
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace modu::kernels::cpu {
 namespace {
 
-struct Registers {
-  unsigned a = 0, b = 0, c = 0, d = 0;
+constexpr int kOsxsave = 27;  // of leaf 1's ECX
+// Bits of XCR0: SSE and AVX; those and AVX-512's masks and registers; AMX's configuration and data.
+constexpr uint64_t kAvxState = 0x6, kAvx512State = 0xE6, kTileState = uint64_t{3} << 17;
+// Linux's <asm/prctl.h>, which older headers lack: arch_prctl(2), "Dynamic XSTATE".
+constexpr long kRequestXstatePermission = 0x1023;
+constexpr long kXtileData = 18;
+
+constexpr bool Has(uint64_t word, int bit) { return ((word >> bit) & 1) != 0; }
+
+/// A feature bit of CPUID and the level that needs it first.
+struct Feature {
+  Isa level;
+  uint32_t MachineFeatures::* word;
+  int bit;
+  const char* name;
+};
+constexpr Feature kFeatures[] = {
+    {Isa::kAvx2, &MachineFeatures::leaf1_ecx, 12, "FMA"},
+    {Isa::kAvx2, &MachineFeatures::leaf1_ecx, 29, "F16C"},
+    {Isa::kAvx2, &MachineFeatures::leaf7_ebx, 5, "AVX2"},
+    {Isa::kAvx512, &MachineFeatures::leaf7_ebx, 16, "AVX512F"},
+    {Isa::kAvx512, &MachineFeatures::leaf7_ebx, 17, "AVX512DQ"},
+    {Isa::kAvx512, &MachineFeatures::leaf7_ebx, 30, "AVX512BW"},
+    {Isa::kAvx512, &MachineFeatures::leaf7_ebx, 31, "AVX512VL"},
+    {Isa::kAvx512, &MachineFeatures::leaf7_ecx, 1, "AVX512-VBMI"},
+    {Isa::kAvx512, &MachineFeatures::leaf7_ecx, 11, "AVX512-VNNI"},
+    {Isa::kAmx, &MachineFeatures::leaf7_edx, 22, "AMX-BF16"},
+    {Isa::kAmx, &MachineFeatures::leaf7_edx, 24, "AMX-TILE"},
+    {Isa::kAmx, &MachineFeatures::leaf7_edx, 25, "AMX-INT8"},
 };
 
-Registers Cpuid(unsigned leaf, unsigned subleaf) {
-  Registers r;
-  if (__get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d) == 0) return {};
-  return r;
+void ReadLeaf(unsigned leaf, uint32_t* ebx, uint32_t* ecx, uint32_t* edx) {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid_count(leaf, 0, &a, &b, &c, &d) == 0) return;
+  *ebx = b;
+  *ecx = c;
+  *edx = d;
 }
 
-constexpr bool Bit(uint64_t word, int bit) { return ((word >> bit) & 1) != 0; }
-
-/// The register state that the system saves: 6 is SSE and AVX, 0xE6 AVX-512 as well.
-uint64_t EnabledState() {
+uint64_t ReadXcr0() {
   uint32_t low = 0, high = 0;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return uint64_t{high} << 32 | low;
@@ -26,17 +54,44 @@ uint64_t EnabledState() {
 
 }  // namespace
 
-Isa DetectIsa() {
-  const Registers leaf1 = Cpuid(1, 0), leaf7 = Cpuid(7, 0);
-  const bool fma = Bit(leaf1.c, 12), f16c = Bit(leaf1.c, 29), osxsave = Bit(leaf1.c, 27);
-  if (!osxsave || !fma || !f16c || !Bit(leaf7.b, 5)) return Isa::kNone;
-  const uint64_t state = EnabledState();
-  if ((state & 0x6) != 0x6) return Isa::kNone;
-  const bool foundation =
-      Bit(leaf7.b, 16) && Bit(leaf7.b, 17) && Bit(leaf7.b, 30) && Bit(leaf7.b, 31);  // F DQ BW VL
-  const bool bytes = Bit(leaf7.c, 1) && Bit(leaf7.c, 11);                            // VBMI, VNNI
-  if (foundation && bytes && (state & 0xE6) == 0xE6) return Isa::kAvx512;
-  return Isa::kAvx2;
+MachineFeatures ReadMachine() {
+  MachineFeatures machine;
+  uint32_t unused_b = 0, unused_d = 0;
+  ReadLeaf(1, &unused_b, &machine.leaf1_ecx, &unused_d);
+  ReadLeaf(7, &machine.leaf7_ebx, &machine.leaf7_ecx, &machine.leaf7_edx);
+  if (Has(machine.leaf1_ecx, kOsxsave)) machine.xcr0 = ReadXcr0();
+  const bool tiles = Has(machine.leaf7_edx, 24) && (machine.xcr0 & kTileState) == kTileState;
+  machine.tile_permission =
+      tiles && ::syscall(SYS_arch_prctl, kRequestXstatePermission, kXtileData) == 0;
+  return machine;
 }
+
+std::string MissingFor(Isa level, const MachineFeatures& machine) {
+  std::string missing;
+  const auto add = [&](const char* name) {
+    if (!missing.empty()) missing += ", ";
+    missing += name;
+  };
+  for (const Feature& feature : kFeatures) {
+    if (feature.level <= level && !Has(machine.*feature.word, feature.bit)) add(feature.name);
+  }
+  const auto saves = [&](uint64_t state) { return (machine.xcr0 & state) == state; };
+  if (level >= Isa::kAvx2 && !saves(kAvxState)) add("the system's AVX state");
+  if (level >= Isa::kAvx512 && !saves(kAvx512State)) add("the system's AVX-512 state");
+  if (level >= Isa::kAmx && !saves(kTileState)) add("the system's AMX state");
+  if (level >= Isa::kAmx && saves(kTileState) && !machine.tile_permission) {
+    add("the system's permission for AMX tile data");
+  }
+  return missing;
+}
+
+Isa BestIsa(const MachineFeatures& machine) {
+  for (const Isa level : {Isa::kAmx, Isa::kAvx512, Isa::kAvx2}) {
+    if (MissingFor(level, machine).empty()) return level;
+  }
+  return Isa::kNone;
+}
+
+Isa DetectIsa() { return BestIsa(ReadMachine()); }
 
 }  // namespace modu::kernels::cpu

@@ -2,22 +2,41 @@
 // system's register state, arch_prctl for AMX's tile data. Any thread; asks the machine each time.
 #pragma once
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace modu::kernels::cpu {
 
+/// Each level has all of those before it.
 enum class Isa : uint8_t {
   kNone,    // no AVX2: the plain backend
   kAvx2,    // with FMA and F16C
-  kAvx512,  // F, BW, DQ, VL, VBMI and VNNI; else kAvx2
+  kAvx512,  // F, BW, DQ, VL, VBMI and VNNI
+  kAmx,     // TILE, INT8 and BF16, and the system's permission to use tile data
 };
 
 constexpr std::string_view NameOf(Isa isa) {
-  constexpr std::string_view kNames[] = {"ref", "avx2", "avx512"};
+  constexpr std::string_view kNames[] = {"ref", "avx2", "avx512", "amx"};
   return kNames[static_cast<int>(isa)];
 }
 
-/// The best set that the processor and the system offer.
+/// What the choice depends on.
+struct MachineFeatures {
+  uint32_t leaf1_ecx = 0, leaf7_ebx = 0, leaf7_ecx = 0, leaf7_edx = 0;  // of CPUID
+  uint64_t xcr0 = 0;             // register state that the system saves
+  bool tile_permission = false;  // the system has granted XTILEDATA to this process
+};
+
+/// Asks for XTILEDATA where processor and system have it; a grant holds for the whole process.
+MachineFeatures ReadMachine();
+
+/// What `level` needs and `machine` lacks, by name ("AMX-TILE, AMX-INT8"); empty if nothing.
+std::string MissingFor(Isa level, const MachineFeatures& machine);
+
+/// The best level that lacks nothing.
+Isa BestIsa(const MachineFeatures& machine);
+
+/// BestIsa of this machine.
 Isa DetectIsa();
 
 }  // namespace modu::kernels::cpu

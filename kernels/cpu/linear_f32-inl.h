@@ -171,33 +171,63 @@ MODU_INLINE void QuantiseGroup(const float* values, Int8Group* group) {
   group->unused = 0;
 }
 
-void Prepare(const PreparedLayout& layout, std::byte* row, int64_t first, int64_t count,
-             const float* values) {
-  if (layout.kind == PreparedKind::kInt8) {
-    Int8Group* const groups = reinterpret_cast<Int8Group*>(row) + first / kGroup;
-    for (int64_t k = 0; k < count; k += kGroup) QuantiseGroup(values + k, groups + k / kGroup);
-    return;
-  }
-  float* const out = reinterpret_cast<float*>(row) + first;
-  if (layout.kind == PreparedKind::kF32) {
-    __builtin_memcpy(out, values, static_cast<size_t>(count) * sizeof(float));
-    return;
-  }
+/// 8 activations to bf16 patterns in the upper halves; NaN stays NaN.
+MODU_INLINE __m256i RoundActivations(const float* values) {
+  const __m256 x = _mm256_loadu_ps(values);
+  const __m256 quiet = _mm256_or_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)));
+  return _mm256_castps_si256(
+      _mm256_blendv_ps(RoundToBf16(x), quiet, _mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+}
+MODU_INLINE uint32_t RoundActivation(const float* value) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, value, sizeof(bits));
+  return (bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x7fffffffu
+                                            : (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
+}
+
+MODU_INLINE void PrepareBf16(const float* values, int64_t count, float* out) {
   int64_t k = 0;
   for (; k + 8 <= count; k += 8) {
-    const __m256 x = _mm256_loadu_ps(values + k);
-    const __m256 quiet = _mm256_or_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)));
-    _mm256_storeu_ps(out + k,
-                     _mm256_blendv_ps(RoundToBf16(x), quiet, _mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+    _mm256_storeu_ps(out + k, _mm256_castsi256_ps(RoundActivations(values + k)));
   }
   for (; k < count; ++k) {
-    uint32_t bits;
-    __builtin_memcpy(&bits, values + k, sizeof(bits));
-    bits = (bits & 0x7fffffffu) > 0x7f800000u
-               ? bits | 0x7fffffffu
-               : (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
+    const uint32_t bits = RoundActivation(values + k);
     __builtin_memcpy(out + k, &bits, sizeof(bits));
   }
+}
+
+/// Whoever writes the last column writes the zeros after it.
+MODU_INLINE void PreparePairs(const float* values, int64_t first, int64_t count, int64_t cols,
+                              uint16_t* row) {
+  uint16_t* const out = row + first;
+  int64_t k = 0;
+  for (; k + 8 <= count; k += 8) {
+    const __m256i upper = _mm256_srli_epi32(RoundActivations(values + k), 16);
+    _mm_storeu_si128(
+        reinterpret_cast<__m128i*>(out + k),
+        _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256(upper, 1)));
+  }
+  for (; k < count; ++k) out[k] = static_cast<uint16_t>(RoundActivation(values + k) >> 16);
+  if (first + count != cols) return;
+  for (int64_t end = cols; end % kGroup != 0; ++end) row[end] = 0;
+}
+
+void Prepare(const PreparedLayout& layout, std::byte* row, int64_t first, int64_t count,
+             const float* values) {
+  switch (layout.kind) {
+    case PreparedKind::kF32:
+      __builtin_memcpy(reinterpret_cast<float*>(row) + first, values,
+                       static_cast<size_t>(count) * sizeof(float));
+      return;
+    case PreparedKind::kBf16:
+      return PrepareBf16(values, count, reinterpret_cast<float*>(row) + first);
+    case PreparedKind::kBf16Pairs:
+      return PreparePairs(values, first, count, layout.cols, reinterpret_cast<uint16_t*>(row));
+    case PreparedKind::kInt8:
+      break;
+  }
+  Int8Group* const groups = reinterpret_cast<Int8Group*>(row) + first / kGroup;
+  for (int64_t k = 0; k < count; k += kGroup) QuantiseGroup(values + k, groups + k / kGroup);
 }
 
 constexpr FloatKernels kFloatKernels = {FloatStrip, StoreTile, GateTile, Prepare};

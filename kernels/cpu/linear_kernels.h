@@ -3,7 +3,8 @@
 // output the sum runs over K in rising order in one chain, whatever the row count:
 //   int8:  c = fma(d * d_a, float(sum of q * q_a), fma(m, s_a, c))   a group of 32
 //   f32:   c = fma(a, w, c)                                            an input
-// so that rows do not depend on each other and all instruction sets agree in every bit.
+// so that rows do not depend on each other and all instruction sets agree in every bit, but for
+// bf16 products on AMX (linear_bf16_tiles-inl.h), which agree among themselves.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -20,8 +21,8 @@ constexpr int kTileRows = 64;
 using Int8StripFn = void (*)(const std::byte* strip, const PreparedLayout& layout,
                              const std::byte* in, int rows, float* tile);
 
-/// The same over kF32 and kBf16 activations; weights are decoded exactly, then rounded to bf16 if
-/// asked.
+/// The same over kF32 and kBf16 activations (or kBf16Pairs, where the level has tiles); weights are
+/// decoded exactly, then rounded to bf16 if asked.
 using FloatStripFn = void (*)(const Strip& strip, const PreparedLayout& layout, bool round_to_bf16,
                               const std::byte* in, int rows, float* tile);
 
@@ -61,12 +62,16 @@ struct FloatKernels {
 
 const Int8Kernels& Int8KernelsAvx2();
 const Int8Kernels& Int8KernelsAvx512();
+const Int8Kernels& Int8KernelsAmx();      // tiles for many rows, AVX-512 for few
+const Int8Kernels& Int8TileKernelsAmx();  // tiles for any number of rows: for tests
 const FloatKernels& FloatKernelsAvx2();
 const FloatKernels& FloatKernelsAvx512();
+FloatStripFn Bf16StripAmx();  // kBf16Pairs only
 
 struct LinearKernels {
   Int8Kernels int8;
   FloatKernels f32;
+  FloatStripFn bf16_pairs;  // null below kAmx
 };
 
 }  // namespace modu::kernels::cpu

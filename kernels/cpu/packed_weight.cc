@@ -1,7 +1,5 @@
 #include "kernels/cpu/packed_weight.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstring>
 #include <new>
@@ -13,17 +11,12 @@
 namespace modu::kernels::cpu {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
-constexpr size_t kChunk = size_t{32} << 20;
-
-size_t RoundUp(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
-
 /// The kind of activations that all parts of a weight can multiply with.
-PreparedKind KindOf(std::span<const WeightSource> parts, Numerics numerics) {
+PreparedKind KindOf(std::span<const WeightSource> parts, Numerics numerics, PreparedKind bf16) {
   if (numerics == Numerics::kExact) return PreparedKind::kF32;
-  if (numerics == Numerics::kBf16) return PreparedKind::kBf16;
+  if (numerics == Numerics::kBf16) return bf16;
   for (const WeightSource& part : parts) {
-    if (!IsQuantised(FormatOf(part.dtype))) return PreparedKind::kBf16;
+    if (!IsQuantised(FormatOf(part.dtype))) return bf16;
   }
   return PreparedKind::kInt8;
 }
@@ -32,8 +25,7 @@ PreparedKind KindOf(std::span<const WeightSource> parts, Numerics numerics) {
 StripFormat StoredFormat(DType dtype, WeightUse use, PreparedKind kind) {
   const StripFormat format = FormatOf(dtype);
   const bool wide = format == StripFormat::kF32 || format == StripFormat::kF16;
-  return wide && kind == PreparedKind::kBf16 && use != WeightUse::kHead ? StripFormat::kBF16
-                                                                        : format;
+  return wide && IsBf16(kind) && use != WeightUse::kHead ? StripFormat::kBF16 : format;
 }
 
 template <typename T>
@@ -100,50 +92,24 @@ struct PackItem {
 
 }  // namespace
 
-struct WeightArena::Chunk {
-  explicit Chunk(size_t size) : bytes(size) {
-    // Mapped with room to start on a huge page: rows then need 512 times fewer TLB entries.
-    mapped_bytes = bytes + kHugePage;
-    mapped =
-        mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    MODU_CHECK(mapped != MAP_FAILED);
-    const auto address = reinterpret_cast<uintptr_t>(mapped);
-    data = reinterpret_cast<std::byte*>(RoundUp(address, kHugePage));
-    madvise(data, bytes, MADV_HUGEPAGE);  // advice only: small pages work too
-  }
-  ~Chunk() { munmap(mapped, mapped_bytes); }
-  Chunk(const Chunk&) = delete;
-  Chunk& operator=(const Chunk&) = delete;
-
-  void* mapped = nullptr;
-  size_t mapped_bytes = 0;
-  std::byte* data = nullptr;
-  size_t bytes = 0, used = 0;
-};
-
-WeightArena::Piece WeightArena::Allocate(size_t bytes) {
-  bytes = RoundUp(bytes, 64);
-  if (current_ == nullptr || current_->bytes - current_->used < bytes) {
-    auto chunk = std::make_shared<Chunk>(RoundUp(std::max(bytes, kChunk), kHugePage));
-    if (bytes > kChunk) {  // a chunk of its own; the current one keeps its room
-      chunk->used = bytes;
-      return {chunk->data, chunk};
-    }
-    current_ = std::move(chunk);
-  }
-  std::byte* const data = current_->data + current_->used;
-  current_->used += bytes;
-  return {data, current_};
+absl::StatusOr<std::unique_ptr<CpuWeight>> CpuWeight::Create(std::span<const WeightSource> parts,
+                                                             WeightUse use, Numerics numerics,
+                                                             WorkerPool& pool, WeightArena& arena,
+                                                             PreparedKind bf16) {
+  std::unique_ptr<CpuWeight> weight(new CpuWeight);
+  absl::Status status = weight->Pack(parts, use, numerics, pool, arena, bf16);
+  if (!status.ok()) return status;
+  return weight;
 }
 
-CpuWeight::CpuWeight(std::span<const WeightSource> parts, WeightUse use, Numerics numerics,
-                     WorkerPool& pool, WeightArena& arena)
-    : use_(use) {
+absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use, Numerics numerics,
+                             WorkerPool& pool, WeightArena& arena, PreparedKind bf16) {
+  use_ = use;
   MODU_CHECK(!parts.empty());
   const bool gated = use == WeightUse::kGatedLinear;
   MODU_CHECK(!gated || (parts.size() == 2 && parts[0].rows == parts[1].rows));
   cols_ = parts[0].cols;
-  const PreparedKind kind = KindOf(parts, numerics);
+  const PreparedKind kind = KindOf(parts, numerics, bf16);
   prepared_ = MakePreparedLayout(kind, cols_);
 
   std::vector<PackItem> items;
@@ -167,7 +133,9 @@ CpuWeight::CpuWeight(std::span<const WeightSource> parts, WeightUse use, Numeric
     }
     rows_ += part.rows;
   }
-  memory_ = arena.Allocate(bytes);
+  absl::StatusOr<WeightArena::Piece> memory = arena.Allocate(bytes);
+  if (!memory.ok()) return memory.status();
+  memory_ = *std::move(memory);
 
   bool any_scales = false;
   for (const WeightSource& part : parts) any_scales = any_scales || part.scales != nullptr;
@@ -201,6 +169,7 @@ CpuWeight::CpuWeight(std::span<const WeightSource> parts, WeightUse use, Numeric
     strips_ = std::move(pairs);
   }
   bytes_ = static_cast<int64_t>(bytes + scales_.size() * sizeof(float));
+  return absl::OkStatus();
 }
 
 void CpuWeight::DecodeRow(int64_t row, float* out) const {
@@ -224,6 +193,8 @@ PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols) {
   if (kind == PreparedKind::kInt8) {
     MODU_CHECK(cols % kGroup == 0);
     bytes = layout.groups() * static_cast<int64_t>(sizeof(Int8Group));
+  } else if (kind == PreparedKind::kBf16Pairs) {
+    bytes = (cols + kGroup - 1) / kGroup * kGroup * 2;
   }
   layout.row_bytes = (bytes + 63) / 64 * 64;
   if (layout.row_bytes % 4096 == 0) layout.row_bytes += 64;

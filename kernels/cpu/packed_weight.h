@@ -15,7 +15,9 @@
 #include <span>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "kernels/cpu/prepared.h"
+#include "kernels/cpu/weight_arena.h"
 #include "kernels/cpu/worker_pool.h"
 #include "kernels/device.h"
 
@@ -70,39 +72,32 @@ struct Strip {
   StripFormat format = StripFormat::kF32;
 };
 
-/// 2 MB aligned memory that many weights share, in huge pages where the system gives them.
-class WeightArena {
- public:
-  struct Chunk;
-  struct Piece {
-    std::byte* data = nullptr;
-    std::shared_ptr<Chunk> chunk;  // keeps data alive
-  };
-  Piece Allocate(size_t bytes);
-
- private:
-  std::shared_ptr<Chunk> current_;
-};
-
 class CpuWeight final : public PackedWeight {
  public:
   /// Packs over the pool. Sizes and dtypes have been validated; K must be a multiple of 32 for
-  /// block-quantised parts and even otherwise.
-  CpuWeight(std::span<const WeightSource> parts, WeightUse use, Numerics numerics, WorkerPool& pool,
-            WeightArena& arena);
+  /// block-quantised parts and even otherwise. `bf16`: which of the two layouts of bf16
+  /// activations this machine's kernels read. Fails as the arena does.
+  static absl::StatusOr<std::unique_ptr<CpuWeight>> Create(std::span<const WeightSource> parts,
+                                                           WeightUse use, Numerics numerics,
+                                                           WorkerPool& pool, WeightArena& arena,
+                                                           PreparedKind bf16 = PreparedKind::kBf16);
 
   WeightUse use() const { return use_; }
   const PreparedLayout& prepared() const { return prepared_; }
   /// In a gated linear strip 2i is the gate and 2i+1 the up of the same 32 features.
   std::span<const Strip> strips() const { return strips_; }
   /// Weights are rounded to bf16 as they are read (those not stored so).
-  bool round_to_bf16() const { return prepared_.kind == PreparedKind::kBf16; }
+  bool round_to_bf16() const { return IsBf16(prepared_.kind); }
 
   /// Row `row` of the matrix as the file has it, exactly. out: [cols] f32.
   void DecodeRow(int64_t row, float* out) const;
 
  private:
-  WeightUse use_;
+  CpuWeight() = default;
+  absl::Status Pack(std::span<const WeightSource> parts, WeightUse use, Numerics numerics,
+                    WorkerPool& pool, WeightArena& arena, PreparedKind bf16);
+
+  WeightUse use_ = WeightUse::kLinear;
   PreparedLayout prepared_;
   std::vector<Strip> strips_;
   std::vector<int64_t> part_rows_;    // rows of each part

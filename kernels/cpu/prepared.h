@@ -13,9 +13,10 @@ namespace modu::kernels::cpu {
 constexpr int kGroup = 32;
 
 enum class PreparedKind : uint8_t {
-  kF32,   // cols floats
-  kBf16,  // cols floats, each rounded to bf16 (nearest even)
-  kInt8,  // cols / kGroup Int8Groups
+  kF32,        // cols floats
+  kBf16,       // cols floats, each rounded to bf16 (nearest even)
+  kBf16Pairs,  // cols bf16, zeros up to the next multiple of kGroup: tile kernels read them
+  kInt8,       // cols / kGroup Int8Groups
 };
 
 /// x[i] is about scale * values[i]: scale = max|x| / 127, values = round(x * (127 / max|x|)). What
@@ -28,6 +29,10 @@ struct Int8Group {
   int32_t unused;
 };
 static_assert(sizeof(Int8Group) == 48);
+
+constexpr bool IsBf16(PreparedKind kind) {
+  return kind == PreparedKind::kBf16 || kind == PreparedKind::kBf16Pairs;
+}
 
 struct PreparedLayout {
   PreparedKind kind = PreparedKind::kF32;

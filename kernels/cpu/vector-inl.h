@@ -17,6 +17,8 @@
 #endif
 #if defined(MODU_VECTOR_EMULATED)
 #define MODU_ISA emulated
+#elif defined(__AMX_TILE__)
+#define MODU_ISA amx
 #elif defined(MODU_VECTOR_AVX512)
 #define MODU_ISA avx512
 #else

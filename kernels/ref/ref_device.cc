@@ -119,7 +119,8 @@ class RefDevice final : public Device {
   int num_threads() const override { return 1; }
   int KvBlockSize() const override { return 32; }
 
-  std::unique_ptr<PackedWeight> Pack(std::span<const WeightSource> parts, WeightUse use) override {
+  absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(std::span<const WeightSource> parts,
+                                                     WeightUse use) override {
     return std::make_unique<RefWeight>(parts, use, numerics_);
   }
   size_t PreparedBytes(const PackedWeight& consumer, int max_tokens) const override {

@@ -93,10 +93,8 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
   device_options.numerics = NumericsOf(config.numerics);
   device_options.num_threads = config.threads;
   device_options.isa = config.isa;
-  std::unique_ptr<kernels::Device> device = open_device(device_options);
-  if (device == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("isa: this machine cannot run ", config.isa));
-  }
+  absl::StatusOr<std::unique_ptr<kernels::Device>> device = open_device(device_options);
+  if (!device.ok()) return device.status();
 
   engine::RunnerOptions options;
   options.max_batch_tokens = std::max(
@@ -111,7 +109,7 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
 
   store::ProgressLine line(STDERR_FILENO);
   absl::StatusOr<engine::LoadedModel> loaded =
-      engine::LoadModel(path, std::move(device), options,
+      engine::LoadModel(path, *std::move(device), options,
                         [&](int64_t done, int64_t total) { line.Update(done, total); });
   if (!loaded.ok()) return loaded.status();
   absl::StatusOr<api::ServedModel> served = Served(config, path, *loaded);

@@ -7,7 +7,8 @@
 
 namespace modu::cli {
 
-/// Null: this machine cannot run the instruction set asked for.
-using OpenDevice = std::unique_ptr<kernels::Device> (*)(const kernels::DeviceOptions& options);
+/// InvalidArgument where this machine cannot run the instruction set asked for.
+using OpenDevice =
+    absl::StatusOr<std::unique_ptr<kernels::Device>> (*)(const kernels::DeviceOptions& options);
 
 }  // namespace modu::cli

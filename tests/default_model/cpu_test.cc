@@ -19,7 +19,7 @@ LoadedModel Load(Numerics numerics, int threads) {
   options.max_batch_tokens = 256;
   options.kv_tokens = 8192;
   options.kv_dtype = DefaultKvDType(numerics);
-  auto model = LoadModel(tests::DefaultModelPath().string(), kernels::OpenCpuDevice(device),
+  auto model = LoadModel(tests::DefaultModelPath().string(), *kernels::OpenCpuDevice(device),
                          options, nullptr);
   INFO(model.status().ToString());
   REQUIRE(model.ok());

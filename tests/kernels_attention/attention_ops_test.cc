@@ -55,13 +55,13 @@ class Backend {
         }
       }
       const WeightSource source{DType::kQ8_0, width, width, blocks.data()};
-      consumer_ = device_->Pack({&source, 1}, WeightUse::kLinear);
+      consumer_ = device_->Pack({&source, 1}, WeightUse::kLinear).value();
     } else {
       std::vector<float> identity(static_cast<size_t>(width) * width);
       for (int n = 0; n < width; ++n) identity[static_cast<size_t>(n) * width + n] = 1.0f;
       const WeightSource source{DType::kF32, width, width,
                                 reinterpret_cast<const std::byte*>(identity.data())};
-      consumer_ = device_->Pack({&source, 1}, WeightUse::kLinear);
+      consumer_ = device_->Pack({&source, 1}, WeightUse::kLinear).value();
     }
     for (int i = 0; i < model.head_dim; ++i) {
       norm_.push_back(0.5f + 0.01f * static_cast<float>(i));
@@ -180,7 +180,7 @@ class Backend {
 };
 
 Backend CpuBackend(const Model& model, int threads) {
-  return {OpenCpuDevice({model.numerics, threads, ""}), model};
+  return {OpenCpuDevice({model.numerics, threads, ""}).value(), model};
 }
 Backend RefBackend(const Model& model) { return {OpenRefDevice({model.numerics, 1, ""}), model}; }
 
@@ -275,7 +275,7 @@ TEST_CASE("a row's bits do not depend on batch, chunks or workers") {
 
 TEST_CASE("RoPE angles hold at far positions") {
   if (cpu::DetectIsa() == cpu::Isa::kNone) return;
-  const auto device = OpenCpuDevice({Numerics::kExact, 1, ""});
+  const auto device = OpenCpuDevice({Numerics::kExact, 1, ""}).value();
   const int32_t positions[] = {0, 1, 4095, 131071};
   const float inv_freq[] = {1.0f, 0.31622776f, 1e-4f};
   float table[4 * 6];
@@ -304,9 +304,9 @@ TEST_CASE("RMS norm matches the plain backend for every width, gathers rows and 
     const int32_t rows[] = {8, 0, 5, 5};
     std::vector<std::vector<float>> results;
     for (const bool ref : {true, false}) {
-      const auto device =
-          ref ? OpenRefDevice({Numerics::kExact}) : OpenCpuDevice({Numerics::kExact, 2, ""});
-      const auto consumer = device->Pack({&source, 1}, WeightUse::kLinear);
+      const auto device = ref ? OpenRefDevice({Numerics::kExact})
+                              : OpenCpuDevice({Numerics::kExact, 2, ""}).value();
+      const auto consumer = device->Pack({&source, 1}, WeightUse::kLinear).value();
       const auto prepared = device->Allocate(device->PreparedBytes(*consumer, 9));
       std::vector<float> all;
       const auto run = [&](int count, const int32_t* from, const float* w) {

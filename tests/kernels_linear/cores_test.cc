@@ -1,33 +1,13 @@
 // The thread count against trees of files as the kernel's cgroup interfaces write them.
 #include "kernels/cpu/cores.h"
 
-#include <unistd.h>
-
-#include <filesystem>
-#include <fstream>
-
 #include "tests/catch.h"
+#include "tests/kernels_linear/fake_root.h"
 
 namespace modu::kernels::cpu {
 namespace {
 
-namespace fs = std::filesystem;
-
-class FakeRoot {
- public:
-  FakeRoot() : root_(fs::temp_directory_path() / ("modu-cores-" + std::to_string(getpid()))) {
-    fs::remove_all(root_);
-  }
-  ~FakeRoot() { fs::remove_all(root_); }
-  void Write(const std::string& path, const std::string& text) {
-    fs::create_directories((root_ / path).parent_path());
-    std::ofstream(root_ / path) << text;
-  }
-  std::string path() const { return root_.string(); }
-
- private:
-  fs::path root_;
-};
+using tests::FakeRoot;
 
 }  // namespace
 

@@ -9,12 +9,14 @@
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/packed_weight.h"
 #include "tests/catch.h"
+#include "tests/kernels_linear/aligned_bytes.h"
 #include "tests/kernels_linear/linear_emulated.h"
 #include "tests/kernels_linear/random_weights.h"
 
 namespace modu::kernels::cpu {
 namespace {
 
+using tests::AlignedBytes;
 using tests::Random;
 using tests::RandomMatrix;
 
@@ -26,7 +28,7 @@ struct Candidate {
 
 std::vector<Candidate> Candidates() {
   std::vector<Candidate> sets;
-  if (DetectIsa() == Isa::kAvx512) {
+  if (DetectIsa() >= Isa::kAvx512) {
     sets.push_back({"avx512", &Int8KernelsAvx512(), &FloatKernelsAvx512()});
   }
 #if defined(MODU_HAVE_EMULATED)
@@ -35,30 +37,6 @@ std::vector<Candidate> Candidates() {
   if (sets.empty()) WARN("skipped: neither AVX-512 nor SIMDe here");
   return sets;
 }
-
-/// 64-byte aligned bytes filled with NaN.
-class AlignedBytes {
- public:
-  explicit AlignedBytes(size_t bytes) : storage_(bytes + 64), bytes_(bytes) {
-    for (size_t i = 0; i + 4 <= bytes; i += 4) {
-      const float nan = std::numeric_limits<float>::quiet_NaN();
-      std::memcpy(data() + i, &nan, 4);
-    }
-  }
-  std::byte* data() {
-    const auto address = reinterpret_cast<uintptr_t>(storage_.data());
-    return storage_.data() + ((address + 63) / 64 * 64 - address);
-  }
-  float* floats() { return reinterpret_cast<float*>(data()); }
-  bool Same(AlignedBytes& other) { return std::memcmp(data(), other.data(), bytes_) == 0; }
-
-  AlignedBytes(const AlignedBytes&) = delete;
-  AlignedBytes& operator=(const AlignedBytes&) = delete;
-
- private:
-  std::vector<std::byte> storage_;
-  size_t bytes_;
-};
 
 constexpr DType kAllTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kF8E4M3,
                                DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
@@ -69,14 +47,16 @@ constexpr DType kAllTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::
 TEST_CASE("products have the same bits on every instruction set") {
   const FloatKernels& avx2 = FloatKernelsAvx2();
   WorkerPool pool(1);
-  WeightArena arena;
+  WeightArena arena(int64_t{1} << 30);
   for (const Candidate& candidate : Candidates()) {
     for (const Numerics numerics : {Numerics::kExact, Numerics::kBf16, Numerics::kInt8}) {
       for (const DType dtype : kAllTypes) {
         const int64_t k = 512;
         const RandomMatrix matrix(dtype, 33, k, 5);
         const WeightSource parts[] = {matrix.source()};
-        const CpuWeight weight(parts, WeightUse::kLinear, numerics, pool, arena);
+        const auto packed =
+            CpuWeight::Create(parts, WeightUse::kLinear, numerics, pool, arena).value();
+        const CpuWeight& weight = *packed;
         const PreparedLayout& layout = weight.prepared();
         AlignedBytes in(static_cast<size_t>(layout.row_bytes * kTileRows));
         Random random(6);
@@ -109,7 +89,8 @@ TEST_CASE("products have the same bits on every instruction set") {
 
 TEST_CASE("prepared rows have the same bits on every instruction set") {
   for (const Candidate& candidate : Candidates()) {
-    for (const PreparedKind kind : {PreparedKind::kF32, PreparedKind::kBf16, PreparedKind::kInt8}) {
+    for (const PreparedKind kind :
+         {PreparedKind::kF32, PreparedKind::kBf16, PreparedKind::kBf16Pairs, PreparedKind::kInt8}) {
       const int64_t k = 256;
       const PreparedLayout layout = MakePreparedLayout(kind, k);
       Random random(7);

@@ -27,11 +27,16 @@ static inline simde__m512 EmulatedCvtepi32Ps(simde__m512i x) {
 #define _mm512_cvtepi32_ps EmulatedCvtepi32Ps
 #define _mm512_cvtph_ps EmulatedCvtphPs
 
+#include "kernels/cpu/linear_bf16_tiles-inl.h"
 #include "kernels/cpu/linear_f32-inl.h"
 #include "kernels/cpu/linear_int8-inl.h"
+#include "kernels/cpu/linear_int8_tiles-inl.h"
+#include "kernels/cpu/scalar_tiles.h"
 #include "tests/kernels_linear/linear_emulated.h"
 
 namespace modu::kernels::cpu {
 const Int8Kernels& Int8KernelsEmulated() { return emulated::kInt8Kernels; }
+const Int8Kernels& Int8TileKernelsEmulated() { return emulated::kTileProductKernels<ScalarTiles>; }
+FloatStripFn Bf16TileStripEmulated() { return emulated::Bf16TileStrip<ScalarTiles>; }
 const FloatKernels& FloatKernelsEmulated() { return emulated::kFloatKernels; }
 }  // namespace modu::kernels::cpu

@@ -5,4 +5,6 @@
 namespace modu::kernels::cpu {
 const Int8Kernels& Int8KernelsEmulated();
 const FloatKernels& FloatKernelsEmulated();
+const Int8Kernels& Int8TileKernelsEmulated();  // tiles: the scalar twin
+FloatStripFn Bf16TileStripEmulated();
 }  // namespace modu::kernels::cpu

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cpu/isa.h"
 #include "kernels/float_formats.h"
 #include "kernels/ops.h"
 #include "kernels/ref/dequantize.h"
@@ -23,7 +24,7 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 const std::vector<int> kTokens = {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 64, 65};
 
 std::unique_ptr<Device> Open(Numerics numerics, int threads = 2) {
-  return OpenCpuDevice({.numerics = numerics, .num_threads = threads, .isa = "avx2"});
+  return OpenCpuDevice({.numerics = numerics, .num_threads = threads, .isa = "avx2"}).value();
 }
 
 /// Activations with an outlier in some groups, a zero group, and different sizes of rows.
@@ -119,8 +120,8 @@ void CheckAgainstRef(Numerics numerics, DType dtype, Shape shape, double limit) 
   const auto ref = OpenRefDevice({.numerics = numerics});
   const RandomMatrix matrix(dtype, shape.n, shape.k, 7);
   const WeightSource parts[] = {matrix.source()};
-  const auto weight = device->Pack(parts, WeightUse::kLinear);
-  const auto ref_weight = ref->Pack(parts, WeightUse::kLinear);
+  const auto weight = device->Pack(parts, WeightUse::kLinear).value();
+  const auto ref_weight = ref->Pack(parts, WeightUse::kLinear).value();
   REQUIRE(weight->rows() == shape.n);
   REQUIRE(weight->cols() == shape.k);
   const int most = kTokens.back();
@@ -188,7 +189,7 @@ TEST_CASE("a row's bits do not depend on its neighbours, the threads or their nu
   const WeightSource parts[] = {matrix.source()};
   const std::vector<float> rows = RandomRows(kTokens.back(), k, 22);
   const auto one = Open(numerics, 1);
-  const auto alone_weight = one->Pack(parts, WeightUse::kLinear);
+  const auto alone_weight = one->Pack(parts, WeightUse::kLinear).value();
   std::vector<std::vector<float>> alone;
   for (int t = 0; t < kTokens.back(); ++t) {
     const std::vector<float> row(rows.begin() + t * k, rows.begin() + (t + 1) * k);
@@ -197,7 +198,7 @@ TEST_CASE("a row's bits do not depend on its neighbours, the threads or their nu
   }
   for (const int threads : {1, 3}) {
     const auto device = Open(numerics, threads);
-    const auto weight = device->Pack(parts, WeightUse::kLinear);
+    const auto weight = device->Pack(parts, WeightUse::kLinear).value();
     for (const int tokens : kTokens) {
       const Prepared2 in = Prepare(*device, *weight, rows, tokens);
       const std::vector<float> got = Linear(*device, *weight, in.prepared, tokens, {}, {}, n);
@@ -220,8 +221,8 @@ TEST_CASE("parts of different types and odd sizes are stacked along the outputs"
   const std::vector<std::vector<WeightSource>> cases = {{q.source(), key.source(), value.source()},
                                                         {q.source(), plain.source(), key.source()}};
   for (const auto& parts : cases) {
-    const auto weight = device->Pack(parts, WeightUse::kLinear);
-    const auto ref_weight = ref->Pack(parts, WeightUse::kLinear);
+    const auto weight = device->Pack(parts, WeightUse::kLinear).value();
+    const auto ref_weight = ref->Pack(parts, WeightUse::kLinear).value();
     const std::vector<float> rows = RandomRows(9, k, 35);
     const Prepared2 in = Prepare(*device, *weight, rows, 9);
     const Prepared2 ref_in = Prepare(*ref, *ref_weight, rows, 9);
@@ -244,8 +245,8 @@ TEST_CASE("FP8 factors of a tensor or of channels come out on the output and in 
     source.scales = scales.data();
     source.num_scales = count;
     const WeightSource parts[] = {source};
-    const auto weight = device->Pack(parts, WeightUse::kHead);
-    const auto ref_weight = ref->Pack(parts, WeightUse::kHead);
+    const auto weight = device->Pack(parts, WeightUse::kHead).value();
+    const auto ref_weight = ref->Pack(parts, WeightUse::kHead).value();
     const std::vector<float> rows = RandomRows(4, k, 42);
     const Prepared2 in = Prepare(*device, *weight, rows, 4);
     const Prepared2 ref_in = Prepare(*ref, *ref_weight, rows, 4);
@@ -269,7 +270,7 @@ TEST_CASE("embed reads rows of a packed head exactly as the file has them") {
   const auto device = Open(numerics);
   const RandomMatrix matrix(dtype, n, k, 51);
   const WeightSource parts[] = {matrix.source()};
-  const auto weight = device->Pack(parts, WeightUse::kHead);
+  const auto weight = device->Pack(parts, WeightUse::kHead).value();
   std::vector<int32_t> ids;
   for (int i = 0; i < 100; ++i) ids.push_back((i * 37) % 100);
   std::vector<float> got(static_cast<size_t>(n * k));
@@ -297,8 +298,8 @@ TEST_CASE("gated linear writes the consumer's Prepared, alike for any number of 
   const WeightSource next[] = {down.source()};
   const std::vector<float> rows = RandomRows(65, d, 64);
   const auto run = [&](Device& device, int tokens) {
-    const auto weight = device.Pack(pair, WeightUse::kGatedLinear);
-    const auto consumer = device.Pack(next, WeightUse::kLinear);
+    const auto weight = device.Pack(pair, WeightUse::kGatedLinear).value();
+    const auto consumer = device.Pack(next, WeightUse::kLinear).value();
     const Prepared2 in = Prepare(device, *weight, rows, tokens);
     const auto out = device.Allocate(device.PreparedBytes(*consumer, tokens));
     device.ops().gated_linear(device, {.num_tokens = tokens,
@@ -328,7 +329,7 @@ TEST_CASE("activations that are not finite give NaN rows and leave the others al
     const int64_t n = 64, k = 256;
     const RandomMatrix matrix(dtype, n, k, 71);
     const WeightSource parts[] = {matrix.source()};
-    const auto weight = device->Pack(parts, WeightUse::kLinear);
+    const auto weight = device->Pack(parts, WeightUse::kLinear).value();
     std::vector<float> rows = RandomRows(3, k, 72);
     const Prepared2 clean = Prepare(*device, *weight, rows, 3);
     const std::vector<float> want = Linear(*device, *weight, clean.prepared, 3, {}, {}, n);
@@ -355,8 +356,8 @@ TEST_CASE("extreme activations and scales: largest codes, tiny and huge groups")
       const int64_t n = 40, k = 256;
       const RandomMatrix matrix(dtype, n, k, 81, fill);
       const WeightSource parts[] = {matrix.source()};
-      const auto weight = device->Pack(parts, WeightUse::kLinear);
-      const auto ref_weight = ref->Pack(parts, WeightUse::kLinear);
+      const auto weight = device->Pack(parts, WeightUse::kLinear).value();
+      const auto ref_weight = ref->Pack(parts, WeightUse::kLinear).value();
       std::vector<float> rows(static_cast<size_t>(5 * k));
       for (size_t i = 0; i < rows.size(); ++i) {
         const size_t row = i / static_cast<size_t>(k);
@@ -381,10 +382,21 @@ TEST_CASE("extreme activations and scales: largest codes, tiny and huge groups")
 }
 
 TEST_CASE("a set of instructions that the machine lacks or nobody knows is refused") {
-  CHECK(OpenCpuDevice({.isa = "sse9"}) == nullptr);
-  CHECK(OpenCpuDevice({.isa = "ref"}) != nullptr);
-  CHECK(OpenCpuDevice({.num_threads = 3, .isa = "avx2"})->Describe() ==
+  const auto unknown = OpenCpuDevice({.isa = "sse9"});
+  REQUIRE(!unknown.ok());
+  CHECK(unknown.status().message() == "isa: no such set as sse9");
+  CHECK(OpenCpuDevice({.isa = "ref"}).ok());
+  CHECK(OpenCpuDevice({.num_threads = 3, .isa = "avx2"}).value()->Describe() ==
         "cpu avx2, 3 threads, int8");
+  const std::string missing = cpu::MissingFor(cpu::Isa::kAmx, cpu::ReadMachine());
+  const auto amx = OpenCpuDevice({.num_threads = 1, .isa = "amx"});
+  if (missing.empty()) {
+    CHECK(amx.value()->Describe() == "cpu amx, 1 thread, int8");
+  } else {
+    REQUIRE(!amx.ok());
+    CHECK(amx.status().code() == absl::StatusCode::kInvalidArgument);
+    CHECK(amx.status().message() == "isa: amx needs what this machine lacks: " + missing);
+  }
 }
 
 }  // namespace modu::kernels

@@ -32,7 +32,7 @@ std::unique_ptr<PackedWeight> PackF32(Device& device, const std::vector<float>& 
                                       int64_t rows, int64_t cols) {
   const WeightSource source{
       DType::kF32, rows, cols, reinterpret_cast<const std::byte*>(values.data()), nullptr, 0};
-  return device.Pack({&source, 1}, WeightUse::kLinear);
+  return device.Pack({&source, 1}, WeightUse::kLinear).value();
 }
 
 /// Identity as Q8_0 (d = 1): a linear over it shows the prepared activations themselves.
@@ -47,7 +47,7 @@ std::unique_ptr<PackedWeight> PackIdentityQ8_0(Device& device, int n) {
     }
   }
   const WeightSource source{DType::kQ8_0, n, n, bytes.data(), nullptr, 0};
-  return device.Pack({&source, 1}, WeightUse::kLinear);
+  return device.Pack({&source, 1}, WeightUse::kLinear).value();
 }
 
 /// prepare without a norm, then a linear over `weight`.
@@ -121,12 +121,12 @@ TEST_CASE("FP8 rows carry their factor outside of the product") {
   const WeightSource channel{DType::kF8E4M3, 2, 4, codes.data(), scales.data(), 2};
   const WeightSource tensor{DType::kF8E4M3, 2, 4, codes.data(), scales.data(), 1};
   const std::vector<float> in = {1, 10, 100, 1000};
-  CHECK(Through(*device, *device->Pack({&channel, 1}, WeightUse::kLinear), in) ==
+  CHECK(Through(*device, *device->Pack({&channel, 1}, WeightUse::kLinear).value(), in) ==
         std::vector<float>{1605, 22962});
-  CHECK(Through(*device, *device->Pack({&tensor, 1}, WeightUse::kLinear), in) ==
+  CHECK(Through(*device, *device->Pack({&tensor, 1}, WeightUse::kLinear).value(), in) ==
         std::vector<float>{1605, 3827});
   const WeightSource both[] = {channel, tensor};
-  CHECK(Through(*device, *device->Pack(both, WeightUse::kLinear), in) ==
+  CHECK(Through(*device, *device->Pack(both, WeightUse::kLinear).value(), in) ==
         std::vector<float>{1605, 22962, 1605, 3827});
 }
 
@@ -157,7 +157,7 @@ TEST_CASE("gate and up are two halves, gate first") {
   const WeightSource parts[] = {
       {DType::kF32, 2, 2, reinterpret_cast<const std::byte*>(gate.data()), nullptr, 0},
       {DType::kF32, 2, 2, reinterpret_cast<const std::byte*>(up.data()), nullptr, 0}};
-  auto gate_up = device->Pack(parts, WeightUse::kGatedLinear);
+  auto gate_up = device->Pack(parts, WeightUse::kGatedLinear).value();
   auto down = PackF32(*device, {1, 0, 0, 1}, 2, 2);
   const std::vector<float> in = {1.5f, -0.5f};
   auto prepared = device->Allocate(device->PreparedBytes(*gate_up, 1)),

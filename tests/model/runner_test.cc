@@ -40,7 +40,7 @@ std::unique_ptr<kernels::Device> OpenDevice(const Backend& backend) {
   kernels::DeviceOptions options;
   options.numerics = backend.numerics;
   options.num_threads = backend.threads;
-  return backend.name == "ref" ? kernels::OpenRefDevice(options) : kernels::OpenCpuDevice(options);
+  return backend.name == "ref" ? kernels::OpenRefDevice(options) : *kernels::OpenCpuDevice(options);
 }
 
 LoadedModel Load(const std::string& path, const Backend& backend) {

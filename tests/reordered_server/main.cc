@@ -11,9 +11,10 @@ namespace modu::tests {
 namespace {
 
 template <OrderBy kBy>
-std::unique_ptr<kernels::Device> Open(const kernels::DeviceOptions& options) {
-  std::unique_ptr<kernels::Device> device = kernels::OpenCpuDevice(options);
-  return device == nullptr ? nullptr : ReorderAttention(std::move(device), kBy);
+absl::StatusOr<std::unique_ptr<kernels::Device>> Open(const kernels::DeviceOptions& options) {
+  absl::StatusOr<std::unique_ptr<kernels::Device>> device = kernels::OpenCpuDevice(options);
+  if (!device.ok()) return device;
+  return ReorderAttention(*std::move(device), kBy);
 }
 
 int Main(int argc, char** argv) {

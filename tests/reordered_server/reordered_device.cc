@@ -26,8 +26,8 @@ class ReorderedDevice final : public Device {
   kernels::Numerics numerics() const override { return inner_->numerics(); }
   int num_threads() const override { return inner_->num_threads(); }
   int KvBlockSize() const override { return inner_->KvBlockSize(); }
-  std::unique_ptr<kernels::PackedWeight> Pack(std::span<const kernels::WeightSource> parts,
-                                              kernels::WeightUse use) override {
+  absl::StatusOr<std::unique_ptr<kernels::PackedWeight>> Pack(
+      std::span<const kernels::WeightSource> parts, kernels::WeightUse use) override {
     return inner_->Pack(parts, use);
   }
   size_t PreparedBytes(const kernels::PackedWeight& consumer, int max_tokens) const override {

@@ -1,0 +1,150 @@
+// Products of 4- and 8-bit weights with int8 activations on tile registers: AMX, or its scalar twin
+// as the template argument Tiles. A tile product sums the 32 inputs of one group (16 where a format
+// has a scale for each half), so it is the whole number that vector kernels compute, and joins the
+// f32 sums by the same expression (int8_formats-inl.h): the bits are theirs, and a row may go by
+// tiles or by vectors as the step has many rows or few.
+//
+// A is read where the activations lie (16 rows, row_bytes apart), B where the codes of 8-bit
+// formats lie: a strip's line of 16 columns is a row of B. Nibbles are unpacked once a group for
+// all rows. Included by op_dtype_isa files only.
+#pragma once
+#include "kernels/cpu/int8_formats-inl.h"
+#include "kernels/cpu/tile_config.h"
+
+namespace modu::kernels::cpu::MODU_ISA {
+namespace {
+
+/// From this many rows of a block on a strip goes by tiles, below by vectors: speed alone decides,
+/// the bits are the same. Known so far, from prototypes on a Sapphire Rapids with 66 MB of Q4_1
+/// weights, one core: vpdpbusd waits for memory up to 6 rows (5.3 to 6.1 ms, the stream alone takes
+/// 5.1) and computes longer than that from 8 on (7.7 ms at 8, 9.5 at 12, 12.8 at 16); a tile
+/// product costs the same for 1 and for 16 rows. So tiles cannot win below 8 rows and may from
+/// there on. This kernel itself has not been timed on such a machine yet.
+constexpr int kMinTileProductRows = 8;
+
+/// Nibbles of one group to bytes, in the order of the 8-bit formats: [2][8 lines][16 columns][4].
+MODU_INLINE void UnpackNibbles(const std::byte* group, std::byte* bytes) {
+  for (int v = 0; v < kVectorsPerStrip; ++v) {
+    for (int z = 0; z < 4; ++z) {
+      const Int x = LoadCodes(CodesAt<256>(group, v, z));
+      StoreInt(const_cast<std::byte*>(CodesAt<512>(bytes, v, 2 * z)), LowNibbles(x));
+      StoreInt(const_cast<std::byte*>(CodesAt<512>(bytes, v, 2 * z + 1)), HighNibbles(x));
+    }
+  }
+}
+
+/// dots[row][32] = products of rows of A with the B tiles 6 (columns 0 to 15) and 7.
+template <typename Format, int kC0, int kC1, int kA, typename Tiles>
+MODU_INLINE void MultiplyTile(Tiles& tiles, const std::byte* a, int64_t row_bytes, int32_t* dots) {
+  tiles.template Load<kA>(a, row_bytes);
+  tiles.template Zero<kC0>();
+  tiles.template Zero<kC1>();
+  if constexpr (Format::kSigned) {
+    tiles.template DotSignedSigned<kC0, kA, 6>();
+    tiles.template DotSignedSigned<kC1, kA, 7>();
+  } else {
+    tiles.template DotSignedUnsigned<kC0, kA, 6>();
+    tiles.template DotSignedUnsigned<kC1, kA, 7>();
+  }
+  constexpr int64_t kStride = kStrip * sizeof(int32_t);
+  tiles.template Store<kC0>(dots, kStride);
+  tiles.template Store<kC1>(dots + kTileRowBytes / 4, kStride);
+}
+
+/// Joins one group's (or half's) products to the sums in `tile`.
+template <typename Format>
+MODU_INLINE void JoinRows(const std::byte* group, int part, const int32_t* dots,
+                          const std::byte* in, int64_t row_bytes, int rows, float* tile) {
+  Float d[kVectorsPerStrip], m[kVectorsPerStrip];
+  for (int v = 0; v < kVectorsPerStrip; ++v) {
+    d[v] = Format::D(group, part, v);
+    m[v] = Format::M(group, v);
+  }
+  for (int r = 0; r < rows; ++r) {
+    const auto& a = *reinterpret_cast<const Int8Group*>(in + r * row_bytes);
+    for (int v = 0; v < kVectorsPerStrip; ++v) {
+      const int at = r * kStrip + v * kLanes;
+      const Int dot = LoadCodes(reinterpret_cast<const std::byte*>(dots + at));
+      Store(tile + at, Join<Format>(Load(tile + at), dot, d[v], m[v], a));
+    }
+  }
+}
+
+/// An Int8StripFn for any number of rows up to kTileRows.
+template <typename Format, typename Tiles>
+void TileProductStrip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in,
+                      int rows, float* tile) {
+  constexpr int kInputs = kGroup / Format::kParts;  // of one tile product
+  const int64_t row_bytes = layout.row_bytes;
+  const int whole = rows / kTileMaxRows, tail = rows % kTileMaxRows;
+  // Two sets of C and A: C 0 and 1 with A 4 have 16 rows, C 2 and 3 with A 5 those of the last tile
+  // if it has fewer; else tiles of rows take the sets in turn.
+  const int second = tail == 0 ? kTileMaxRows : tail;
+  TileConfig config;
+  for (const int t : {0, 1}) config.Set(t, kTileMaxRows, kTileRowBytes);
+  for (const int t : {2, 3}) config.Set(t, second, kTileRowBytes);
+  config.Set(4, kTileMaxRows, kInputs);
+  config.Set(5, second, kInputs);
+  for (const int t : {6, 7}) config.Set(t, kInputs / 4, kTileRowBytes);
+  Tiles tiles;
+  tiles.Configure(config);
+
+  alignas(64) std::byte unpacked[Format::kNibbles ? 1024 : 64];
+  alignas(64) int32_t dots[kTileRows * kStrip];
+  for (int i = 0; i < rows * kStrip; i += kLanes) Store(tile + i, Zero());
+  const int64_t groups = layout.groups();
+  for (int64_t g = 0; g < groups; ++g) {
+    const std::byte* const group = strip + g * Format::kGroupBytes;
+    const std::byte* codes = group;
+    if constexpr (Format::kNibbles) {
+      UnpackNibbles(group, unpacked);
+      codes = unpacked;
+    }
+    const std::byte* const a = in + g * static_cast<int64_t>(sizeof(Int8Group));
+    for (int part = 0; part < Format::kParts; ++part) {
+      tiles.template Load<6>(codes + part * kInputs * 16, 64);
+      tiles.template Load<7>(codes + part * kInputs * 16 + 512, 64);
+      const std::byte* const values = a + part * kInputs;
+      for (int t = 0; t < whole; ++t) {
+        const std::byte* const from = values + t * kTileMaxRows * row_bytes;
+        int32_t* const to = dots + t * kTileMaxRows * kStrip;
+        if (tail == 0 && t % 2 == 1) {
+          MultiplyTile<Format, 2, 3, 5>(tiles, from, row_bytes, to);
+        } else {
+          MultiplyTile<Format, 0, 1, 4>(tiles, from, row_bytes, to);
+        }
+      }
+      if (tail != 0) {
+        MultiplyTile<Format, 2, 3, 5>(tiles, values + whole * kTileMaxRows * row_bytes, row_bytes,
+                                      dots + whole * kTileMaxRows * kStrip);
+      }
+      JoinRows<Format>(group, part, dots, a, row_bytes, rows, tile);
+    }
+  }
+  tiles.Release();
+}
+
+/// Tiles for many rows, `kVectors()` of the table of vector kernels for few.
+template <typename Format, typename Tiles, const Int8Kernels& (*kVectors)()>
+void TilesOrVectorsStrip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in,
+                         int rows, float* tile) {
+  if (rows >= kMinTileProductRows) {
+    TileProductStrip<Format, Tiles>(strip, layout, in, rows, tile);
+  } else {
+    kVectors().strip[static_cast<int>(Format::kFormat)](strip, layout, in, rows, tile);
+  }
+}
+
+template <typename Tiles>
+constexpr Int8Kernels kTileProductKernels = {
+    {TileProductStrip<W4F16, Tiles>, TileProductStrip<W4F32, Tiles>, TileProductStrip<W8F16, Tiles>,
+     TileProductStrip<W8Min, Tiles>, TileProductStrip<W8Half, Tiles>}};
+
+template <typename Tiles, const Int8Kernels& (*kVectors)()>
+constexpr Int8Kernels kTilesOrVectors = {
+    {TilesOrVectorsStrip<W4F16, Tiles, kVectors>, TilesOrVectorsStrip<W4F32, Tiles, kVectors>,
+     TilesOrVectorsStrip<W8F16, Tiles, kVectors>, TilesOrVectorsStrip<W8Min, Tiles, kVectors>,
+     TilesOrVectorsStrip<W8Half, Tiles, kVectors>}};
+
+}  // namespace
+}  // namespace modu::kernels::cpu::MODU_ISA

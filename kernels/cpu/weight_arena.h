@@ -1,0 +1,33 @@
+// 2 MB aligned memory that many weights share, in huge pages where the system gives them. One
+// thread allocates; a piece stays valid while its chunk is held, also after the arena is gone.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+
+namespace modu::kernels::cpu {
+
+class WeightArena {
+ public:
+  struct Chunk;
+  struct Piece {
+    std::byte* data = nullptr;     // zeroed, 64-byte aligned
+    std::shared_ptr<Chunk> chunk;  // keeps data alive
+  };
+
+  /// At most `limit` bytes in all: more would be swapped out, or end the process at a time of the
+  /// system's choice.
+  explicit WeightArena(int64_t limit) : limit_(limit) {}
+
+  /// ResourceExhausted, naming need and limit, past the limit or where the system refuses.
+  absl::StatusOr<Piece> Allocate(size_t bytes);
+
+ private:
+  const int64_t limit_;
+  int64_t given_ = 0;
+  std::shared_ptr<Chunk> current_;
+};
+
+}  // namespace modu::kernels::cpu

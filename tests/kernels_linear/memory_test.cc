@@ -1,0 +1,95 @@
+// Weights and the memory that they may take: the limits that are read, and what happens past them.
+#include <sys/resource.h>
+
+#include <limits>
+#include <string>
+
+#include "kernels/cpu/memory_limit.h"
+#include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/weight_arena.h"
+#include "tests/catch.h"
+#include "tests/kernels_linear/fake_root.h"
+#include "tests/kernels_linear/random_weights.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+using tests::FakeRoot;
+constexpr int64_t kMiB = int64_t{1} << 20;
+
+}  // namespace
+
+TEST_CASE("memory limit: cgroup v2's tightest on the way to the root") {
+  FakeRoot root;
+  CHECK(CgroupMemoryLimit(root.path()) == 0);
+  root.Write("proc/self/cgroup", "0::/kubepods/pod1\n");
+  root.Write("sys/fs/cgroup/kubepods/pod1/memory.max", "max\n");
+  CHECK(CgroupMemoryLimit(root.path()) == 0);
+  root.Write("sys/fs/cgroup/kubepods/memory.max", "8589934592\n");
+  CHECK(CgroupMemoryLimit(root.path()) == 8192 * kMiB);
+  root.Write("sys/fs/cgroup/kubepods/pod1/memory.max", "1073741824\n");
+  CHECK(CgroupMemoryLimit(root.path()) == 1024 * kMiB);
+  root.Write("sys/fs/cgroup/kubepods/pod1/memory.max", "nonsense\n");
+  CHECK(CgroupMemoryLimit(root.path()) == 8192 * kMiB);
+}
+
+TEST_CASE("memory limit: cgroup v1, whose word for none is a huge number") {
+  FakeRoot root;
+  root.Write("proc/self/cgroup", "5:memory:/docker/a\n4:cpu,cpuacct:/docker/a\n");
+  root.Write("sys/fs/cgroup/memory/docker/a/memory.limit_in_bytes", "9223372036854771712\n");
+  CHECK(CgroupMemoryLimit(root.path()) == 0);
+  root.Write("sys/fs/cgroup/memory/docker/a/memory.limit_in_bytes", "536870912\n");
+  CHECK(CgroupMemoryLimit(root.path()) == 512 * kMiB);
+}
+
+TEST_CASE("this machine has some memory") {
+  CHECK(MemoryLimitBytes() > 64 * kMiB);
+  CHECK(MemoryLimitBytes() < (int64_t{1} << 50));
+}
+
+TEST_CASE("an arena gives zeroed memory up to its limit, then says what was needed") {
+  WeightArena arena(100 * kMiB);
+  const auto first = arena.Allocate(static_cast<size_t>(40 * kMiB + 1));
+  REQUIRE(first.ok());
+  for (size_t i = 0; i < static_cast<size_t>(40 * kMiB); i += 4096) {
+    REQUIRE(first->data[i] == std::byte{0});
+  }
+  CHECK(reinterpret_cast<uintptr_t>(first->data) % 64 == 0);
+  REQUIRE(arena.Allocate(static_cast<size_t>(40 * kMiB)).ok());
+  const auto third = arena.Allocate(static_cast<size_t>(40 * kMiB));
+  REQUIRE(!third.ok());
+  CHECK(third.status().code() == absl::StatusCode::kResourceExhausted);
+  CHECK(third.status().message() ==
+        "weights: 81 MiB so far and 40 MiB for one more matrix exceed the limit of 100 MiB of "
+        "memory");
+  CHECK(arena.Allocate(1000).ok());  // what still fits is still given
+  CHECK(!arena.Allocate(std::numeric_limits<size_t>::max()).ok());
+  CHECK(!WeightArena(0).Allocate(1).ok());
+}
+
+TEST_CASE("what the system refuses is an error too") {
+  rlimit before;
+  REQUIRE(getrlimit(RLIMIT_AS, &before) == 0);
+  rlimit tight = before;
+  tight.rlim_cur = 1;  // nothing more may be mapped
+  REQUIRE(setrlimit(RLIMIT_AS, &tight) == 0);
+  WeightArena arena(int64_t{1} << 40);
+  const auto piece = arena.Allocate(static_cast<size_t>(64 * kMiB));
+  REQUIRE(setrlimit(RLIMIT_AS, &before) == 0);
+  REQUIRE(!piece.ok());
+  CHECK(piece.status().code() == absl::StatusCode::kResourceExhausted);
+  CHECK(std::string(piece.status().message()).find("64 MiB more are needed") != std::string::npos);
+}
+
+TEST_CASE("a matrix that does not fit is an error of packing, and the next one may fit") {
+  WorkerPool pool(1);
+  WeightArena arena(4 * kMiB);
+  const tests::RandomMatrix large(DType::kF32, 2048, 1024, 1), small(DType::kQ8_0, 64, 64, 1);
+  const WeightSource parts[] = {large.source()}, other[] = {small.source()};
+  const auto weight = CpuWeight::Create(parts, WeightUse::kLinear, Numerics::kExact, pool, arena);
+  REQUIRE(!weight.ok());
+  CHECK(weight.status().code() == absl::StatusCode::kResourceExhausted);
+  CHECK(CpuWeight::Create(other, WeightUse::kLinear, Numerics::kExact, pool, arena).ok());
+}
+
+}  // namespace modu::kernels::cpu

@@ -1,0 +1,263 @@
+// The tile kernels. int8: the bits of the vector kernels, over the scalar twin and, where the
+// machine has it, over AMX. bf16: the bits of tdpbf16ps's order by plain loops, for any number of
+// rows. Both against float64 sums. Rows of activations beyond the last, and the tails of rows, are
+// NaN.
+#include <xmmintrin.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/packed_weight.h"
+#include "kernels/float_formats.h"
+#include "tests/catch.h"
+#include "tests/kernels_linear/aligned_bytes.h"
+#include "tests/kernels_linear/linear_emulated.h"
+#include "tests/kernels_linear/random_weights.h"
+#include "tests/kernels_linear/tile_twin.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+using tests::AlignedBytes;
+using tests::Random;
+using tests::RandomMatrix;
+
+constexpr DType kQuantised[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                                DType::kQ8_0, DType::kQ4K,  DType::kQ5K,  DType::kQ6K};
+constexpr DType kAllTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kF8E4M3,
+                               DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                               DType::kQ8_0, DType::kQ4K,  DType::kQ5K,  DType::kQ6K};
+const std::vector<int> kRows = {1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64};
+
+bool MachineHasAmx() {
+  static const std::string missing = MissingFor(Isa::kAmx, ReadMachine());
+  static bool said = false;
+  if (!missing.empty() && !said) WARN("skipped: AMX itself (" + missing + ")");
+  said = true;
+  return missing.empty();
+}
+
+struct Int8Candidate {
+  const char* name;
+  const Int8Kernels* kernels;
+};
+std::vector<Int8Candidate> Int8Candidates() {
+  std::vector<Int8Candidate> sets = {{"twin", &Int8TileKernelsTwin()},
+                                     {"twin and vectors", &Int8TilesOrVectorsTwin()}};
+#if defined(MODU_HAVE_EMULATED)
+  sets.push_back({"twin over emulated AVX-512", &Int8TileKernelsEmulated()});
+#endif
+  if (MachineHasAmx()) {
+    sets.push_back({"amx", &Int8TileKernelsAmx()});
+    sets.push_back({"amx and avx512", &Int8KernelsAmx()});
+  }
+  return sets;
+}
+
+struct FloatCandidate {
+  const char* name;
+  FloatStripFn strip;
+};
+std::vector<FloatCandidate> Bf16Candidates() {
+  std::vector<FloatCandidate> sets = {{"twin", Bf16StripTwin()}};
+#if defined(MODU_HAVE_EMULATED)
+  sets.push_back({"twin over emulated AVX-512", Bf16TileStripEmulated()});
+#endif
+  if (MachineHasAmx()) sets.push_back({"amx", Bf16StripAmx()});
+  return sets;
+}
+
+/// A packed weight, `rows` rows of activations for it (with outliers and a zero group), and the
+/// memory that they lie in.
+struct Problem {
+  Problem(DType dtype, int64_t n, int64_t k, Numerics numerics, int rows, int fill = -1)
+      : matrix(dtype, n, k, 5, fill), values(static_cast<size_t>(rows * k)) {
+    const WeightSource parts[] = {matrix.source()};
+    weight = CpuWeight::Create(parts, WeightUse::kLinear, numerics, pool, arena,
+                               PreparedKind::kBf16Pairs)
+                 .value();
+    const PreparedLayout& layout = weight->prepared();
+    in = std::make_unique<AlignedBytes>(static_cast<size_t>(layout.row_bytes * (rows + 16)));
+    Random random(6);
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = random.Gaussian() * (i % 97 == 0 ? 8.0f : 1.0f);
+      if (static_cast<int64_t>(i) % k / 32 == 1 && i % 3 == 0) values[i] = 0;
+    }
+    for (int r = 0; r < rows; ++r) {
+      FloatKernelsAvx2().prepare(layout, in->data() + r * layout.row_bytes, 0, k,
+                                 values.data() + r * k);
+    }
+  }
+
+  /// Weight (n, k) as the mode multiplies with it.
+  std::vector<float> Row(int64_t n) const {
+    std::vector<float> row(static_cast<size_t>(weight->cols()));
+    weight->DecodeRow(n, row.data());
+    if (weight->round_to_bf16()) {
+      for (float& x : row) x = Bf16ToFloat(FloatToBf16(x));
+    }
+    return row;
+  }
+  /// Activation (r, k) as the mode multiplies with it.
+  double In(int r, int64_t k) const {
+    const PreparedLayout& layout = weight->prepared();
+    const std::byte* const row = in->data() + r * layout.row_bytes;
+    if (layout.kind == PreparedKind::kInt8) {
+      const auto& group = reinterpret_cast<const Int8Group*>(row)[k / kGroup];
+      return static_cast<double>(group.scale) * group.values[k % kGroup];
+    }
+    return Bf16ToFloat(reinterpret_cast<const uint16_t*>(row)[k]);
+  }
+
+  WorkerPool pool{1};
+  WeightArena arena{int64_t{1} << 30};
+  RandomMatrix matrix;
+  std::vector<float> values;
+  std::unique_ptr<CpuWeight> weight;
+  std::unique_ptr<AlignedBytes> in;
+};
+
+/// Relative RMS error of `tile` (rows x 32) against float64 sums over the strip's columns.
+double ErrorOf(const Problem& p, const Strip& strip, int rows, const float* tile) {
+  double squares = 0, error = 0;
+  for (int n = 0; n < strip.columns; ++n) {
+    const std::vector<float> w = p.Row(strip.column + n);
+    for (int r = 0; r < rows; ++r) {
+      double want = 0;
+      for (int64_t k = 0; k < p.weight->cols(); ++k) want += p.In(r, k) * w[static_cast<size_t>(k)];
+      const double got = tile[r * kStrip + n];
+      REQUIRE(std::isfinite(got));
+      squares += want * want;
+      error += (got - want) * (got - want);
+    }
+  }
+  return std::sqrt(error / squares);
+}
+
+}  // namespace
+
+TEST_CASE("int8 products by tiles have the vector kernels' bits") {
+  const DType dtype = GENERATE(from_range(std::begin(kQuantised), std::end(kQuantised)));
+  const int block = TraitsOf(dtype).block_elements;
+  for (const Int8Candidate& candidate : Int8Candidates()) {
+    for (const int64_t k : {32, 64, 256, 288, 512}) {
+      if (k % block != 0) continue;
+      const Problem p(dtype, 45, k, Numerics::kInt8, kTileRows);
+      for (const Strip& strip : p.weight->strips()) {
+        const auto format = static_cast<int>(strip.format);
+        for (const int rows : kRows) {
+          INFO(candidate.name << " " << TraitsOf(dtype).name << " K " << k << " rows " << rows);
+          AlignedBytes want(sizeof(float) * kTileRows * kStrip);
+          AlignedBytes got(sizeof(float) * kTileRows * kStrip);
+          Int8KernelsAvx2().strip[format](strip.data, p.weight->prepared(), p.in->data(), rows,
+                                          want.floats());
+          candidate.kernels->strip[format](strip.data, p.weight->prepared(), p.in->data(), rows,
+                                           got.floats());
+          REQUIRE(got.Same(want));
+          if (rows == 17) CHECK(ErrorOf(p, strip, rows, got.floats()) < 3e-6);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("int8 products by tiles: codes and activations at the ends of their range") {
+  const DType dtype = GENERATE(from_range(std::begin(kQuantised), std::end(kQuantised)));
+  for (const int fill : {0x00, 0xFF, 0x80, 0x7F}) {
+    const int64_t k = 256;
+    Problem p(dtype, 32, k, Numerics::kInt8, 20, fill);
+    const PreparedLayout& layout = p.weight->prepared();
+    for (int r = 0; r < 20; ++r) {
+      std::vector<float> row(static_cast<size_t>(k), r % 2 == 0 ? 3.0f : -3.0f);
+      if (r % 5 == 4) {
+        for (size_t i = 0; i < row.size(); i += 2) row[i] = -row[i];
+      }
+      if (r == 7) row[40] = std::numeric_limits<float>::infinity();
+      FloatKernelsAvx2().prepare(layout, p.in->data() + r * layout.row_bytes, 0, k, row.data());
+    }
+    const Strip& strip = p.weight->strips()[0];
+    const auto format = static_cast<int>(strip.format);
+    AlignedBytes want(sizeof(float) * 20 * kStrip);
+    Int8KernelsAvx2().strip[format](strip.data, layout, p.in->data(), 20, want.floats());
+    for (const Int8Candidate& candidate : Int8Candidates()) {
+      INFO(candidate.name << " " << TraitsOf(dtype).name << " fill " << fill);
+      AlignedBytes got(sizeof(float) * 20 * kStrip);
+      candidate.kernels->strip[format](strip.data, layout, p.in->data(), 20, got.floats());
+      for (int i = 0; i < 20 * kStrip; ++i) {
+        const float a = got.floats()[i], b = want.floats()[i];
+        if (i / kStrip == 7) {
+          REQUIRE(std::isnan(a));
+        } else {
+          REQUIRE(std::memcmp(&a, &b, sizeof(a)) == 0);
+        }
+      }
+    }
+  }
+}
+
+namespace {
+
+/// One output in tdpbf16ps's order, by this processor's FMA with denormals off.
+float TileOrderDot(const Problem& p, int r, const std::vector<float>& w) {
+  const unsigned before = _mm_getcsr();
+  _mm_setcsr(before | 0x8040);
+  float c = 0;
+  const auto cols = static_cast<int64_t>(w.size());
+  for (int64_t first = 0; first < cols; first += kGroup) {
+    volatile float sums[2] = {0, 0};
+    for (int64_t k = first; k < std::min<int64_t>(first + kGroup, cols); ++k) {
+      float sum = sums[k % 2];
+      const auto a = static_cast<float>(p.In(r, k));
+      asm volatile("vfmadd231ss %1, %2, %0" : "+x"(sum) : "x"(a), "x"(w[static_cast<size_t>(k)]));
+      sums[k % 2] = sum;
+    }
+    volatile float both = sums[0] + sums[1];
+    volatile float next = c + both;
+    c = next;
+  }
+  _mm_setcsr(before);
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("bf16 products by tiles have the instruction's order of additions at any row count") {
+  const DType dtype = GENERATE(from_range(std::begin(kAllTypes), std::end(kAllTypes)));
+  const int block = TraitsOf(dtype).block_elements;
+  for (const int64_t k : {2, 30, 32, 34, 64, 250, 256, 258, 288, 512, 544}) {
+    if (k % block != 0) continue;
+    const Problem p(dtype, 37, k, Numerics::kBf16, kTileRows);
+    REQUIRE(p.weight->prepared().kind == PreparedKind::kBf16Pairs);
+    for (const Strip& strip : p.weight->strips()) {
+      std::vector<float> want(kTileRows * kStrip, 0.0f);
+      for (int n = 0; n < strip.columns; ++n) {
+        const std::vector<float> w = p.Row(strip.column + n);
+        for (int r = 0; r < kTileRows; ++r) {
+          want[static_cast<size_t>(r * kStrip + n)] = TileOrderDot(p, r, w);
+        }
+      }
+      for (const FloatCandidate& candidate : Bf16Candidates()) {
+        for (const int rows : kRows) {
+          INFO(candidate.name << " " << TraitsOf(dtype).name << " K " << k << " rows " << rows);
+          AlignedBytes got(sizeof(float) * kTileRows * kStrip);
+          candidate.strip(strip, p.weight->prepared(), true, p.in->data(), rows, got.floats());
+          for (int r = 0; r < rows; ++r) {
+            REQUIRE(std::memcmp(got.floats() + r * kStrip, want.data() + r * kStrip,
+                                sizeof(float) * static_cast<size_t>(strip.columns)) == 0);
+          }
+          for (int i = rows * kStrip; i < kTileRows * kStrip; ++i) {
+            REQUIRE(std::isnan(got.floats()[i]));  // nothing beyond the rows asked for
+          }
+          if (rows == 17) CHECK(ErrorOf(p, strip, rows, got.floats()) < 3e-6);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace modu::kernels::cpu

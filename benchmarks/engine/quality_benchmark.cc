@@ -2,7 +2,7 @@
 // top-5 log probabilities, against the float32 answers of shared/data/generation (see its README),
 // and the time of it. Teacher-forced, without HTTP, scheduler or text; the same bits as the
 // server's.
-//   quality_benchmark MODEL ANSWERS.json [threads=0] [prompts]
+//   quality_benchmark MODEL ANSWERS.json [exact|bf16|int8|all] [prompts]
 // With `prompts` a second table has the errors of every prompt.
 #include <chrono>
 #include <cmath>
@@ -46,9 +46,8 @@ struct Quality {
   double seconds = 0;
 };
 
-Quality Measure(const char* path, const Json& answers, const Mode& mode, int threads) {
+Quality Measure(const char* path, const Json& answers, const Mode& mode) {
   kernels::DeviceOptions device;
-  device.num_threads = threads;
   device.numerics = mode.numerics;
   RunnerOptions options;
   options.max_batch_tokens = kChunk;
@@ -94,26 +93,26 @@ void PrintMode(const Mode& mode, const Quality& quality, const Json& answers) {
   std::fflush(stdout);
 }
 
-void PrintPrompts(const std::vector<Quality>& qualities, const Json& answers) {
-  std::printf("\n| prompt | tokens |");
-  for (const Mode& mode : kModes) {
-    std::printf(" %s: mean / p99 / max | argmax changed | largest gap |", mode.name);
-  }
-  std::printf("\n|---|--:|");
-  for (size_t i = 0; i < std::size(kModes); ++i) std::printf("---|---|--:|");
-  std::printf("\n");
-  for (size_t p = 0; p < answers.at("generations").size(); ++p) {
-    const Json& generation = answers.at("generations")[p];
-    std::printf("| %s | %zu |", generation.at("id").get<std::string>().c_str(),
-                generation.at("prompt_ids").size());
-    for (const Quality& quality : qualities) PrintErrors(quality.prompts[p]);
-    std::printf("\n");
+void PrintPrompts(const std::vector<Mode>& modes, const std::vector<Quality>& qualities,
+                  const Json& answers) {
+  for (size_t m = 0; m < modes.size(); ++m) {
+    std::printf("\n%s\n\n| prompt | tokens | mean / p99 / max | argmax changed | largest gap |\n",
+                modes[m].name);
+    std::printf("|---|--:|---|---|--:|\n");
+    for (size_t p = 0; p < answers.at("generations").size(); ++p) {
+      const Json& generation = answers.at("generations")[p];
+      std::printf("| %s | %zu |", generation.at("id").get<std::string>().c_str(),
+                  generation.at("prompt_ids").size());
+      PrintErrors(qualities[m].prompts[p]);
+      std::printf("\n");
+    }
   }
 }
 
 int Main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(stderr, "usage: quality_benchmark MODEL ANSWERS.json [threads=0] [prompts]\n");
+    std::fprintf(stderr,
+                 "usage: quality_benchmark MODEL ANSWERS.json [exact|bf16|int8|all] [prompts]\n");
     return 2;
   }
   std::ifstream file(argv[2], std::ios::binary);
@@ -130,13 +129,17 @@ int Main(int argc, char** argv) {
   std::printf(" top-5 logprob error, mean / p99 / max | argmax changed | largest gap | s |\n|---|");
   for (size_t i = 0; i < answers.at("perplexity").size(); ++i) std::printf("---|");
   std::printf("---|---|--:|--:|\n");
+  const std::string wanted = argc > 3 ? argv[3] : "all";
+  std::vector<Mode> modes;
   std::vector<Quality> qualities;
   for (const Mode& mode : kModes) {
-    qualities.push_back(Measure(argv[1], answers, mode, argc > 3 ? std::atoi(argv[3]) : 0));
+    if (wanted != "all" && std::string(mode.name).rfind(wanted, 0) != 0) continue;
+    modes.push_back(mode);
+    qualities.push_back(Measure(argv[1], answers, mode));
     PrintMode(mode, qualities.back(), answers);
   }
-  if (argc > 4) PrintPrompts(qualities, answers);
-  std::printf("\n%s\n", qualities.back().device.c_str());
+  if (argc > 4) PrintPrompts(modes, qualities, answers);
+  if (!qualities.empty()) std::printf("\n%s\n", qualities.back().device.c_str());
   return 0;
 }
 

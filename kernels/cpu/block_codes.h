@@ -20,6 +20,9 @@ struct GroupCodes {
 /// Group g of a row of `dtype` (block types only).
 void ReadGroup(DType dtype, const std::byte* row, int64_t g, GroupCodes* codes);
 
+/// Sum of the 32 weights, rounded once from float64.
+float SumOf(StripFormat format, const GroupCodes& codes);
+
 /// Column `n` (0..31) of a quantised strip's group.
 void WriteGroup(StripFormat format, const GroupCodes& codes, int n, std::byte* group);
 

@@ -128,9 +128,27 @@ void GateTile(const GateArgs& args) {
   }
 }
 
-/// 32 activations to int8. A group below 1e-36 (127/max would overflow) becomes zero; one with a
-/// NaN or an infinity gets a NaN scale.
-MODU_INLINE void QuantiseGroup(const float* values, Int8Group* group) {
+void AddCentres(const float* sums, const PreparedLayout& layout, const std::byte* in, int rows,
+                float* tile) {
+  MultiplyPanel(sums, reinterpret_cast<const float*>(in + layout.centres_offset()),
+                layout.row_bytes / static_cast<int64_t>(sizeof(float)),
+                static_cast<int>(layout.groups()), rows, tile);
+}
+
+/// The largest lane, or with kLargest false the smallest.
+template <bool kLargest>
+MODU_INLINE float Extreme(__m256 x) {
+  const auto pick = [](__m128 a, __m128 b) {
+    return kLargest ? _mm_max_ps(a, b) : _mm_min_ps(a, b);
+  };
+  __m128 four = pick(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  four = pick(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(pick(four, _mm_shuffle_ps(four, four, 1)));
+}
+
+/// 32 activations to int8 and their centre. A range below 1e-36 (127 / it would overflow) becomes
+/// its centre alone; a group with a NaN or an infinity gets a NaN scale.
+MODU_INLINE void QuantiseGroup(const float* values, Int8Group* group, float* centre) {
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
   __m256 x[4];
   __m256i largest = _mm256_setzero_si256();  // of bit patterns: NaN is above infinity
@@ -142,19 +160,28 @@ MODU_INLINE void QuantiseGroup(const float* values, Int8Group* group) {
       _mm_max_epi32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
   four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4E));
   four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0xB1));
-  const int bits = _mm_cvtsi128_si32(four);
-  const float max = _mm_cvtss_f32(_mm_castsi128_ps(four));
-  float d = 0, inverse = 0;
-  if (bits >= 0x7f800000) {
+  float middle = 0, d = 0, inverse = 0;
+  if (_mm_cvtsi128_si32(four) >= 0x7f800000) {
     d = __builtin_nanf("");
     for (__m256& part : x) part = _mm256_setzero_ps();
-  } else if (max >= 1e-36f) {
-    d = max / 127.0f;
-    inverse = 127.0f / max;
+  } else {
+    const float low =
+        Extreme<false>(_mm256_min_ps(_mm256_min_ps(x[0], x[1]), _mm256_min_ps(x[2], x[3])));
+    const float high =
+        Extreme<true>(_mm256_max_ps(_mm256_max_ps(x[0], x[1]), _mm256_max_ps(x[2], x[3])));
+    middle = 0.5f * low + 0.5f * high;
+    // From the rounded middle, so that no quotient below passes 127.
+    const float above = high - middle, below = middle - low;
+    const float reach = above > below ? above : below;
+    if (reach >= 1e-36f) {
+      d = reach / 127.0f;
+      inverse = 127.0f / reach;
+    }
   }
   __m256i q[4];
   for (int i = 0; i < 4; ++i) {
-    q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], _mm256_set1_ps(inverse)));
+    q[i] = _mm256_cvtps_epi32(
+        _mm256_mul_ps(_mm256_sub_ps(x[i], _mm256_set1_ps(middle)), _mm256_set1_ps(inverse)));
   }
   __m256i bytes =
       _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
@@ -169,6 +196,7 @@ MODU_INLINE void QuantiseGroup(const float* values, Int8Group* group) {
   group->sum = _mm_cvtsi128_si32(total);
   group->scaled_sum = d * static_cast<float>(group->sum);
   group->unused = 0;
+  *centre = middle;
 }
 
 /// 8 activations to bf16 patterns in the upper halves; NaN stays NaN.
@@ -227,10 +255,13 @@ void Prepare(const PreparedLayout& layout, std::byte* row, int64_t first, int64_
       break;
   }
   Int8Group* const groups = reinterpret_cast<Int8Group*>(row) + first / kGroup;
-  for (int64_t k = 0; k < count; k += kGroup) QuantiseGroup(values + k, groups + k / kGroup);
+  float* const centres = reinterpret_cast<float*>(row + layout.centres_offset()) + first / kGroup;
+  for (int64_t g = 0; g < count / kGroup; ++g) {
+    QuantiseGroup(values + g * kGroup, groups + g, centres + g);
+  }
 }
 
-constexpr FloatKernels kFloatKernels = {FloatStrip, StoreTile, GateTile, Prepare};
+constexpr FloatKernels kFloatKernels = {FloatStrip, StoreTile, GateTile, Prepare, AddCentres};
 
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

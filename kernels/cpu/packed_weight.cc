@@ -70,13 +70,16 @@ void PackPlainRow(const WeightSource& part, StripFormat stored, int64_t row, int
   }
 }
 
-void PackRow(const WeightSource& part, StripFormat stored, int64_t row, int n, std::byte* strip) {
+/// One row into column n of a strip, and the sums of its groups where `sums` is not null.
+void PackRow(const WeightSource& part, StripFormat stored, int64_t row, int n, std::byte* strip,
+             float* sums) {
   if (!IsQuantised(stored)) return PackPlainRow(part, stored, row, n, strip);
   const std::byte* in = part.data + row * RowBytes(part.dtype, part.cols);
   GroupCodes codes = {};
   for (int64_t g = 0; g < part.cols / kGroup; ++g) {
     ReadGroup(part.dtype, in, g, &codes);
     WriteGroup(stored, codes, n, strip + g * GroupBytes(stored));
+    if (sums != nullptr) sums[g * kStrip + n] = SumOf(stored, codes);
   }
 }
 
@@ -112,6 +115,9 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
   const PreparedKind kind = KindOf(parts, numerics, bf16);
   prepared_ = MakePreparedLayout(kind, cols_);
 
+  const bool with_sums = kind == PreparedKind::kInt8;
+  const size_t sum_bytes =
+      with_sums ? static_cast<size_t>(prepared_.groups()) * kStrip * sizeof(float) : 0;
   std::vector<PackItem> items;
   size_t bytes = 0;
   for (const WeightSource& part : parts) {
@@ -129,7 +135,7 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
       strip.format = format;
       strips_.push_back(strip);
       items.push_back({&part, row, bytes});
-      bytes += StripBytes(format, cols_);
+      bytes += StripBytes(format, cols_) + sum_bytes;
     }
     rows_ += part.rows;
   }
@@ -146,15 +152,18 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
       Strip& strip = strips_[i];
       std::byte* const data = memory_.data + items[i].offset;
       const WeightSource& part = *items[i].part;
+      auto* const sums =
+          with_sums ? reinterpret_cast<float*>(data + StripBytes(strip.format, cols_)) : nullptr;
       for (int n = 0; n < strip.columns; ++n) {
         const int64_t row = items[i].first_row + n;
-        PackRow(part, strip.format, row, n, data);
+        PackRow(part, strip.format, row, n, data, sums);
         if (any_scales && part.scales != nullptr) {
           scales_[i * kStrip + static_cast<size_t>(n)] =
               part.scales[part.num_scales == 1 ? 0 : row];
         }
       }
       strip.data = data;
+      strip.sums = sums;
       if (any_scales) strip.scales = scales_.data() + i * kStrip;
     }
   });
@@ -192,7 +201,7 @@ PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols) {
   int64_t bytes = cols * static_cast<int64_t>(sizeof(float));
   if (kind == PreparedKind::kInt8) {
     MODU_CHECK(cols % kGroup == 0);
-    bytes = layout.groups() * static_cast<int64_t>(sizeof(Int8Group));
+    bytes = layout.centres_offset() + layout.groups() * static_cast<int64_t>(sizeof(float));
   } else if (kind == PreparedKind::kBf16Pairs) {
     bytes = (cols + kGroup - 1) / kGroup * kGroup * 2;
   }

@@ -8,6 +8,8 @@
 //          low nibble for k%8 < 4, else high: a dword holds 8 inputs of one column
 //   kW8* : in byte (n/16)*512 + (k/4)*64 + (n%16)*4 + k%4: a dword holds 4 inputs of one column
 // Plain strips are [K][32], bf16 in pairs [K/2][32][2].
+// Behind a strip that int8 activations multiply lie the sums of its groups' weights, [K/32][32]
+// f32.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -67,8 +69,9 @@ constexpr int64_t GroupBytes(StripFormat format) {
 struct Strip {
   const std::byte* data = nullptr;
   const float* scales = nullptr;  // [32] factors on the output, or null
-  int32_t column = 0;             // first output; in a gated linear: of its half
-  int32_t columns = 0;            // outputs used, 1..32
+  const float* sums = nullptr;  // [K/32][32] sums of a group's weights, for int8 products; or null
+  int32_t column = 0;           // first output; in a gated linear: of its half
+  int32_t columns = 0;          // outputs used, 1..32
   StripFormat format = StripFormat::kF32;
 };
 

@@ -53,16 +53,21 @@ void RoundActivations(Rounding rounding, const float* in, int64_t cols, double* 
     case Rounding::kInt8Groups:
       for (int64_t first = 0; first < cols; first += kInt8Group) {
         const int64_t last = std::min<int64_t>(cols, first + kInt8Group);
-        float largest = 0;
+        float low = in[first], high = in[first];
         bool finite = true;
         for (int64_t i = first; i < last; ++i) {
           finite = finite && std::isfinite(in[i]);
-          largest = std::max(largest, std::fabs(in[i]));
+          low = std::min(low, in[i]);
+          high = std::max(high, in[i]);
         }
-        const float scale = largest / 127.0f;
-        const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+        // As the fast kernels do it, in float32, so that both round to the same step.
+        const float middle = 0.5f * low + 0.5f * high;
+        const float reach = std::max(high - middle, middle - low);
+        const float scale = reach >= 1e-36f ? reach / 127.0f : 0.0f;
+        const float inverse = reach >= 1e-36f ? 127.0f / reach : 0.0f;
         for (int64_t i = first; i < last; ++i) {
-          out[i] = finite ? std::nearbyint(in[i] * inverse) * static_cast<double>(scale)
+          out[i] = finite ? middle + std::nearbyint((in[i] - middle) * inverse) *
+                                         static_cast<double>(scale)
                           : std::numeric_limits<double>::quiet_NaN();
         }
       }

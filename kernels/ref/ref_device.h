@@ -43,8 +43,8 @@ class RefKvCache final : public KvCache {
   std::vector<uint16_t> bf16_;
 };
 
-/// Rounds `cols` activations as `rounding` says. A group of 32 with a NaN or an infinity becomes
-/// NaN in int8.
+/// Rounds `cols` activations as `rounding` says; int8: a group of 32 to 127 steps on either side of
+/// the middle of its range. One with a NaN or an infinity becomes NaN.
 void RoundActivations(Rounding rounding, const float* in, int64_t cols, double* out);
 
 void Embed(Device&, const EmbedParams& p);

@@ -11,14 +11,14 @@ namespace {
 
 using kernels::Numerics;
 
-LoadedModel Load(Numerics numerics, int threads) {
+LoadedModel Load(Numerics numerics, kernels::DType kv_dtype) {
   kernels::DeviceOptions device;
   device.numerics = numerics;
-  device.num_threads = threads;
+  device.num_threads = 2;
   RunnerOptions options;
   options.max_batch_tokens = 256;
   options.kv_tokens = 8192;
-  options.kv_dtype = DefaultKvDType(numerics);
+  options.kv_dtype = kv_dtype;
   auto model = LoadModel(tests::DefaultModelPath().string(), *kernels::OpenCpuDevice(device),
                          options, nullptr);
   INFO(model.status().ToString());
@@ -26,11 +26,20 @@ LoadedModel Load(Numerics numerics, int threads) {
   return *std::move(model);
 }
 
-/// What the README's table allows: honest errors of the arithmetic, mean / p99 / max, and the
-/// largest gap at which the argmax may change.
+/// Honest errors of an arithmetic, mean / p99 / max, and the largest gap at which the argmax may
+/// change. The README's rows for bf16 and int8 products keep K and V in float32 and were simulated
+/// over 13 prompts; with float32 KV all 24 are within them. A bf16 KV, as the modes are served, is
+/// a row of its own there (0.0087 / 0.049 / 0.12), whose errors come on top: where that shows, the
+/// bounds below are wider, with what was measured beside them.
 struct Bounds {
   double mean, p99, max, gap;
 };
+constexpr Bounds kReadmeBf16 = {0.02, 0.1, 0.19, 0.068};
+constexpr Bounds kReadmeInt8 = {0.09, 0.44, 0.93, 0.399};
+constexpr Bounds kServedBf16 = {0.03, 0.15, 0.35, 0.08};  // 0.021 / 0.11 / 0.312 / 0.068
+
+/// Perplexity within 0.5% of float32, as negative log likelihood a token.
+constexpr double kHalfPercent = 0.004987;
 
 tests::ErrorStatistics ScoreAll(ModelRunner* runner, const nlohmann::json& golden) {
   tests::ErrorStatistics statistics;
@@ -99,7 +108,7 @@ void CheckGreedy(ModelRunner* runner, const nlohmann::json& golden, double gap) 
 TEST_CASE("exact: the default model's float32 answers") {
   const nlohmann::json golden = tests::LoadGolden();
   if (golden.is_null()) return;
-  LoadedModel model = Load(Numerics::kExact, 2);
+  LoadedModel model = Load(Numerics::kExact, kernels::DType::kF32);
   WARN(model.device);
   CheckBounds(ScoreAll(model.runner.get(), golden), {1e-4, 1e-3, 1e-3, 1e-3});
   CheckScores(model.runner.get(), golden, 1e-3);
@@ -107,24 +116,35 @@ TEST_CASE("exact: the default model's float32 answers") {
   CheckGreedy(model.runner.get(), golden, 1e-3);
 }
 
-TEST_CASE("bf16: within the arithmetic's honest error") {
+TEST_CASE("bf16 and int8 products: within the arithmetic's honest error") {
   const nlohmann::json golden = tests::LoadGolden();
   if (golden.is_null()) return;
-  LoadedModel model = Load(Numerics::kBf16, 2);
-  CheckBounds(ScoreAll(model.runner.get(), golden), {0.03, 0.15, 0.4, 0.1});
-  CheckScores(model.runner.get(), golden, 0.4);
-  CheckPerplexity(model.runner.get(), golden, 0.01);
-  CheckGreedy(model.runner.get(), golden, 0.1);
+  {
+    LoadedModel model = Load(Numerics::kBf16, kernels::DType::kF32);
+    CheckBounds(ScoreAll(model.runner.get(), golden), kReadmeBf16);
+  }
+  LoadedModel model = Load(Numerics::kInt8, kernels::DType::kF32);
+  CheckBounds(ScoreAll(model.runner.get(), golden), kReadmeInt8);
 }
 
-TEST_CASE("int8: within the arithmetic's honest error") {
+TEST_CASE("bf16 as served: within the errors of its products and of its KV") {
   const nlohmann::json golden = tests::LoadGolden();
   if (golden.is_null()) return;
-  LoadedModel model = Load(Numerics::kInt8, 2);
-  CheckBounds(ScoreAll(model.runner.get(), golden), {0.1, 0.5, 1.3, 0.6});
-  CheckScores(model.runner.get(), golden, 1.3);
-  CheckPerplexity(model.runner.get(), golden, 0.03);
-  CheckGreedy(model.runner.get(), golden, 0.6);
+  LoadedModel model = Load(Numerics::kBf16, DefaultKvDType(Numerics::kBf16));
+  CheckBounds(ScoreAll(model.runner.get(), golden), kServedBf16);
+  CheckScores(model.runner.get(), golden, kServedBf16.max);
+  CheckPerplexity(model.runner.get(), golden, kHalfPercent);
+  CheckGreedy(model.runner.get(), golden, kServedBf16.gap);
+}
+
+TEST_CASE("int8 as served: within the README's bounds for the products alone") {
+  const nlohmann::json golden = tests::LoadGolden();
+  if (golden.is_null()) return;
+  LoadedModel model = Load(Numerics::kInt8, DefaultKvDType(Numerics::kInt8));
+  CheckBounds(ScoreAll(model.runner.get(), golden), kReadmeInt8);
+  CheckScores(model.runner.get(), golden, kReadmeInt8.max);
+  CheckPerplexity(model.runner.get(), golden, kHalfPercent);
+  CheckGreedy(model.runner.get(), golden, kReadmeInt8.gap);
 }
 
 }  // namespace

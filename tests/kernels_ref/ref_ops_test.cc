@@ -69,25 +69,29 @@ std::vector<float> Through(Device& device, const PackedWeight& weight,
   return out;
 }
 
-TEST_CASE("int8 rounds activations in groups of 32 to 127 steps of the largest") {
+TEST_CASE("int8 rounds activations in groups of 32 to 127 steps on either side of their middle") {
   auto device = Open(Numerics::kInt8);
   auto identity = PackIdentityQ8_0(*device, 64);
   std::vector<float> in = Random(64, 1);
-  for (size_t i = 32; i < 64; ++i) in[i] *= 1000;  // each group has its own scale
+  for (size_t i = 32; i < 64; ++i) in[i] = in[i] * 1000 + 700;  // each group has its own scale
   const std::vector<float> out = Through(*device, *identity, in);
   for (size_t group = 0; group < 2; ++group) {
-    float largest = 0;
-    for (size_t i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(in[group * 32 + i]));
-    const double step = static_cast<double>(largest) / 127;
+    const auto [low, high] = std::minmax_element(in.begin() + static_cast<int>(group) * 32,
+                                                 in.begin() + static_cast<int>(group) * 32 + 32);
+    const double middle = (static_cast<double>(*low) + *high) / 2;
+    const double step = (static_cast<double>(*high) - *low) / 254;
     int exact = 0;
     for (size_t i = group * 32; i < group * 32 + 32; ++i) {
       CHECK(std::fabs(out[i] - in[i]) <= step * 0.5001);
-      CHECK(std::fabs(out[i] / step - std::nearbyint(out[i] / step)) < 1e-3);
+      const double steps = (out[i] - middle) / step;
+      CHECK(std::fabs(steps - std::nearbyint(steps)) < 1e-3);
       exact += out[i] == in[i] ? 1 : 0;
     }
     CHECK(exact < 8);  // it does round
   }
   in.assign(64, 0.0f);
+  CHECK(Through(*device, *identity, in) == in);
+  in.assign(64, -2.5f);  // a group of equal values is exact
   CHECK(Through(*device, *identity, in) == in);
   in[40] = std::numeric_limits<float>::quiet_NaN();
   for (float value : Through(*device, *identity, in)) CHECK(std::isnan(value));

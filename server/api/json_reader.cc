@@ -13,6 +13,20 @@ namespace {
 using Object = Json::object_t;
 using Array = Json::array_t;
 
+// Fields whose own cap is far below the body's: it is named, and met, before the rest is read.
+struct ListCap {
+  std::string_view field;
+  int32_t Limits::* limit;
+  const char* noun;
+};
+constexpr ListCap kListCaps[] = {
+    {"messages", &Limits::max_messages, "items"},
+    {"tools", &Limits::max_tools, "items"},
+    {"stop", &Limits::max_stop_strings, "strings"},
+    {"stop_token_ids", &Limits::max_stop_token_ids, "items"},
+    {"logit_bias", &Limits::max_logit_bias, "keys"},
+};
+
 // Builds the document and stops at the first bound that is passed. Members are appended without the
 // linear search of ordered_json's own insertion: duplicates are found with a hash set per open
 // object, so that 10,000 keys stay linear.
@@ -37,7 +51,8 @@ class Builder final : public nlohmann::json_sax<Json> {
   bool end_array() override { return Close(); }
 
   bool key(string_t& name) override {
-    if (open_.size() == 1) field_ = name;
+    if (open_.size() == 1 && open_.front().node->is_object()) EnterField(name);
+    if (!CountEntry()) return false;
     if (++keys_ > limits_.max_json_keys) {
       return Refuse(field_, "more than " + std::to_string(limits_.max_json_keys) +
                                 " object keys in one body");
@@ -85,18 +100,33 @@ class Builder final : public nlohmann::json_sax<Json> {
     return false;
   }
 
-  // Puts the value where it belongs and returns its place, or null past a bound.
+  void EnterField(const std::string& name) {
+    field_ = name;
+    entries_ = 0;
+    cap_ = nullptr;
+    for (const ListCap& cap : kListCaps) {
+      if (cap.field == name) cap_ = &cap;
+    }
+  }
+
+  // Of the top-level field's own array or object, against the field's own cap.
+  bool CountEntry() {
+    if (cap_ == nullptr || open_.size() != 2 || ++entries_ <= limits_.*cap_->limit) return true;
+    error_ = InvalidField(field_, field_ + " must have at most " +
+                                      std::to_string(limits_.*cap_->limit) + " " + cap_->noun);
+    return false;
+  }
+
+  // Puts the value where it belongs and returns its place, or null past a bound. The root may be
+  // anything here: an array that nests too deep is told so, and every other one when it is whole.
   Json* Place(Json value) {
     if (open_.empty()) {
-      if (!value.is_object()) {
-        Refuse("", "body must be a JSON object");
-        return nullptr;
-      }
       root_ = std::move(value);
       return &root_;
     }
     Frame& frame = open_.back();
     if (frame.node->is_array()) {
+      if (!CountEntry()) return nullptr;
       if (++items_ > limits_.max_json_items) {
         Refuse(field_,
                "more than " + std::to_string(limits_.max_json_items) + " array items in one body");
@@ -132,8 +162,9 @@ class Builder final : public nlohmann::json_sax<Json> {
   const Limits& limits_;
   Json root_;
   std::vector<Frame> open_;
-  std::string field_;  // the top-level member being read
-  int64_t keys_ = 0, items_ = 0;
+  std::string field_;             // the top-level member being read
+  const ListCap* cap_ = nullptr;  // of that member, if it has one
+  int64_t keys_ = 0, items_ = 0, entries_ = 0;
   ApiError error_;
 };
 
@@ -148,6 +179,7 @@ Parsed<Json> ReadJsonObject(std::string_view body, const Limits& limits) {
     return InvalidField("", "body must be a JSON object");
   Builder builder(limits);
   if (!Json::sax_parse(body.begin(), body.end(), &builder)) return builder.error();
+  if (!builder.root().is_object()) return InvalidField("", "body must be a JSON object");
   return std::move(builder.root());
 }
 

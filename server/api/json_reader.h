@@ -1,6 +1,7 @@
 // Strict JSON: one object, no deeper than the limit, counted keys and items, no duplicate keys,
-// valid UTF-8, nothing after it. Built on nlohmann's event parser, which is iterative: depth costs
-// no stack. Pure function.
+// valid UTF-8, nothing after it. Lists with a cap of their own (messages, stop, ...) are refused
+// where they pass it. Built on nlohmann's event parser, which is iterative: depth costs no stack.
+// Pure function.
 #pragma once
 #include <string_view>
 

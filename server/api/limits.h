@@ -11,6 +11,7 @@ struct Limits {
   int32_t max_json_keys = 10'000;    // of one body, all objects together
   int32_t max_json_items = 200'000;  // of all arrays together
   int32_t max_messages = 2'048;
+  int32_t max_tools = 128;
   int32_t max_stop_strings = 16;
   int32_t max_stop_bytes = 1'024;
   int32_t max_stop_token_ids = 256;
@@ -36,7 +37,10 @@ struct Limits {
   int32_t max_connections_per_address = 256;
   int32_t max_request_line_bytes = 8 << 10;
   int32_t max_header_bytes = 32 << 10;
+  int32_t max_one_header_bytes = 8 << 10;
   int32_t max_headers = 100;
+  int32_t max_chunks = 65'536;       // of one chunked body
+  int32_t max_grpc_streams = 1'000;  // of one connection: a load balancer's carries many callers
   int32_t max_grpc_message_bytes = 4 << 20;
   int64_t template_max_steps = 1'000'000;
   int32_t template_max_depth = 128;

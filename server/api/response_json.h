@@ -10,13 +10,10 @@
 #include "server/api/error.h"
 #include "server/api/generation_events.h"
 #include "server/api/generation_request.h"
+#include "server/api/json_text.h"
 #include "server/api/served_model.h"
 
 namespace modu::api {
-
-/// Appends a quoted JSON string; invalid UTF-8 becomes U+FFFD, one per maximal ill-formed part
-/// (Unicode 3.9, D93b).
-void AppendJsonString(std::string_view text, std::string* out);
 
 /// Same in every chunk of an answer.
 struct AnswerHead {

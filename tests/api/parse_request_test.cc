@@ -105,9 +105,35 @@ TEST_CASE("row 32: depth is bounded, also in ignored fields") {
             }())}) {
     const ApiError error = ChatError(body);
     CHECK(error.http_status == 400);
-    CHECK((error.message.find("nesting deeper than 64") != std::string::npos ||
-           error.message == "body must be a JSON object"));
+    CHECK(error.message.find("nesting deeper than 64") != std::string::npos);
   }
+}
+
+TEST_CASE("row 38: a list's own cap is named, whatever the body's caps are") {
+  const auto list = [](size_t count, const char* item) {
+    std::string text = "[";
+    for (size_t i = 0; i < count; ++i) text += std::string(i == 0 ? "" : ",") + item;
+    return text + "]";
+  };
+  const auto check = [](const std::string& body, const char* field, const char* cap) {
+    const ApiError error = ChatError(body);
+    INFO(field << ": " << error.message);
+    CHECK(error.http_status == 400);
+    CHECK(error.param == field);
+    CHECK(error.message.find(cap) != std::string::npos);
+  };
+  const char* message = R"({"role":"user","content":"a"})";
+  CHECK(ChatError("{\"messages\":" + list(2'048, message) + "}").http_status == 200);
+  check("{\"messages\":" + list(2'049, message) + "}", "messages", "2048");
+  check("{\"messages\":" + list(10'000, message) + "}", "messages", "2048");
+  check("{\"messages\":" + list(1'000'000, "1") + "}", "messages", "2048");
+  check(With(Chat(), "\"tools\":" + list(10'000, "{}")), "tools", "128");
+  check(With(Chat(), "\"stop\":" + list(10'000, "\"x\"")), "stop", "16");
+  check(With(Chat(), "\"stop_token_ids\":" + list(100'000, "1")), "stop_token_ids", "256");
+  // The same names deeper down, or beyond a list's end, are not counted.
+  CHECK(ChatError(With(Chat(), "\"zzz\":{\"stop\":" + list(300, "1") + "}")).http_status == 200);
+  CHECK(ChatError(With(Chat(), "\"zzz\":[{\"a\":1}],\"stop\":" + list(16, "\"x\""))).http_status ==
+        200);
 }
 
 TEST_CASE("row 33: integers are integers") {

@@ -124,6 +124,7 @@ bool EngineCore::LaunchStep() {
   // After a launch that failed nothing may follow: it would feed on rows that will never be.
   if (!in_flight_.empty() && !in_flight_.back().status.ok()) return false;
   const uint64_t step = next_step_;
+  const int64_t planned_ns = clock_->NowNs();
   scheduler_.Plan(step, &plan_);
   for (Sequence* sequence : plan_.preempted) EndSlotIfUnused(sequence);
   for (Sequence* sequence : plan_.admitted) StartSlot(sequence);
@@ -142,6 +143,7 @@ bool EngineCore::LaunchStep() {
   }
   ++next_step_;
   launched.launched_ns = clock_->NowNs();
+  launched.schedule_ns = launched.launched_ns - planned_ns;
   launched.handle.step = step;
   try {
     launched.handle = runner_->Launch(std::move(input));
@@ -208,6 +210,7 @@ void EngineCore::CompleteStep() {
   const int64_t now_ns = clock_->NowNs();
   last_step_ns_ = now_ns;
   ++num_steps_;
+  events_.steps.push_back({step.schedule_ns, output.forward_ns, output.sample_ns});
   events_.tokens.reserve(step.chunks.size());
   for (const LaunchedChunk& chunk : step.chunks) {
     --chunk.sequence->num_in_flight;

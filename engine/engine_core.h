@@ -49,7 +49,7 @@ class EngineCore {
   struct LaunchedStep {
     StepHandle handle;
     absl::Status status;  // not OK: the launch itself failed
-    int64_t launched_ns = 0;
+    int64_t launched_ns = 0, schedule_ns = 0;
     std::vector<LaunchedChunk> chunks;
   };
 

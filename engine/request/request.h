@@ -66,8 +66,14 @@ struct TerminalEvent {
   RequestTimes times;
 };
 
-/// Everything one engine step has to say: one queue item a step.
+/// Where the time of one step went; of prefill-only steps too, which have nothing else to say.
+struct StepTimes {
+  int64_t schedule_ns = 0, forward_ns = 0, sample_ns = 0;
+};
+
+/// Everything the engine has to say after a step: one queue item a step.
 struct StepEvents {
+  std::vector<StepTimes> steps;  // since the last item, in order
   std::vector<PromptLogprobsEvent> prompt_logprobs;
   std::vector<TokenEvent> tokens;
   std::vector<TerminalEvent> terminals;

@@ -54,8 +54,9 @@ struct SampledRow {
 };
 
 struct StepOutput {
-  absl::Status status;           // not OK: the whole step failed
-  std::vector<SampledRow> rows;  // one per sample row
+  absl::Status status;                    // not OK: the whole step failed
+  std::vector<SampledRow> rows;           // one per sample row
+  int64_t forward_ns = 0, sample_ns = 0;  // where the time went, for the metrics; 0: not measured
 };
 
 struct StepHandle {

@@ -119,7 +119,9 @@ absl::StatusOr<std::unique_ptr<TransformerRunner>> TransformerRunner::Create(
 TransformerRunner::TransformerRunner(std::unique_ptr<kernels::Device> device,
                                      const ModelConfig& config, ModelWeights weights,
                                      const RunnerOptions& options, int32_t num_blocks)
-    : device_(std::move(device)), sampler_(config.vocab_size, config.eos_ids) {
+    : device_(std::move(device)),
+      clock_(options.clock),
+      sampler_(config.vocab_size, config.eos_ids) {
   const int32_t logit_rows = std::min(kMaxLogitRows, options.max_batch_tokens);
   decoder_ = std::make_unique<Decoder>(config, std::move(weights), device_.get(),
                                        options.max_batch_tokens, logit_rows);
@@ -225,12 +227,16 @@ StepOutput TransformerRunner::Wait(StepHandle handle) {
   step.slot_mapping = group.slot_mapping.data();
   step.block_table = group.block_table.data();
   step.block_table_stride = group.block_table_stride;
+  const int64_t began_ns = NowNs();
   decoder_->Forward(step, kv_.get());
+  const int64_t forwarded_ns = NowNs();
   output.rows.resize(input.sample_rows.size());
   const auto slice = static_cast<size_t>(decoder_->max_logit_rows());
   for (size_t first = 0; first < output.rows.size(); first += slice) {
     SampleSlice(input, first, std::min(slice, output.rows.size() - first), &output.rows);
   }
+  output.forward_ns = forwarded_ns - began_ns;
+  output.sample_ns = NowNs() - forwarded_ns;
   previous_.clear();
   for (const SampledRow& row : output.rows) previous_.push_back(row.token_id);
   return output;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/clock.h"
 #include "engine/model/decoder.h"
 #include "engine/runner/model_runner.h"
 #include "engine/sampling/sampler.h"
@@ -21,6 +22,7 @@ struct RunnerOptions {
   int32_t max_model_len = 0;       // tokens a sequence may have; 0: what the model was made for
   int64_t kv_tokens = 0;  // KV memory, in tokens of all sequences together; 0: max_model_len
   kernels::DType kv_dtype = kernels::DType::kBF16;  // float32 or bf16
+  const Clock* clock = nullptr;  // measures a step's stages; null: they are not measured
 };
 
 class TransformerRunner final : public ModelRunner {
@@ -47,6 +49,7 @@ class TransformerRunner final : public ModelRunner {
   TransformerRunner(std::unique_ptr<kernels::Device> device, const ModelConfig& config,
                     ModelWeights weights, const RunnerOptions& options, int32_t num_blocks);
   absl::Status CheckInput(const ForwardInput& input) const;
+  int64_t NowNs() const { return clock_ != nullptr ? clock_->NowNs() : 0; }
   absl::Status ResolveIds(const ForwardInput& input);
   void SampleSlice(const ForwardInput& input, size_t first, size_t count,
                    std::vector<SampledRow>* out);
@@ -54,6 +57,7 @@ class TransformerRunner final : public ModelRunner {
   std::unique_ptr<kernels::Device> device_;  // outlives everything below
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<kernels::KvCache> kv_;
+  const Clock* clock_;
   Sampler sampler_;
   RunnerSpec spec_;
   std::deque<ForwardInput> launched_;

@@ -154,8 +154,16 @@ void Call::DoPrepare() {
 
 bool Call::RenderAll() {
   for (api::Prompt& prompt : request_.prompts) {
-    const int64_t start = core_->clock->NowNs();
-    api::Parsed<RenderedPrompt> rendered = core_->renderer.Render(prompt, core_->NowUnixSeconds());
+    int64_t start = core_->clock->NowNs();
+    const auto on_rendered = [&] {
+      const int64_t now = core_->clock->NowNs();
+      if (core_->metrics != nullptr) {
+        core_->metrics->Stage("render", static_cast<double>(now - start) * 1e-9);
+      }
+      start = now;
+    };
+    api::Parsed<RenderedPrompt> rendered =
+        core_->renderer.Render(prompt, core_->NowUnixSeconds(), on_rendered);
     if (core_->metrics != nullptr) {
       core_->metrics->Stage("tokenize", static_cast<double>(core_->clock->NowNs() - start) * 1e-9);
     }

@@ -118,6 +118,11 @@ void GenerationService::Impl::Dispatch(Core& core) {
     }
   }
   ObserveSteps(core);
+  if (core.metrics != nullptr) {
+    for (const auto& [time_ns, step] : steps) {
+      for (const engine::StepTimes& times : step.steps) core.metrics->StepStages(times);
+    }
+  }
   const int64_t start = core.clock->NowNs();
   for (const auto& call : idle) call->Run();
   if (core.metrics != nullptr && !idle.empty()) {

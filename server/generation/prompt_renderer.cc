@@ -108,8 +108,8 @@ void PromptRenderer::MarkStrings(std::string_view marker, Json* value) const {
   }
 }
 
-api::Parsed<RenderedPrompt> PromptRenderer::Render(const api::Prompt& prompt,
-                                                   int64_t now_unix_s) const {
+api::Parsed<RenderedPrompt> PromptRenderer::Render(const api::Prompt& prompt, int64_t now_unix_s,
+                                                   const std::function<void()>& on_rendered) const {
   if (const auto* tokens = std::get_if<api::TokenPrompt>(&prompt)) {
     RenderedPrompt rendered;
     rendered.token_ids = tokens->token_ids;
@@ -124,11 +124,12 @@ api::Parsed<RenderedPrompt> PromptRenderer::Render(const api::Prompt& prompt,
   if (const auto* text = std::get_if<api::TextPrompt>(&prompt)) {
     return Tokenize({text->text}, text->add_special_tokens, false);
   }
-  return RenderChat(std::get<api::ChatPrompt>(prompt), now_unix_s);
+  return RenderChat(std::get<api::ChatPrompt>(prompt), now_unix_s, on_rendered);
 }
 
-api::Parsed<RenderedPrompt> PromptRenderer::RenderChat(const api::ChatPrompt& prompt,
-                                                       int64_t now_unix_s) const {
+api::Parsed<RenderedPrompt> PromptRenderer::RenderChat(
+    const api::ChatPrompt& prompt, int64_t now_unix_s,
+    const std::function<void()>& on_rendered) const {
   if (model_.chat_template == nullptr) {
     return api::InvalidField("messages", "this model has no chat template: use /v1/completions");
   }
@@ -172,6 +173,7 @@ api::Parsed<RenderedPrompt> PromptRenderer::RenderChat(const api::ChatPrompt& pr
     if (std::string_view(*text).substr(end, tail.size()) == tail) end += tail.size();
     text->resize(end);
   }
+  if (on_rendered) on_rendered();
   return Tokenize(Split(*text, marker), prompt.add_special_tokens, true);
 }
 

@@ -4,6 +4,7 @@
 // Immutable, safe from any thread; runs on text threads.
 #pragma once
 #include <array>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,7 +24,9 @@ class PromptRenderer {
 
   /// Linear in the prompt's size, within the template's budgets. Errors: 400 with the template's
   /// own words, a regex limit, an empty prompt without BOS.
-  api::Parsed<RenderedPrompt> Render(const api::Prompt& prompt, int64_t now_unix_s) const;
+  /// `on_rendered`, if any, is called between template and tokenizer; never for a plain prompt.
+  api::Parsed<RenderedPrompt> Render(const api::Prompt& prompt, int64_t now_unix_s,
+                                     const std::function<void()>& on_rendered = {}) const;
 
  private:
   struct Node {
@@ -31,7 +34,8 @@ class PromptRenderer {
     bool end = false;
   };
 
-  api::Parsed<RenderedPrompt> RenderChat(const api::ChatPrompt& prompt, int64_t now_unix_s) const;
+  api::Parsed<RenderedPrompt> RenderChat(const api::ChatPrompt& prompt, int64_t now_unix_s,
+                                         const std::function<void()>& on_rendered) const;
   api::Parsed<RenderedPrompt> Tokenize(std::vector<std::string> pieces, bool add_special,
                                        bool parse_special) const;
   /// Bytes of the longest control spelling at the start of `text`, or 0.

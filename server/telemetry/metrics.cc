@@ -16,6 +16,7 @@
 #include "prometheus/histogram.h"
 #include "prometheus/registry.h"
 #include "prometheus/text_serializer.h"
+#include "server/telemetry/log.h"
 #include "server/telemetry/process_metrics.h"
 
 namespace modu::telemetry {
@@ -165,6 +166,13 @@ struct Metrics::Impl {
   std::map<std::string, std::set<std::string>> label_values;  // of Count
   std::set<std::string> routes;
   std::vector<MetricFamily> infos;
+  struct Source {
+    const char* name;
+    const char* help;
+    MetricType type;
+    std::function<double()> read;
+  };
+  std::vector<Source> sources;
   std::function<engine::EngineStats()> stats;
 };
 
@@ -271,6 +279,12 @@ void Metrics::Stage(const char* stage, double seconds) {
   found->second->Observe(seconds);
 }
 
+void Metrics::StepStages(const engine::StepTimes& times) {
+  if (times.schedule_ns > 0) Stage("schedule", Seconds(0, times.schedule_ns));
+  if (times.forward_ns > 0) Stage("forward", Seconds(0, times.forward_ns));
+  if (times.sample_ns > 0) Stage("sample", Seconds(0, times.sample_ns));
+}
+
 void Metrics::StepTokens(int32_t tokens) { impl_->step.Observe(tokens); }
 
 void Metrics::HttpRequest(const std::string& route, int status, double seconds) {
@@ -333,6 +347,13 @@ void Metrics::SetInfo(const std::string& name,
   impl_->infos.push_back(std::move(family));
 }
 
+void Metrics::AddSource(const char* name, const char* help, bool is_counter,
+                        std::function<double()> read) {
+  std::lock_guard lock(impl_->mu);
+  impl_->sources.push_back(
+      {name, help, is_counter ? MetricType::Counter : MetricType::Gauge, std::move(read)});
+}
+
 void Metrics::SetStatsSource(std::function<engine::EngineStats()> source) {
   std::lock_guard lock(impl_->mu);
   impl_->stats = std::move(source);
@@ -377,6 +398,8 @@ void Metrics::Impl::AddEngine(std::vector<MetricFamily>* out) const {
   gauge("kv_blocks_held", "KV blocks that sequences hold.", static_cast<double>(s.blocks_held));
   gauge("engine_draining", "1 while no new request is taken.", s.draining ? 1 : 0);
   counter("engine_steps_total", "Steps of the engine.", s.num_steps);
+  counter("self_check_failures_total", "Idle recounts of KV blocks that did not balance: a bug.",
+          s.self_check_failures);
   counter("num_preemptions_total", "Sequences put back to be computed again.", s.num_preemptions);
   counter("prompt_tokens_total", "Prompt tokens prefilled.", s.prompt_tokens);
   counter("generation_tokens_total", "Tokens generated.", s.generation_tokens);
@@ -412,9 +435,14 @@ std::string Metrics::Scrape() {
   impl_->Add("requests_in_flight", "Received and not yet ended.", MetricType::Gauge,
              static_cast<double>(received - ended), &families);
   impl_->AddEngine(&families);
+  impl_->Add("log_dropped_total", "Log lines lost to a full queue or a failed write.",
+             MetricType::Counter, static_cast<double>(LogLinesDropped()), &families);
   {
     std::lock_guard lock(impl_->mu);
     families.insert(families.end(), impl_->infos.begin(), impl_->infos.end());
+    for (const Impl::Source& source : impl_->sources) {
+      impl_->Add(source.name, source.help, source.type, source.read(), &families);
+    }
   }
   std::vector<MetricFamily> aliases;
   for (const MetricFamily& family : families) {

@@ -34,6 +34,8 @@ class Metrics {
   void InterTokenGap(double seconds);
   void Stage(const char* stage,
              double seconds);  // render, tokenize, schedule, forward, sample, detokenize, write
+  /// schedule, forward and sample of one engine step; what was not measured (0) is left out.
+  void StepStages(const engine::StepTimes& times);
   void StepTokens(int32_t tokens);
   void HttpRequest(const std::string& route, int status, double seconds);
   /// Counter of our own, without prefix; label_name may be "". Past 64 label values the rest is
@@ -42,6 +44,9 @@ class Metrics {
   /// A gauge that is always 1 and says something in its labels: cache_config_info, build_info.
   void SetInfo(const std::string& name, std::vector<std::pair<std::string, std::string>> labels);
 
+  /// A gauge or counter of the rest of the server's, without prefix, read at scrape time. `read`
+  /// must stay callable for as long as anything scrapes.
+  void AddSource(const char* name, const char* help, bool is_counter, std::function<double()> read);
   /// Engine gauges are read through this at scrape time.
   void SetStatsSource(std::function<engine::EngineStats()> source);
 

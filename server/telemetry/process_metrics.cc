@@ -1,6 +1,7 @@
 #include "server/telemetry/process_metrics.h"
 
 #include <dirent.h>
+#include <malloc.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -66,6 +67,12 @@ std::vector<prometheus::MetricFamily> ProcessMetrics() {
       break;
     }
   }
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+  const struct mallinfo2 heap = mallinfo2();
+  Add("modu_process_live_bytes",
+      "Bytes that the allocator has handed out and not got back; what threads cache counts.",
+      MetricType::Gauge, static_cast<double>(heap.uordblks + heap.hblkhd), &out);
+#endif
   const int open_files = CountOpenFiles();
   if (open_files >= 0)
     Add("process_open_fds", "Open file descriptors.", MetricType::Gauge, open_files, &out);

@@ -227,5 +227,35 @@ TEST_CASE("what a client chooses never grows the label sets or forges a line") {
   CHECK(Value(samples, "modu_requests_failed_total", "reason=\"other\"") == 1000);
 }
 
+TEST_CASE("the stages of a step, and what other rooms count, are there") {
+  Metrics metrics("tiny");
+  metrics.StepStages({2'000, 3'000'000, 50'000});
+  metrics.StepStages({2'000, 0, 0});  // a runner that does not measure
+  metrics.Stage("write", 0.5);
+  metrics.AddSource("door_total", "Counted elsewhere.", true, [] { return 7.0; });
+  std::map<std::string, std::string> types;
+  const auto samples = Parse(metrics.Scrape(), &types);
+  CHECK(Value(samples, "modu_stage_seconds_count", "stage=\"schedule\"") == 2);
+  CHECK(Value(samples, "modu_stage_seconds_count", "stage=\"forward\"") == 1);
+  CHECK(Value(samples, "modu_stage_seconds_sum", "stage=\"forward\"") == Approx(0.003));
+  CHECK(Value(samples, "modu_stage_seconds_count", "stage=\"sample\"") == 1);
+  CHECK(Value(samples, "modu_stage_seconds_sum", "stage=\"write\"") == Approx(0.5));
+  CHECK(Value(samples, "modu_door_total") == 7);
+  CHECK(types["modu_door_total"] == "counter");
+  CHECK(Value(samples, "modu_log_dropped_total") >= 0);
+}
+
+TEST_CASE("live bytes follow what is allocated") {
+  Metrics metrics("tiny");
+  std::map<std::string, std::string> types;
+  const double before = Value(Parse(metrics.Scrape(), &types), "modu_process_live_bytes");
+  if (!(before > 0)) return;  // a sanitizer's allocator does not say
+  const std::string held(10 << 20, 'x');
+  const double during = Value(Parse(metrics.Scrape(), &types), "modu_process_live_bytes");
+  CHECK(during - before > 10 << 20);
+  CHECK(during - before < 12 << 20);
+  CHECK(held.size() == 10 << 20);
+}
+
 }  // namespace
 }  // namespace modu::telemetry

@@ -1,11 +1,11 @@
 #include "clients/cpp/modu/stream_call.h"
 
 #include <array>
-#include <boost/asio/connect.hpp>
-#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 
+#include "clients/cpp/modu/connection.h"
 #include "clients/cpp/modu/sse_parser.h"
 
 namespace modu::client {
@@ -14,7 +14,6 @@ namespace {
 namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
-using asio::ip::tcp;
 using boost::system::error_code;
 
 class HttpStreamCall final : public StreamCall,
@@ -22,9 +21,7 @@ class HttpStreamCall final : public StreamCall,
  public:
   HttpStreamCall(asio::io_context& io, const Endpoint& endpoint, const std::string& target,
                  std::string body, StreamHandlers handlers)
-      : resolver_(io),
-        socket_(io),
-        endpoint_(endpoint),
+      : connection_(io, endpoint),
         handlers_(std::move(handlers)),
         sse_([this](std::string_view data) {
           if (handlers_.on_event) handlers_.on_event(data);
@@ -43,35 +40,22 @@ class HttpStreamCall final : public StreamCall,
   }
 
   void Start() {
-    resolver_.async_resolve(
-        endpoint_.host, endpoint_.port,
-        [self = shared_from_this()](error_code error, tcp::resolver::results_type results) {
-          if (error) return self->End(error.message());
-          self->Connect(results);
-        });
-  }
-
-  void Cancel() override {
-    asio::post(socket_.get_executor(), [self = shared_from_this()] {
-      error_code ignored;
-      self->socket_.close(ignored);
+    connection_.Connect([self = shared_from_this()](std::string error) {
+      if (!error.empty()) return self->End(std::move(error));
+      self->Send();
     });
   }
 
- private:
-  void Connect(const tcp::resolver::results_type& results) {
-    asio::async_connect(socket_, results,
-                        [self = shared_from_this()](error_code error, const tcp::endpoint&) {
-                          if (error) return self->End(error.message());
-                          self->socket_.set_option(tcp::no_delay(true));
-                          self->Send();
-                        });
+  void Cancel() override {
+    asio::post(connection_.get_executor(),
+               [self = shared_from_this()] { self->connection_.Close(); });
   }
 
+ private:
   void Send() {
-    http::async_write(socket_, request_, [self = shared_from_this()](error_code error, size_t) {
+    http::async_write(connection_, request_, [self = shared_from_this()](error_code error, size_t) {
       if (error) return self->End(error.message());
-      http::async_read_header(self->socket_, self->buffer_, self->parser_,
+      http::async_read_header(self->connection_, self->buffer_, self->parser_,
                               [self](error_code failed, size_t) {
                                 if (failed) return self->End(failed.message());
                                 self->ReadSome();
@@ -84,10 +68,14 @@ class HttpStreamCall final : public StreamCall,
   void ReadSome() {
     parser_.get().body().data = chunk_.data();
     parser_.get().body().size = chunk_.size();
-    http::async_read_some(socket_, buffer_, parser_,
+    http::async_read_some(connection_, buffer_, parser_,
                           [self = shared_from_this()](error_code error, size_t) {
                             if (error == http::error::need_buffer) error = {};
                             self->TakeBody();
+                            // A server that just closes ends TLS without saying so: the framing
+                            // knows what is whole.
+                            if (error == asio::ssl::error::stream_truncated)
+                              error = http::error::end_of_stream;
                             if (error && error != http::error::end_of_stream)
                               return self->End(error.message());
                             if (error || self->parser_.is_done()) return self->End("");
@@ -109,17 +97,14 @@ class HttpStreamCall final : public StreamCall,
   void End(std::string error) {
     if (ended_) return;
     ended_ = true;
-    error_code ignored;
-    socket_.close(ignored);
+    connection_.Close();
     const int status = parser_.is_header_done() ? static_cast<int>(parser_.get().result_int()) : 0;
     if (handlers_.on_end) handlers_.on_end(status, error.empty() ? error_body_ : error);
   }
 
   static constexpr size_t kMaxErrorBytes = 64 << 10;
 
-  tcp::resolver resolver_;
-  tcp::socket socket_;
-  Endpoint endpoint_;
+  Connection connection_;
   StreamHandlers handlers_;
   SseParser sse_;
   http::request<http::string_body> request_;

@@ -1,6 +1,6 @@
-// One streaming call to an OpenAI-style server over plain HTTP/1.1: POST a JSON body, get each SSE
-// event as it arrives. Asynchronous on the caller's io_context; all callbacks run there. A call
-// opens its own connection, as most clients do.
+// One streaming call to an OpenAI-style server over HTTP/1.1, plain or TLS: POST a JSON body, get
+// each SSE event as it arrives. Asynchronous on the caller's io_context; all callbacks run there. A
+// call opens its own connection, as most clients do.
 #pragma once
 #include <boost/asio/io_context.hpp>
 #include <functional>
@@ -8,13 +8,9 @@
 #include <string>
 #include <string_view>
 
-namespace modu::client {
+#include "clients/cpp/modu/endpoint.h"
 
-struct Endpoint {
-  std::string host = "127.0.0.1";
-  std::string port = "8000";
-  std::string api_key;  // empty: no Authorization header
-};
+namespace modu::client {
 
 struct StreamHandlers {
   /// The `data:` of one event, without the prefix; "[DONE]" included.

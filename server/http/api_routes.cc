@@ -37,8 +37,10 @@ void Generate(generation::Generator* generator, const ExchangePtr& exchange, boo
   const GenerationParser parse = chat ? api::ParseChatRequest : api::ParseCompletionRequest;
   const std::string body = exchange->TakeBody();
   auto parsed = parse(body, generator->model(), generator->limits());
-  if (const auto* error = std::get_if<api::ApiError>(&parsed))
+  if (const auto* error = std::get_if<api::ApiError>(&parsed)) {
+    generator->CountRefused(*error);
     return exchange->Respond(ErrorAnswer(*error));
+  }
   auto& request = std::get<api::GenerationRequest>(parsed);
   request.id = api::RandomId(chat ? "chatcmpl-" : "cmpl-");
   request.request_id = exchange->request().request_id;

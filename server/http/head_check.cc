@@ -8,8 +8,6 @@
 namespace modu::http {
 namespace {
 
-constexpr int32_t kMaxOneHeaderBytes = 8 << 10;
-
 constexpr std::array<bool, 256> MakeTokenChars() {
   std::array<bool, 256> allowed{};
   for (int c = '0'; c <= '9'; ++c) allowed[c] = true;
@@ -173,8 +171,8 @@ HeadScanner::State HeadScanner::Scan(std::string_view bytes, const api::Limits& 
         return Bad(414,
                    "request line over " + std::to_string(limits.max_request_line_bytes) + " bytes");
       }
-    } else if (scanned_ - line_start_ >= static_cast<size_t>(kMaxOneHeaderBytes)) {
-      return Bad(431, "one header over " + std::to_string(kMaxOneHeaderBytes) + " bytes");
+    } else if (scanned_ - line_start_ >= static_cast<size_t>(limits.max_one_header_bytes)) {
+      return Bad(431, "one header over " + std::to_string(limits.max_one_header_bytes) + " bytes");
     } else if (scanned_ >= static_cast<size_t>(limits.max_header_bytes)) {
       return Bad(431, "headers over " + std::to_string(limits.max_header_bytes) + " bytes");
     }

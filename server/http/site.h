@@ -23,7 +23,7 @@ struct AccessRecord {
   const char* route = "";  // a pattern, "" where none matched
   int status = 0;          // 499: the client went away first
   int64_t bytes_out = 0;
-  double seconds = 0;
+  double seconds = 0, write_seconds = 0;  // the latter: a write was under way
   bool streamed = false;
 };
 

@@ -1,0 +1,169 @@
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "boost/asio/post.hpp"
+#include "boost/asio/write.hpp"
+#include "server/http/routes.h"
+#include "server/http/session_state.h"
+
+namespace modu::http {
+
+void Session::Dispatch() {
+  phase_ = Phase::kHandling;
+  ClearDeadline();
+  request_.body = std::move(parser_->get().body());
+  parser_.reset();
+  status_ = 0;
+  bytes_out_ = 0;
+  write_time_ = {};
+  streaming_ = final_write_ = false;
+  ++site_->counters.exchanges;
+  std::weak_ptr<Session> weak = weak_from_this();
+  exchange_ =
+      std::make_shared<Exchange>(std::move(request_), [weak, executor = stream_.get_executor()] {
+        asio::post(executor, [weak] {
+          if (auto self = weak.lock()) self->Pump();
+        });
+      });
+  route_->handler(exchange_);
+  Pump();
+  WatchClient();
+}
+
+/// Takes what the handler has said since the last time and writes it as one.
+void Session::Pump() {
+  if (phase_ != Phase::kHandling || !exchange_) return;
+  if (writing_) {
+    if (!final_write_ && exchange_->abandoned()) CutOff();
+    return;
+  }
+  HttpResponse response;
+  const Exchange::Taken taken = exchange_->Take(&out_, &response);
+  if (taken.cut_off) return CutOff();
+  if (taken.responded) return Answer(std::move(response));
+  head_.clear();
+  if (taken.opened) {
+    streaming_ = true;
+    status_ = 200;
+    if (site_->draining) context_.keep_alive = false;
+    if (!context_.http11) context_.keep_alive = false;
+    head_ = FormatStreamHead(context_);
+  }
+  if (context_.head_only) out_.clear();
+  WriteStream(taken.ended);
+}
+
+void Session::CutOff() {
+  ++site_->counters.cut_off_total;
+  Close();
+}
+
+/// head_, then out_ as one chunk, then, if it is the end, the last chunk.
+void Session::WriteStream(bool ended) {
+  std::string_view tail;
+  if (context_.http11) {
+    if (!out_.empty()) {
+      char hex[16];
+      const auto result = std::to_chars(hex, hex + sizeof hex, out_.size(), 16);
+      head_.append(hex, result.ptr).append("\r\n");
+    }
+    tail = !ended ? "\r\n" : out_.empty() ? "0\r\n\r\n" : "\r\n0\r\n\r\n";
+    if (out_.empty() && !ended) tail = "";
+  }
+  const size_t total = head_.size() + out_.size() + tail.size();
+  if (total == 0) {
+    if (ended) return EndAnswer();
+    return SetDeadline(limits().sse_ping_ms);
+  }
+  const std::array<asio::const_buffer, 3> parts = {asio::buffer(head_), asio::buffer(out_),
+                                                   asio::buffer(tail.data(), tail.size())};
+  bytes_out_ += static_cast<int64_t>(total);
+  writing_ = true;
+  write_started_ = Clock::now();
+  final_write_ = ended;
+  SetDeadline(limits().write_stall_ms);
+  asio::async_write(stream_, parts, [self = Self(), ended](ErrorCode ec, size_t) {
+    self->writing_ = false;
+    self->write_time_ += Clock::now() - self->write_started_;
+    if (self->phase_ == Phase::kClosed) return;
+    if (ec) return self->OnClientGone();
+    self->exchange_->Written();
+    if (ended) return self->EndAnswer();
+    self->Pump();
+  });
+}
+
+void Session::Answer(HttpResponse response) {
+  status_ = response.status;
+  if (site_->draining) context_.keep_alive = false;
+  out_ = FormatAnswer(response, context_);
+  bytes_out_ += static_cast<int64_t>(out_.size());
+  WriteAnswer();
+}
+
+void Session::WriteAnswer() {
+  writing_ = final_write_ = true;
+  write_started_ = Clock::now();
+  SetDeadline(limits().write_stall_ms +
+              static_cast<int>(std::min<size_t>(out_.size() / 16, 600'000)));
+  asio::async_write(stream_, asio::buffer(out_), [self = Self()](ErrorCode ec, size_t) {
+    self->writing_ = false;
+    self->write_time_ += Clock::now() - self->write_started_;
+    if (self->phase_ == Phase::kClosed) return;
+    if (ec) return self->OnClientGone();
+    self->EndAnswer();
+  });
+}
+
+void Session::EndAnswer() {
+  EndExchange(status_);
+  out_.clear();
+  if (out_.capacity() > kReadBytes) out_.shrink_to_fit();
+  head_.clear();
+  if (context_.keep_alive) return AwaitRequest();
+  Linger();
+}
+
+void Session::AnswerOptions(const Router::Match& match) {
+  HttpResponse response;
+  response.status = 204;
+  const std::string allow = match.allow.empty() ? "GET, HEAD, POST, OPTIONS" : match.allow;
+  response.headers.emplace_back("Allow", allow);
+  if (!context_.allow_origin.empty()) {
+    response.headers.emplace_back("Access-Control-Allow-Methods", allow);
+    response.headers.emplace_back("Access-Control-Allow-Headers",
+                                  "Authorization, Content-Type, X-Request-Id");
+    response.headers.emplace_back("Access-Control-Max-Age", "600");
+  }
+  AnswerUnread(std::move(response));
+}
+
+std::string Session::AllowedOrigin(std::string_view origin) const {
+  if (origin.empty()) return "";
+  for (const std::string& allowed : site_->cors_origins) {
+    if (allowed == "*") return "*";
+    if (allowed == origin) return allowed;
+  }
+  return "";
+}
+
+/// An error before the body was read: the connection can only be kept if there is none.
+void Session::Refuse(const api::ApiError& error,
+                     std::vector<std::pair<std::string, std::string>> headers) {
+  HttpResponse response = ErrorAnswer(error);
+  for (auto& header : headers) response.headers.push_back(std::move(header));
+  AnswerUnread(std::move(response));
+}
+
+void Session::AnswerUnread(HttpResponse response) {
+  if (has_body_) context_.keep_alive = false;
+  phase_ = Phase::kHandling;
+  streaming_ = false;
+  bytes_out_ = 0;
+  write_time_ = {};
+  Answer(std::move(response));
+  Log(status_, request_);
+}
+
+}  // namespace modu::http

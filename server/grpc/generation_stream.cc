@@ -198,6 +198,7 @@ void GenerationStream::AdvanceLocked(Lock& lock) {
 void GenerationStream::OnWritten(bool ok) {
   Lock lock(mutex_);
   writing_ = false;
+  write_time_ += std::chrono::steady_clock::now() - write_started_;
   current_bytes_ = 0;
   if (!ok) {
     lock.unlock();
@@ -262,6 +263,11 @@ void GenerationStream::CutOff(Lock& lock) {
 void GenerationStream::CheckStall(std::chrono::steady_clock::time_point now) {
   Lock lock(mutex_);
   if (writing_ && now - write_started_ > stall_) CutOff(lock);
+}
+
+double GenerationStream::write_seconds() const {
+  Lock lock(mutex_);
+  return std::chrono::duration<double>(write_time_).count();
 }
 
 bool GenerationStream::cut_off() const {

@@ -50,6 +50,8 @@ class GenerationStream final : public generation::ResponseSink {
   void CheckStall(std::chrono::steady_clock::time_point now);
 
   bool cut_off() const;
+  /// Time in which a write was under way, so far.
+  double write_seconds() const;
 
  private:
   using Lock = std::unique_lock<std::mutex>;
@@ -73,6 +75,7 @@ class GenerationStream final : public generation::ResponseSink {
   std::vector<modu::v1::ChoiceFinish> finishes_;
   grpc::Status status_;
   std::chrono::steady_clock::time_point write_started_;
+  std::chrono::steady_clock::duration write_time_{};
   int64_t queued_bytes_ = 0, current_bytes_ = 0;
   bool writing_ = false, ended_ = false, finishing_ = false, cancelled_ = false, cut_off_ = false,
        cancelling_ = false;

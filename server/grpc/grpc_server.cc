@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "google/protobuf/message.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
@@ -22,32 +23,69 @@ namespace {
 using Millis = std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
-constexpr int kMaxStreamsPerConnection =
-    1'000;  // a load balancer's one connection carries many callers
 constexpr int kMaxMetadataBytes = 32 << 10;
+// What all connections together may hold in reads, metadata and calls; past it connections are
+// closed. Without a bound 20,000 calls opened and reset at once were seen to hold 350 MB.
+constexpr int64_t kMemoryBytes = 256 << 20;
 constexpr int kMinPingGapMs = 10'000;  // more often: GOAWAY, too_many_pings
 constexpr Millis kFarewellTime(1'000);
 
-/// Reflection is a service of the library's that asks for no key: with keys set, calls without one
-/// end here. Health stays open, as REST's does.
+/// Reflection is a service of the library's that asks for no key. With keys set, a call without one
+/// is heard out with its questions blanked and its answers replaced, and ends as UNAUTHENTICATED:
+/// an interceptor can do that, and cannot end a call with a status of its choice. Health stays
+/// open, as REST's does.
 class KeyInterceptor final : public grpc::experimental::Interceptor {
  public:
   KeyInterceptor(grpc::experimental::ServerRpcInfo* info,
                  const std::function<bool(std::string_view)>* allow_key)
-      : info_(info), allow_key_(allow_key) {}
+      : guards_(std::string_view(info->method()).starts_with("/grpc.reflection.")),
+        allow_key_(allow_key) {}
+
   void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
-    if (methods->QueryInterceptionHookPoint(
-            grpc::experimental::InterceptionHookPoints::POST_RECV_INITIAL_METADATA) &&
-        std::string_view(info_->method()).starts_with("/grpc.reflection.") &&
-        !CheckKey(*methods->GetRecvInitialMetadata(), *allow_key_).ok()) {
-      info_->server_context()->TryCancel();
+    using Point = grpc::experimental::InterceptionHookPoints;
+    if (guards_ && methods->QueryInterceptionHookPoint(Point::POST_RECV_INITIAL_METADATA)) {
+      refused_ = CheckKey(*methods->GetRecvInitialMetadata(), *allow_key_);
+    }
+    if (!refused_.ok()) {
+      if (methods->QueryInterceptionHookPoint(Point::POST_RECV_MESSAGE) &&
+          methods->GetRecvMessage() != nullptr) {
+        static_cast<google::protobuf::Message*>(methods->GetRecvMessage())->Clear();
+      }
+      if (methods->QueryInterceptionHookPoint(Point::PRE_SEND_MESSAGE) &&
+          methods->GetSendMessage() != nullptr) {
+        const auto* said = static_cast<const google::protobuf::Message*>(methods->GetSendMessage());
+        instead_.reset(said->New());
+        SetError(instead_.get());
+        methods->ModifySendMessage(instead_.get());
+      }
+      if (methods->QueryInterceptionHookPoint(Point::PRE_SEND_STATUS)) {
+        methods->ModifySendStatus(refused_);
+      }
     }
     methods->Proceed();
   }
 
  private:
-  grpc::experimental::ServerRpcInfo* const info_;
+  /// error_response {error_code, error_message} of a ServerReflectionResponse, by its names: the
+  /// library does not install the generated header.
+  void SetError(google::protobuf::Message* response) const {
+    const auto* field = response->GetDescriptor()->FindFieldByName("error_response");
+    if (field == nullptr || field->message_type() == nullptr) return;
+    auto* error = response->GetReflection()->MutableMessage(response, field);
+    const auto* code = error->GetDescriptor()->FindFieldByName("error_code");
+    const auto* message = error->GetDescriptor()->FindFieldByName("error_message");
+    if (code != nullptr) {
+      error->GetReflection()->SetInt32(error, code, static_cast<int>(refused_.error_code()));
+    }
+    if (message != nullptr) {
+      error->GetReflection()->SetString(error, message, refused_.error_message());
+    }
+  }
+
+  const bool guards_;
   const std::function<bool(std::string_view)>* const allow_key_;
+  grpc::Status refused_;
+  std::unique_ptr<google::protobuf::Message> instead_;
 };
 
 class KeyInterceptorFactory final : public grpc::experimental::ServerInterceptorFactoryInterface {
@@ -101,7 +139,7 @@ struct GrpcServer::Impl {
       : options(std::move(options_in)),
         hooks(std::move(hooks_in)),
         generator(generator_in),
-        service(generator_in, hooks.allow_key) {}
+        service(generator_in, hooks.allow_key, hooks.on_stream_end) {}
 
   void UpdateHealth() {
     grpc::HealthCheckServiceInterface* const health = server->GetHealthCheckService();
@@ -158,7 +196,11 @@ absl::Status GrpcServer::Start() {
   builder.SetMaxReceiveMessageSize(impl.generator->limits().max_grpc_message_bytes);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT,
                              0);  // a busy port is an error, not a share of it
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                             impl.generator->limits().max_grpc_streams);
+  grpc::ResourceQuota quota("modu");
+  quota.Resize(static_cast<size_t>(kMemoryBytes));
+  builder.SetResourceQuota(quota);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingGapMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);

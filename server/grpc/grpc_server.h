@@ -25,6 +25,7 @@ struct GrpcServerHooks {
   std::function<bool(std::string_view authorization)> allow_key;  // empty: no keys are configured
   std::function<std::string()> not_ready;    // "" when ready: health of "" and modu.v1.Modu
   std::function<std::string()> no_progress;  // "" when it is well: health of engine.progress
+  std::function<void(double write_seconds)> on_stream_end;  // once a stream, for the metrics
 };
 
 class GrpcServer {

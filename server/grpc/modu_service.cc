@@ -45,6 +45,7 @@ class ModuService::Reactor final : public EventReactor {
   void OnDone() override {
     stream_->OnDone();
     if (stream_->cut_off()) ++service_->cut_off_total_;
+    if (service_->on_stream_end_) service_->on_stream_end_(stream_->write_seconds());
     {
       std::lock_guard lock(service_->mutex_);
       service_->streams_.erase(stream_.get());
@@ -90,6 +91,7 @@ EventReactor* ModuService::Run(grpc::CallbackServerContext* context, const Reque
   if (grpc::Status status = Admit(*context); !status.ok()) return new RefusedStream(status);
   auto parsed = ToGenerationRequest(request, generator_->model(), generator_->limits());
   if (const auto* error = std::get_if<api::ApiError>(&parsed)) {
+    generator_->CountRefused(*error);
     return new RefusedStream(ToGrpcStatus(*error));
   }
   auto& generation = std::get<api::GenerationRequest>(parsed);

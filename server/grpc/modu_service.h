@@ -17,8 +17,11 @@ namespace modu::grpc_door {
 
 class ModuService final : public modu::v1::Modu::CallbackService {
  public:
-  ModuService(generation::Generator* generator, std::function<bool(std::string_view)> allow_key)
-      : generator_(generator), allow_key_(std::move(allow_key)) {}
+  ModuService(generation::Generator* generator, std::function<bool(std::string_view)> allow_key,
+              std::function<void(double)> on_stream_end)
+      : generator_(generator),
+        allow_key_(std::move(allow_key)),
+        on_stream_end_(std::move(on_stream_end)) {}
 
   EventReactor* Chat(grpc::CallbackServerContext* context,
                      const modu::v1::ChatRequest* request) override;
@@ -47,6 +50,7 @@ class ModuService final : public modu::v1::Modu::CallbackService {
 
   generation::Generator* const generator_;
   const std::function<bool(std::string_view)> allow_key_;
+  const std::function<void(double write_seconds)> on_stream_end_;
   std::atomic<bool> draining_{false};
   std::atomic<int64_t> cut_off_total_{0};
   mutable std::mutex mutex_;

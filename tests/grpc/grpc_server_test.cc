@@ -399,7 +399,11 @@ TEST_CASE("keys: calls and reflection need one, health does not") {
   CHECK(ReadAll(running.stub->Chat(&twice, ChatOf("hi"))).status.error_code() ==
         grpc::StatusCode::INVALID_ARGUMENT);
   CHECK(HealthOf(running.channel, "") == 1);
-  CHECK(Reflect(running.channel).second.empty());
+  const auto [refused, said] = Reflect(running.channel);
+  CHECK(refused.error_code() == grpc::StatusCode::UNAUTHENTICATED);
+  CHECK(said.find("modu.v1") == std::string::npos);
+  CHECK(Reflect(running.channel, "Bearer wrong").first.error_code() ==
+        grpc::StatusCode::UNAUTHENTICATED);
   CHECK(Reflect(running.channel, "Bearer right").second.find("modu.v1.Modu") != std::string::npos);
 }
 

@@ -23,11 +23,15 @@ namespace modu::cli {
 namespace {
 
 constexpr char kUsage[] =
-    "usage: modu chat [MODEL] [--url http://HOST:PORT] [--model NAME] [--system TEXT] "
+    "usage: modu chat [MODEL] [--url http[s]://HOST:PORT] [--ca-cert FILE] [--model NAME] "
+    "[--system TEXT] "
     "[--temperature T]\n"
     "                 [--top-p P] [--max-tokens N] [--seed N] [--api-key KEY]\n"
     "MODEL is what to serve where no server answers on the default port; --model names one of a "
     "running server's.\n"
+    "--ca-cert names the authority behind an https server's certificate, where the machine does "
+    "not "
+    "know it.\n"
     "The key may stand in MODU_API_KEY. In the chat: /reset forgets, /quit (or Ctrl-D) leaves, "
     "Ctrl-C stops an answer,\n"
     "a backslash at the end of a line goes on in the next.\n";
@@ -89,8 +93,9 @@ struct CommandLine {
 };
 
 bool ParseEndpoint(const std::string& url, client::Endpoint* endpoint) {
-  if (url.rfind("http://", 0) != 0) return false;
-  std::string authority = url.substr(7);
+  endpoint->tls = url.rfind("https://", 0) == 0;
+  if (!endpoint->tls && url.rfind("http://", 0) != 0) return false;
+  std::string authority = url.substr(endpoint->tls ? 8 : 7);
   authority = authority.substr(0, authority.find('/'));
   const size_t colon = authority.rfind(':');
   const bool bracketed = !authority.empty() && authority[0] == '[';
@@ -99,7 +104,7 @@ bool ParseEndpoint(const std::string& url, client::Endpoint* endpoint) {
   const bool has_port = colon != authority.npos && colon >= close;
   endpoint->host = bracketed ? authority.substr(1, close - 1)
                              : authority.substr(0, has_port ? colon : authority.npos);
-  endpoint->port = has_port ? authority.substr(colon + 1) : "80";
+  endpoint->port = has_port ? authority.substr(colon + 1) : endpoint->tls ? "443" : "80";
   return !endpoint->host.empty() && !endpoint->port.empty() &&
          endpoint->port.find_first_not_of("0123456789") == endpoint->port.npos;
 }
@@ -129,8 +134,11 @@ std::string ParseCommandLine(int argc, char** argv, CommandLine* line) {
       return absl::SimpleAtod(*value, &real) && real >= low && real <= high;
     };
     if (name == "--url") {
-      if (!ParseEndpoint(*value, &settings.endpoint)) return "--url must be http://HOST:PORT";
+      if (!ParseEndpoint(*value, &settings.endpoint))
+        return "--url must be http://HOST:PORT or https://HOST:PORT";
       line->has_url = true;
+    } else if (name == "--ca-cert") {
+      settings.endpoint.ca_file = *value;
     } else if (name == "--model") {
       settings.model = *value;
     } else if (name == "--system") {
@@ -171,7 +179,9 @@ absl::Status FindOrStartServer(const CommandLine& line, ServeChild* child) {
   program[length] = '\0';
   std::vector<std::string> arguments;
   if (!line.serve_model.empty()) arguments.push_back(line.serve_model);
-  arguments.insert(arguments.end(), {"--port", endpoint.port});
+  // A server for one person: no other doors, whose ports may be taken.
+  arguments.insert(arguments.end(),
+                   {"--port", endpoint.port, "--grpc-port", "-1", "--admin-port", "-1"});
   return child->Start(program, arguments, endpoint, interrupted);
 }
 

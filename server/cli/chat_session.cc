@@ -1,14 +1,13 @@
 #include "server/cli/chat_session.h"
 
-#include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
 #include <ostream>
 
 #include "absl/strings/str_cat.h"
+#include "clients/cpp/modu/connection.h"
 #include "nlohmann/json.hpp"
 
 namespace modu::cli {
@@ -146,12 +145,7 @@ int GetStatus(const client::Endpoint& endpoint, const std::string& target, int t
   namespace beast = boost::beast;
   namespace http = beast::http;
   boost::asio::io_context io;
-  boost::asio::ip::tcp::resolver resolver(io);
-  boost::system::error_code error;
-  const auto addresses = resolver.resolve(endpoint.host, endpoint.port, error);
-  if (error) return 0;
-  beast::tcp_stream stream(io);
-  stream.expires_after(std::chrono::milliseconds(timeout_ms));
+  client::Connection connection(io, endpoint);
   http::request<http::empty_body> request(http::verb::get, target, 11);
   request.set(http::field::host, endpoint.host);
   if (!endpoint.api_key.empty())
@@ -159,16 +153,20 @@ int GetStatus(const client::Endpoint& endpoint, const std::string& target, int t
   beast::flat_buffer buffer;
   http::response_parser<http::string_body> parser;
   int status = 0;
-  stream.async_connect(addresses, [&](boost::system::error_code connected, const auto&) {
-    if (connected) return;
-    http::async_write(stream, request, [&](boost::system::error_code written, size_t) {
+  connection.Connect([&](const std::string& error) {
+    if (!error.empty()) return;
+    http::async_write(connection, request, [&](boost::system::error_code written, size_t) {
       if (written) return;
-      http::async_read_header(stream, buffer, parser, [&](boost::system::error_code read, size_t) {
-        if (!read) status = static_cast<int>(parser.get().result_int());
-      });
+      http::async_read_header(connection, buffer, parser,
+                              [&](boost::system::error_code read, size_t) {
+                                if (!read) status = static_cast<int>(parser.get().result_int());
+                              });
     });
   });
-  io.run();
+  io.run_for(std::chrono::milliseconds(timeout_ms));
+  connection.Close();
+  io.restart();
+  io.run();  // what was under way ends as cancelled, and lets go of what stands here
   return status;
 }
 

@@ -84,7 +84,7 @@ absl::StatusOr<api::ServedModel> Served(const config::Config& config, const std:
 }  // namespace
 
 absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::string& path,
-                                      OpenDevice open_device) {
+                                      OpenDevice open_device, const engine::Clock* clock) {
   const auto checkpoint = engine::OpenCheckpoint(path);
   if (!checkpoint.ok()) return checkpoint.status();
   const engine::ModelConfig& model = (*checkpoint)->config();
@@ -101,6 +101,7 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
       config.max_step_tokens > 0 ? config.max_step_tokens : kDefaultStepTokens, config.max_seqs);
   options.max_sequences = config.max_seqs;
   options.max_model_len = config.ctx;
+  options.clock = clock;
   options.kv_dtype = config.kv_dtype == "f32"    ? kernels::DType::kF32
                      : config.kv_dtype == "bf16" ? kernels::DType::kBF16
                                                  : engine::DefaultKvDType(device_options.numerics);

@@ -17,8 +17,9 @@ struct ModelSetup {
   int max_step_tokens = 0;
 };
 
-/// Errors name the setting or the file's key; `path` has been resolved by server/store.
+/// Errors name the setting or the file's key; `path` has been resolved by server/store; `clock`
+/// measures a step's stages.
 absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::string& path,
-                                      OpenDevice open_device);
+                                      OpenDevice open_device, const engine::Clock* clock);
 
 }  // namespace modu::cli

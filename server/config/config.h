@@ -29,6 +29,7 @@ struct Config {
   std::string numerics = "int8";  // exact, bf16, int8
   std::string isa;                // "", ref, avx2, avx512, amx
   bool prefix_cache = true;
+  bool check = false;  // every weight is finite, before anything listens
   int drain_s = 30;
   int watchdog_soft_s = 10, watchdog_hard_s = 60;
   std::string api_key_file, tls_cert, tls_key;

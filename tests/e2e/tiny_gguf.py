@@ -84,7 +84,7 @@ def metadata(shape):
         entry("tokenizer.ggml.bos_token_id", TYPE_U32, 0),
         entry("tokenizer.ggml.eos_token_id", TYPE_U32, 2),
         entry("tokenizer.ggml.add_bos_token", TYPE_BOOL, False),
-        entry("tokenizer.chat_template", TYPE_STRING, CHAT_TEMPLATE),
+        entry("tokenizer.chat_template", TYPE_STRING, shape.get("chat_template") or CHAT_TEMPLATE),
     ]
 
 
@@ -109,8 +109,9 @@ def tensors(shape):
     return rows + [("output_norm.weight", [width], 0)]
 
 
-def tiny_gguf(seed=7, context=512, width=64, layers=2, ffn=128, heads=4, kv_heads=2):
-    shape = dict(context=context, width=width, layers=layers, ffn=ffn, heads=heads, kv_heads=kv_heads)
+def tiny_gguf(seed=7, context=512, width=64, layers=2, ffn=128, heads=4, kv_heads=2, chat_template=None):
+    shape = dict(context=context, width=width, layers=layers, ffn=ffn, heads=heads, kv_heads=kv_heads,
+                 chat_template=chat_template)
     rng = random.Random(seed)
     infos, blobs, offset = [], [], 0
     for name, dims, deviation in tensors(shape):

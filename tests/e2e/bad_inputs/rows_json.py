@@ -19,9 +19,9 @@ def body_rows():
         yield raw(31, title, text, says=["byte"])
     for bracket, close in ((b"[", b"]"), (b'{"a":', b"}")):
         deep = bracket * 100_000
-        # An array is refused as a body before its depth is seen.
-        yield raw(32, "nesting at top level", deep, says=["object" if bracket == b"[" else "64"])
-        yield raw(32, "nesting in an ignored field", good + b',"ignored":' + deep, says=["64"])
+        yield raw(32, "nesting at top level", deep, says=["nesting deeper than 64"])
+        yield raw(32, "nesting in an ignored field", good + b',"ignored":' + deep, says=["nesting deeper than 64"])
+    yield raw(32, "an array of 100,000 numbers is no object", b"[" + b"1," * 99_999 + b"1]", says=["object"])
     for value in (10**30, 1.0, "1", True):
         yield chat(33, "max_tokens %r" % (value,), max_tokens=value, param="max_tokens")
     yield raw(33, "a double that is too large", good + b',"temperature":1e999}', says=["temperature"])
@@ -39,8 +39,11 @@ def body_rows():
     yield raw(37, "16 MiB in one field", good + b',"user":"' + b"x" * (16 << 20) + b'"}', status=(400, 413))
     message = {"role": "user", "content": "a"}
     yield chat(38, "2,049 messages", messages=[message] * 2049, param="messages", says=["2048"])
-    yield chat(38, "10,000 messages", messages=[message] * 10_000, param="messages", says=["10000"])
-    yield chat(38, "10,000 stop strings", stop=["x%d" % i for i in range(10_000)], param="stop")
+    yield chat(38, "10,000 messages", messages=[message] * 10_000, param="messages", says=["2048"])
+    yield raw(38, "1,000,000 messages", b'{"messages":[' + b"1," * 999_999 + b"1]}", param="messages", says=["2048"])
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    yield chat(38, "10,000 tools", tools=[tool] * 10_000, param="tools", says=["128"])
+    yield chat(38, "10,000 stop strings", stop=["x%d" % i for i in range(10_000)], param="stop", says=["16"])
 
 
 def sampling_rows():

@@ -6,6 +6,7 @@ import struct
 import time
 
 from bad_inputs.case import Case
+from bad_inputs.own_server import answers, sample, serving
 from bad_inputs.rows_routes import BODY, post
 
 STREAM = json.dumps({"prompt": "hello", "max_tokens": 400, "ignore_eos": True, "stream": True}).encode()
@@ -47,19 +48,80 @@ def vanish(sent_bytes, read_first=0):
     return act
 
 
-def stop_reading(server):
-    """Never reads: the stream must be cut off or end, and nobody else waits for it."""
-    connection = connect(server)
+def gone_in_the_queue(_):
+    """One sequence at a time: the second call waits, and its client goes."""
+    with serving("--max-seqs", "1", context=4096) as server:
+        running, waiting = connect(server), connect(server)
+        running.sendall(stream_request(STREAM.replace(b"400", b"3000")))
+        running.recv(1)
+        waiting.sendall(stream_request())
+        started = time.monotonic()
+        while sample(server, "modu_num_requests_waiting") == 0:
+            assert time.monotonic() - started < 5, "the second call does not wait"
+            time.sleep(0.01)
+        waiting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        waiting.close()
+        while sample(server, "modu_num_requests_waiting") > 0:
+            assert time.monotonic() - started < 10, "it still waits"
+            time.sleep(0.01)
+        ended = server.metrics()
+        assert any("cancelled" in name and value == 1 for name, value in ended.items()
+                   if name.startswith("modu_requests_ended_total")), "not counted as cancelled"
+        running.close()
+
+
+# Events of kilobytes, so that the kernel's buffers cannot swallow the whole answer.
+LARGE = json.dumps({"prompt": "hello", "max_tokens": 400, "ignore_eos": True, "stream": True, "n": 4, "logprobs": 20}).encode()
+
+
+def narrow(server, body):
+    """A stream whose client has the smallest receive buffer there is."""
+    connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-    connection.sendall(stream_request())
-    settled(server, 20)
-    connection.close()
+    connection.settimeout(5)
+    connection.connect(("127.0.0.1", server.port))
+    connection.sendall(stream_request(body))
+    return connection
+
+
+def slow_reader(bytes_a_time):
+    """Takes nothing, or next to nothing: the stream is cut off, and nobody waits for it."""
+
+    def act(server):
+        before = sample(server, "modu_http_streams_cut_off_total")
+        connection = narrow(server, LARGE)
+        started = time.monotonic()
+        while sample(server, "modu_http_streams_cut_off_total") == before:
+            assert time.monotonic() - started < 20, "the reader is not cut off"
+            if bytes_a_time:
+                connection.recv(bytes_a_time)
+            time.sleep(0.05)
+        connection.close()
+        settled(server, 5)
+
+    return act
+
+
+def vanished(_):
+    """Row 82: a peer that acknowledges nothing any more looks like this one, whose window stays shut."""
+    with serving("--write-stall", "1", "--stream-buffer-bytes", str(1 << 29)) as server:
+        connection = narrow(server, LARGE)
+        started = time.monotonic()
+        while sample(server, "modu_http_writes_stalled_total") + sample(server, "modu_http_streams_cut_off_total") == 0:
+            assert time.monotonic() - started < 20, "a write that does not move is not given up"
+            time.sleep(0.05)
+        settled(server, 5)
+        assert answers(server) == 200
+        connection.close()
 
 
 def cases():
+    yield Case(80, "gone while it waits", act=gone_in_the_queue, within_s=20)
     yield Case(80, "gone before the headers are through", act=vanish(30))
     yield Case(80, "gone in the body", act=vanish(len(stream_request()) - 10))
     yield Case(80, "gone at once", act=vanish(0))
     yield Case(80, "gone after the first bytes", act=vanish(0, read_first=1))
     yield Case(80, "gone in mid-stream", act=vanish(0, read_first=2000))
-    yield Case(81, "a reader that never reads", act=stop_reading, within_s=25)
+    yield Case(81, "a reader that never reads", act=slow_reader(0), within_s=25)
+    yield Case(81, "a reader of a byte at a time", act=slow_reader(1), within_s=25)
+    yield Case(82, "a peer that takes nothing any more", act=vanished, within_s=40)

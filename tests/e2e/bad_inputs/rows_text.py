@@ -1,6 +1,79 @@
 """Sections F (prompt and tokenizer) and H (chat template)."""
 
+import json
+import os
+import resource
+import subprocess
+import tempfile
+
+import tiny_gguf
 from bad_inputs.case import HELLO, Case, chat, completion
+from bad_inputs.own_server import answers, serving
+from modu_server import BINARY
+
+BOMBS = {
+    "a long range": "{% for i in range(10**9) %}{% endfor %}",
+    "nested loops": "{% for i in range(10000) %}{% for j in range(10000) %}{% for k in range(10000) %}x{% endfor %}{% endfor %}{% endfor %}",
+    "a long string": "{{ '-' * 10**10 }}",
+    "a string that doubles": "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}",
+    "a list that doubles": "{% set ns = namespace(s=[1]) %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s|length }}",
+    "a huge indent": "{{ ('a\\nb')|indent(10**10) }}",
+    "a macro that calls itself": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "10,000 brackets": "{{ " + "(" * 10_000 + "1" + ")" * 10_000 + " }}",
+    "10,000 unary operators": "{{ " + "-" * 10_000 + "1 }}",
+    "10,000 lists": "{{ " + "[" * 10_000 + "]" * 10_000 + " }}",
+    "10,000 ifs": "{% if true %}" * 10_000 + "{% endif %}" * 10_000,
+    "a filter for ever": "{{ 'a'" + "|upper" * 500_000 + "|join('-' * 10**9) }}",
+}
+
+# What it must not reach; where it is undefined and prints nothing, nothing has been reached.
+REACHING = ["{{ ''.__class__.__mro__ }}", "{{ messages.__class__ }}", "{{ messages.append.__self__ }}", "{{ self.__init__ }}",
+            "{{ lipsum.__globals__ }}", "{{ cycler.__init__.__globals__.os }}", "{% include '/etc/passwd' %}",
+            "{% import '/etc/passwd' as p %}{{ p }}", "{% from 'os' import environ %}{{ environ }}",
+            "{% extends '/etc/passwd' %}", "{{ open('/etc/passwd').read() }}", "{{ environ }}", "{{ config }}",
+            "{{ ''|attr('__class__') }}", "{{ messages|map(attribute='__class__')|list }}", "{{ '{0.__class__}'.format('') }}"]
+
+
+def render(template, timeout_s=10):
+    """Exit code and output of `modu render` with a gigabyte of memory."""
+    def little_memory():
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+
+    with tempfile.NamedTemporaryFile("w", suffix=".jinja") as file:
+        file.write(template)
+        file.flush()
+        done = subprocess.run([BINARY, "render", file.name], input=json.dumps([{"messages": HELLO}]), capture_output=True,
+                              text=True, timeout=timeout_s, preexec_fn=little_memory)
+    assert done.returncode >= 0, "died of signal %d" % -done.returncode
+    assert "terminate" not in done.stderr and "bad_alloc" not in done.stderr, done.stderr[:300]
+    return done.returncode, done.stdout
+
+
+def bombs(_):
+    for title, template in BOMBS.items():
+        code, out = render(template)
+        assert code > 0, "%s: rendered %d bytes" % (title, len(out))
+
+
+def reaching_out(_):
+    for template in REACHING:
+        code, out = render(template)
+        said = json.loads(out)[0] if code == 0 else ""
+        for word in ("class", "root:", "PATH", "module", "builtin", "0x"):
+            assert word not in said, "%s: %s" % (template, said[:200])
+
+
+def bombs_served(_):
+    """The operator's own template is the bomb: 400 for a chat, and the rest of the server does not notice."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "bomb.gguf")
+        with open(path, "wb") as out:
+            out.write(tiny_gguf.tiny_gguf(chat_template=BOMBS["nested loops"]))
+        with serving(model=path) as server:
+            for _ in range(3):
+                status, answer = server.post_json("/v1/chat/completions", {"messages": HELLO, "max_tokens": 2})
+                assert status == 400 and "template" in answer["error"]["message"], (status, answer)
+            assert answers(server) == 200
 
 
 def prompt_rows():
@@ -43,6 +116,9 @@ def template_rows():
     yield chat(76, "client's template", chat_template="{{ 1 }}", param="chat_template")
     yield chat(76, "internal argument by template kwargs", status=(200, 400),
                chat_template_kwargs={"messages": [], "tokenize": True})
+    yield Case(77, "templates without end", act=bombs, within_s=60)
+    yield Case(77, "a served template without end", act=bombs_served, within_s=30)
+    yield Case(78, "templates that reach out", act=reaching_out, within_s=60)
 
 
 def cases():

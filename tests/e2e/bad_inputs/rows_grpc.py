@@ -81,7 +81,7 @@ def flood(title, bytes_of, must_end=True):
         assert grown < MOST_LIVE_BYTES, "%s: memory grew by %d bytes" % (title, grown)
         assert serves(server), "%s: others are not served" % title
         try:
-            connection.settimeout(1)
+            connection.settimeout(10 if must_end else 1)
             while not ended:
                 piece = connection.recv(1 << 16)
                 answer += piece

@@ -26,8 +26,9 @@ from modu_server import Server  # noqa: E402
 NORMAL = {"prompt": "hello world", "max_tokens": 8, "temperature": 0, "ignore_eos": True, "return_token_ids": True}
 BACKGROUND_TOKENS = 300
 SLOWNESS = float(os.environ.get("MODU_TEST_SLOWNESS", "1"))
-# Live bytes wander by what scratch and label values grow to, over all the rows together.
-LIVE_SLACK_BYTES = 32 << 10
+# Live bytes wander by what scratch, label values and gRPC's threads grow to, over all the rows together: 10 KB where the
+# warm-up met it all, 57 KB where a flood woke more threads than it had.
+LIVE_SLACK_BYTES = 96 << 10
 # The allocator's thread caches count as live: without them the figure is exact.
 EXACT_HEAP = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 

@@ -31,6 +31,7 @@ struct Engine::Impl {
           static_cast<Impl*>(self)->step_started_ns.store(launched_ns, std::memory_order_relaxed);
         },
         this);
+    core.set_before_deliver([](void* self) { static_cast<Impl*>(self)->Publish(); }, this);
     Publish();
   }
 

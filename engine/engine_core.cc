@@ -365,6 +365,7 @@ void EngineCore::BuryEnded() {
 void EngineCore::Deliver() {
   if (events_.prompt_logprobs.empty() && events_.tokens.empty() && events_.terminals.empty())
     return;
+  if (before_deliver_ != nullptr) before_deliver_(before_deliver_context_);
   sink_->Deliver(std::exchange(events_, {}));
 }
 

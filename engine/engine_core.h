@@ -43,6 +43,11 @@ class EngineCore {
     on_wait_ = on_wait;
     on_wait_context_ = context;
   }
+  /// Called before anything is delivered: whoever hears of an event finds it in the stats.
+  void set_before_deliver(void (*before_deliver)(void* context), void* context) {
+    before_deliver_ = before_deliver;
+    before_deliver_context_ = context;
+  }
   std::string SelfCheck() const;
 
  private:
@@ -90,6 +95,8 @@ class EngineCore {
 
   void (*on_wait_)(void*, int64_t) = nullptr;
   void* on_wait_context_ = nullptr;
+  void (*before_deliver_)(void*) = nullptr;
+  void* before_deliver_context_ = nullptr;
   uint64_t num_steps_ = 0, prompt_tokens_ = 0, generation_tokens_ = 0;
   int64_t last_step_ns_ = 0;
 };

@@ -1,6 +1,6 @@
 // Hostile templates and variables end as errors, quickly and on a flat stack; what cannot be
 // reached is not there.
-#include <chrono>
+#include <ctime>
 #include <thread>
 
 #include "nlohmann/json.hpp"
@@ -105,10 +105,10 @@ TEST_CASE("hostile templates stop at a budget within seconds") {
   };
   for (const std::string& source : sources) {
     INFO(source.substr(0, 120));
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start =
+        std::clock();  // of this process: other work on the machine does not count
     const auto result = Render(source);
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
     CHECK(!result.ok());
     if (!result.ok()) CHECK(result.status().code() == absl::StatusCode::kInvalidArgument);
     CHECK(seconds < 5);

@@ -52,10 +52,14 @@ const LinearKernels& KernelsOf(Isa isa) {
 }  // namespace
 
 CpuDevice::CpuDevice(Isa isa, Numerics numerics, int num_threads)
+    : CpuDevice(isa, numerics, num_threads, KernelsOf(isa)) {}
+
+CpuDevice::CpuDevice(Isa isa, Numerics numerics, int num_threads,
+                     const LinearKernels& linear_kernels)
     : isa_(isa),
       numerics_(numerics),
       pool_(num_threads > 0 ? num_threads : AvailableCores()),
-      linear_kernels_(&KernelsOf(isa)),
+      linear_kernels_(&linear_kernels),
       prepare_(linear_kernels_->f32.prepare),
       arena_(std::make_unique<WeightArena>(MemoryLimitBytes())) {}
 
@@ -71,8 +75,9 @@ std::string CpuDevice::Describe() const {
 
 absl::StatusOr<std::unique_ptr<PackedWeight>> CpuDevice::Pack(std::span<const WeightSource> parts,
                                                               WeightUse use) {
-  return CpuWeight::Create(parts, use, numerics_, pool_, *arena_,
-                           isa_ == Isa::kAmx ? PreparedKind::kBf16Pairs : PreparedKind::kBf16);
+  return CpuWeight::Create(
+      parts, use, numerics_, pool_, *arena_,
+      linear_kernels_->bf16_pairs != nullptr ? PreparedKind::kBf16Pairs : PreparedKind::kBf16);
 }
 
 size_t CpuDevice::PreparedBytes(const PackedWeight& consumer, int max_tokens) const {

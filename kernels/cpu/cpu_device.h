@@ -18,6 +18,8 @@ class WeightArena;
 class CpuDevice final : public Device {
  public:
   CpuDevice(Isa isa, Numerics numerics, int num_threads);
+  /// With matrix products of the caller's choice (a test's: AMX's logic over the scalar twin).
+  CpuDevice(Isa isa, Numerics numerics, int num_threads, const LinearKernels& linear_kernels);
   ~CpuDevice() override;
 
   const OpTable& ops() const override;

@@ -14,13 +14,12 @@ build: deps-build  ## install what is missing and build build/modu
 serve: build  ## fetch the default model and serve it
 	@exec $(BUILD)/modu serve
 
-test: deps-test build/venv/.done  ## every test: fast, on the real model, end to end, and sanitized
+test: deps-test build/venv/.done  ## every test: fast, on the real model, end to end
 	@$(call configure,release,$(BUILD),-DMODU_TESTS=ON -DMODU_BENCHMARKS=ON)
 	@cmake --build $(BUILD) -j $(JOBS)
 	@deploy/fetch-promtool $(BUILD)/promtool
 	@$(BUILD)/modu pull
 	@cd $(BUILD) && $(CTEST)
-	@$(MAKE) --no-print-directory sanitize
 
 test-fast: deps-test  ## the fast tests: no network, no real model
 	@$(call configure,release,$(BUILD),-DMODU_TESTS=ON)

@@ -14,12 +14,14 @@ build: deps-build  ## install what is missing and build build/modu
 serve: build  ## fetch the default model and serve it
 	@exec $(BUILD)/modu serve
 
-test: deps-test build/venv/.done  ## every test: fast, on the real model, end to end
+test: deps-test build/venv/.done  ## every test: fast, real model, end to end; lint; the sanitizers
 	@$(call configure,release,$(BUILD),-DMODU_TESTS=ON -DMODU_BENCHMARKS=ON)
 	@cmake --build $(BUILD) -j $(JOBS)
 	@deploy/fetch-promtool $(BUILD)/promtool
 	@$(BUILD)/modu pull
 	@cd $(BUILD) && $(CTEST)
+	@tests/lint/run $(BUILD)
+	@$(MAKE) --no-print-directory sanitize
 
 test-fast: deps-test  ## the fast tests: no network, no real model
 	@$(call configure,release,$(BUILD),-DMODU_TESTS=ON)
@@ -48,12 +50,9 @@ format:  ## clang-format all of our sources
 	@deploy/install-dependencies lint
 	@git ls-files '*.h' '*.cc' | xargs clang-format-19 -i
 
-lint: deps-build  ## clang-tidy over what .clang-tidy lists
+lint: build  ## clang-tidy, as .clang-tidy says, over the sources that changed since they last passed
 	@deploy/install-dependencies lint
-	@$(call configure,release,$(BUILD),)
-	@cmake --build $(BUILD) -j $(JOBS) --target modu_proto
-	@git ls-files 'engine/*.cc' 'server/*.cc' 'kernels/*.cc' | grep -v -E '_(avx2|avx512|amx)\.cc$$' | \
-	  xargs -P $(JOBS) -n 1 clang-tidy-19 -p $(BUILD) --quiet
+	@tests/lint/run $(BUILD)
 
 build/venv/.done: tests/e2e/requirements.txt | deps-test
 	@python3 -m venv build/venv && build/venv/bin/pip install -q -r $< && touch $@

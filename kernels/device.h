@@ -114,6 +114,7 @@ class Device {
   /// Bytes a Prepared for `consumer` needs at up to max_tokens rows.
   virtual size_t PreparedBytes(const PackedWeight& consumer, int max_tokens) const = 0;
 
+  /// These two throw std::bad_alloc where the system does not give the memory.
   virtual std::unique_ptr<Buffer> Allocate(size_t bytes) = 0;
   virtual std::unique_ptr<KvCache> CreateKvCache(const KvLayout& layout, int64_t num_blocks) = 0;
   /// Bytes one block takes over all layers of the group, before anything is allocated.

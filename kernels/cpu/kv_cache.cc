@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <new>
+
 #include "kernels/check.h"
 #include "kernels/cpu/cpu_device.h"
 
@@ -46,7 +48,7 @@ CpuKvCache::CpuKvCache(const KvLayout& layout, int64_t num_blocks) : geometry_(l
   mapping_bytes_ = static_cast<size_t>(bytes_ + kHugePage);
   mapping_ = mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  MODU_CHECK(mapping_ != MAP_FAILED);
+  if (mapping_ == MAP_FAILED) throw std::bad_alloc();
   const auto address = reinterpret_cast<uintptr_t>(mapping_);
   data_ = reinterpret_cast<std::byte*>((address + kHugePage - 1) / kHugePage * kHugePage);
   madvise(data_, static_cast<size_t>(bytes_), MADV_HUGEPAGE);  // a hint: without it only slower

@@ -99,13 +99,25 @@ bool PrintText(const engine::TokenizerFiles& files) {
   return true;
 }
 
-void PrintMemory(const engine::ModelConfig& config, int64_t weight_bytes) {
+/// What int8 numerics adds to the weights: a float for each group of 32 of a quantised matrix.
+int64_t GroupSumBytes(const engine::Checkpoint& checkpoint) {
+  int64_t bytes = 0;
+  for (const engine::TensorInfo& tensor : checkpoint.tensors()) {
+    if (tensor.shape.size() != 2 || kernels::TraitsOf(tensor.dtype).block_elements == 1) continue;
+    bytes += tensor.shape[0] * tensor.shape[1] / 32 * static_cast<int64_t>(sizeof(float));
+  }
+  return bytes;
+}
+
+void PrintMemory(const engine::ModelConfig& config, int64_t weight_bytes, int64_t sum_bytes) {
   const double kv_token = 2.0 * config.num_layers * config.num_kv_heads * config.head_dim;
   std::printf(
-      "memory         weights about %.0f MiB; KV %.1f KiB a token in bf16, %.1f KiB in float32; "
+      "memory         weights about %.0f MiB, %.0f MiB in int8 numerics; KV %.1f KiB a token in "
+      "bf16, %.1f KiB in float32; "
       "a full context %.0f MiB in bf16\n",
-      static_cast<double>(weight_bytes) / kMib, kv_token * 2 / 1024, kv_token * 4 / 1024,
-      kv_token * 2 * config.max_position / kMib);
+      static_cast<double>(weight_bytes) / kMib,
+      static_cast<double>(weight_bytes + sum_bytes) / kMib, kv_token * 2 / 1024,
+      kv_token * 4 / 1024, kv_token * 2 * config.max_position / kMib);
 }
 
 int Inspect(const std::string& model, bool each_tensor) {
@@ -122,7 +134,7 @@ int Inspect(const std::string& model, bool each_tensor) {
   std::printf("format         %s\n", (*checkpoint)->format().c_str());
   PrintConfig((*checkpoint)->config());
   const int64_t bytes = PrintTensors(**checkpoint, each_tensor);
-  PrintMemory((*checkpoint)->config(), bytes);
+  PrintMemory((*checkpoint)->config(), bytes, GroupSumBytes(**checkpoint));
   return PrintText((*checkpoint)->tokenizer_files()) ? 0 : 1;
 }
 

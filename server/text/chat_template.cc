@@ -1,9 +1,9 @@
 #include "server/text/chat_template.h"
 
 #include "absl/strings/str_cat.h"
-#include "server/text/jinja_interpreter.h"
-#include "server/text/jinja_parser.h"
-#include "server/text/jinja_unicode.h"
+#include "server/text/jinja/interpreter.h"
+#include "server/text/jinja/parser.h"
+#include "server/text/jinja/unicode.h"
 
 namespace modu::text {
 namespace {

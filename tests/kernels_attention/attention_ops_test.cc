@@ -331,5 +331,12 @@ TEST_CASE("RMS norm matches the plain backend for every width, gathers rows and 
   }
 }
 
+TEST_CASE("KV memory beyond the address space is refused by an exception", "[kernels]") {
+  const auto device = OpenCpuDevice({Numerics::kExact, 1, ""}).value();
+  const KvLayout layout{1, 1, 64, device->KvBlockSize(), DType::kF32};
+  const int64_t blocks = (int64_t{1} << 60) / device->KvBlockBytes(layout);
+  REQUIRE_THROWS_AS(device->CreateKvCache(layout, blocks), std::bad_alloc);
+}
+
 }  // namespace
 }  // namespace modu::kernels

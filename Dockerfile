@@ -22,4 +22,4 @@ ENV LD_LIBRARY_PATH=/usr/local/lib/modu MODU_HOME=/models
 USER modu
 EXPOSE 8000 8001 8002
 ENTRYPOINT ["/usr/local/bin/modu"]
-CMD ["serve", "--host", "0.0.0.0"]
+CMD ["serve", "--host", "0.0.0.0", "--admin-host", "0.0.0.0"]

@@ -147,8 +147,9 @@ bool EngineCore::LaunchStep() {
   launched.handle.step = step;
   try {
     launched.handle = runner_->Launch(std::move(input));
-  } catch (const std::exception&) {
-    launched.status = absl::InternalError("the step could not be launched");
+  } catch (const std::exception& error) {
+    launched.status =
+        absl::InternalError(absl::StrCat("the step could not be launched: ", error.what()));
   } catch (...) {
     launched.status = absl::InternalError("the step could not be launched");
   }
@@ -164,8 +165,9 @@ void EngineCore::StartSlot(Sequence* sequence) {
   try {
     sequence->slot = runner_->StartSequence(sequence->request.sampling, sequence->tokens,
                                             sequence->num_output());
-  } catch (const std::exception&) {
-    End(sequence, FinishReason::kFailed, absl::InternalError("no sampler state could be made"));
+  } catch (const std::exception& error) {
+    End(sequence, FinishReason::kFailed,
+        absl::InternalError(absl::StrCat("no sampler state could be made: ", error.what())));
   } catch (...) {
     End(sequence, FinishReason::kFailed, absl::InternalError("no sampler state could be made"));
   }
@@ -187,8 +189,8 @@ StepOutput EngineCore::WaitFor(const LaunchedStep& step) {
   if (on_wait_ != nullptr) on_wait_(on_wait_context_, step.launched_ns);
   try {
     output = runner_->Wait(step.handle);
-  } catch (const std::exception&) {
-    output.status = absl::InternalError("the step failed");
+  } catch (const std::exception& error) {
+    output.status = absl::InternalError(absl::StrCat("the step failed: ", error.what()));
   } catch (...) {
     output.status = absl::InternalError("the step failed");
   }

@@ -89,8 +89,8 @@ class Builder final : public nlohmann::json_sax<Json> {
     const std::string_view what = error.what();
     if (what.find("UTF-8") != what.npos) return ": invalid UTF-8";
     if (what.find("surrogate") != what.npos) return ": lone surrogate";
-    if (what.find("expected end of input") != what.npos) return ": bytes after the object";
     if (what.find("unexpected end of input") != what.npos) return ": unexpected end";
+    if (what.find("expected end of input") != what.npos) return ": bytes after the object";
     return "";
   }
 

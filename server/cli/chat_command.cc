@@ -234,6 +234,7 @@ void Converse(ChatSession* session) {
 
 int RunChat(int argc, char** argv) {
   CommandLine line;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): there is one thread yet, and nothing sets variables
   if (const char* key = std::getenv("MODU_API_KEY")) line.settings.endpoint.api_key = key;
   if (argc == 2 && std::string(argv[1]) == "--help") {
     std::cout << kUsage;

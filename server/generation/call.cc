@@ -6,6 +6,7 @@
 
 #include "kernels/check.h"
 #include "server/generation/core.h"
+#include "server/telemetry/log.h"
 #include "server/telemetry/metrics.h"
 
 namespace modu::generation {
@@ -83,8 +84,9 @@ void Call::Run() noexcept {
         Flush();
         MaybeEnd();
       }
-    } catch (const std::exception&) {
+    } catch (const std::exception& error) {
       // A library threw, or memory ran out: this call fails, no other does.
+      LogInternal(error.what());
       if (!ended_) {
         for (Running& one : running_) {
           if (!one.over && one.engine_id != 0) core_->engine->Cancel(one.engine_id);
@@ -299,6 +301,7 @@ void Call::DoTerminal(Terminal& terminal) {
       one.choice->Terminal(Finish::kAbort, -1);
       break;
     case engine::FinishReason::kExpired:
+      if (one.choice->finished()) break;  // by a stop string; the engine did not know yet
       if (!started_output_ && event.times.first_scheduled_ns == 0) {
         api::ApiError error =
             api::MakeError(503, std::string(event.status.message()), "queue_timeout");
@@ -310,6 +313,8 @@ void Call::DoTerminal(Terminal& terminal) {
       one.choice->Terminal(Finish::kTimeout, -1);
       break;
     case engine::FinishReason::kFailed: {
+      if (one.choice->finished()) break;
+      LogInternal(std::string(event.status.message()));
       api::ApiError error = api::FromStatus(event.status);
       // The engine's word for NaN or infinity in a row of logits: its batch mates go on.
       if (event.status.message().find("numeric_error") != event.status.message().npos) {
@@ -324,6 +329,11 @@ void Call::DoCancel() {
   for (Running& one : running_) {
     if (!one.over) core_->engine->Cancel(one.engine_id);
   }
+}
+
+void Call::LogInternal(std::string_view what) const {
+  telemetry::Log(telemetry::LogLevel::kError, "call_failed",
+                 {{"request_id", request_.request_id}, {"what", what}});
 }
 
 void Call::Fail(const api::ApiError& error, const char* outcome, const char* reason) {
@@ -401,8 +411,8 @@ void Call::End(const char* outcome, const api::ApiError* error) {
     } else {
       sink->OnFinished(usage);
     }
-  } catch (const std::exception&) {
-    // A door that cannot say it any more: the call is over all the same.
+  } catch (const std::exception& error) {
+    LogInternal(error.what());  // a door that cannot say it any more: the call is over all the same
   }
 }
 

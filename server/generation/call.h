@@ -69,6 +69,8 @@ class Call final : public GenerationCall, public std::enable_shared_from_this<Ca
   /// The call cannot go on: engine requests are cancelled, and End comes when the last of them is
   /// over.
   void Fail(const api::ApiError& error, const char* outcome, const char* reason);
+  /// What went wrong inside; the client learns only that something did.
+  void LogInternal(std::string_view what) const;
   void EmitEchoes();
   void Flush();
   void MaybeEnd();

@@ -10,6 +10,7 @@
 #include "kernels/check.h"
 #include "server/generation/call.h"
 #include "server/generation/core.h"
+#include "server/telemetry/log.h"
 #include "server/telemetry/metrics.h"
 
 namespace modu::generation {
@@ -179,10 +180,13 @@ std::shared_ptr<GenerationCall> GenerationService::Start(api::GenerationRequest 
     if (core.draining) {
       refused = api::MakeError(503, "the server is shutting down", "shutting_down");
       refused->retry_after_s = 1;
-    } else if (!(refused = core.admission.Enter(choices, bytes, core.clock->NowNs()))) {
-      call->Admitted();
-      core.calls.emplace(id, call);
-      work = call->Post(Call::Prepare{});
+    } else {
+      refused = core.admission.Enter(choices, bytes, core.clock->NowNs());
+      if (!refused) {
+        call->Admitted();
+        core.calls.emplace(id, call);
+        work = call->Post(Call::Prepare{});
+      }
     }
   }
   if (refused) {
@@ -203,8 +207,8 @@ void GenerationService::Render(
     api::Parsed<RenderedPrompt> rendered = api::MakeError(500, "internal error", "internal_error");
     try {
       rendered = core->renderer.Render(prompt, core->NowUnixSeconds());
-    } catch (const std::exception&) {
-      // As memory allows: the next request may be smaller.
+    } catch (const std::exception& error) {  // the next request may be smaller
+      telemetry::Log(telemetry::LogLevel::kError, "render_failed", {{"what", error.what()}});
     }
     core->admission.LeaveChoices(1, core->clock->NowNs());
     if (auto* error = std::get_if<api::ApiError>(&rendered)) return done(std::nullopt, *error);
@@ -225,8 +229,8 @@ void GenerationService::Detokenize(
     std::optional<std::string> text;
     try {
       text = core->model.tokenizer->Decode(ids, false);
-    } catch (const std::exception&) {
-      // As memory allows.
+    } catch (const std::exception& error) {
+      telemetry::Log(telemetry::LogLevel::kError, "detokenize_failed", {{"what", error.what()}});
     }
     core->admission.LeaveChoices(1, core->clock->NowNs());
     if (text) return done(std::move(text), api::ApiError());

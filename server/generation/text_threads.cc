@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "server/telemetry/log.h"
+
 namespace modu::generation {
 
 TextThreads::TextThreads(int num_threads, const char* name) {
@@ -45,8 +47,8 @@ void TextThreads::Loop() {
     lock.unlock();
     try {
       job();
-    } catch (...) {
-      // Calls catch their own; nothing may end the process.
+    } catch (...) {  // calls catch their own; nothing may end the process
+      telemetry::Log(telemetry::LogLevel::kError, "text_job_failed");
     }
     job = nullptr;
     lock.lock();

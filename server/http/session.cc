@@ -80,6 +80,8 @@ void Session::Abort() {
 
 void Session::AwaitRequest() {
   phase_ = Phase::kIdle;
+  context_ = AnswerContext();
+  request_ = HttpRequest();
   scanner_.Reset();
   parser_.reset();
   if (buffer_.size() > 0) return OnHeadBytes();

@@ -105,8 +105,6 @@ void Session::OnHeadBytes() {
 void Session::OnHead() {
   ++site_->counters.requests_total;
   const std::string_view head = ViewOf(buffer_).substr(0, scanner_.head_bytes());
-  context_ = AnswerContext();
-  request_ = HttpRequest();
   Framing framing;
   if (auto error = CheckHead(head, limits(), &framing)) return FailFraming(*error);
   parser_.emplace();
@@ -242,6 +240,7 @@ void Session::FeedBody() {
 void Session::FailFraming(const api::ApiError& error) {
   ++site_->counters.bad_framing_total;
   if (context_.request_id.empty()) context_.request_id = ChooseRequestId("");
+  request_.request_id = context_.request_id;
   context_.keep_alive = false;
   has_body_ = true;
   AnswerUnread(ErrorAnswer(error));

@@ -80,6 +80,12 @@ TEST_CASE("row 31: syntax errors have a byte offset") {
   }
 }
 
+TEST_CASE("a body that ends early is not called one that goes on") {
+  CHECK(ChatError("{\"a\":1").message == "invalid JSON at byte offset 6: unexpected end");
+  CHECK(ChatError("{\"a\":1} x").message ==
+        "invalid JSON at byte offset 8: bytes after the object");
+}
+
 TEST_CASE("every truncation of a good body is 400") {
   const std::string body =
       With(Chat(), "\"logit_bias\":{\"5\":1.5},\"stop\":[\"a\",\"b\"],\"n\":2");

@@ -183,6 +183,18 @@ TEST_CASE("HEAD answers without a body, request ids are echoed or made") {
             .starts_with("req-"));
 }
 
+TEST_CASE("nothing of a request shows in the answer to the next") {
+  RunningServer running;
+  RawClient client(running.port());
+  client.Send("HEAD /livez HTTP/1.1\r\nHost: a\r\nX-Request-Id: first\r\n\r\n");
+  CHECK(HeaderOf(client.ReadUntil("\r\n\r\n"), "X-Request-Id") == "first");
+  client.Send("GET /livez HTTP/1.1\r\nHost: a\r\nX-Long: " + std::string(100'000, 'x'));
+  const std::string answer = client.ReadUntil("\"error\"");
+  CHECK(StatusOf(answer) == 431);
+  CHECK(HeaderOf(answer, "X-Request-Id").starts_with("req-"));
+  CHECK(answer.find("\"error\"") != answer.npos);
+}
+
 TEST_CASE("a large body is parsed apart and answered the same") {
   RunningServer running;
   const std::string text(300'000, 'x');

@@ -4,6 +4,9 @@
 set(MODU_TEST_SECONDS_fast 300)
 set(MODU_TEST_SECONDS_slow 1200)
 set(MODU_TEST_SECONDS_e2e 900)
+if(MODU_SANITIZE)
+  set(MODU_TEST_SECONDS_fast 1200)  # TSan makes arithmetic some 15 times slower
+endif()
 
 if(MODU_TESTS)
   find_package(Catch2 REQUIRED CONFIG)  # 2 (Debian 12) or 3 (Debian 13); tests include "tests/catch.h"

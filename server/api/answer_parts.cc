@@ -113,22 +113,19 @@ void AppendCompletionLogprobs(const std::vector<const std::vector<TokenLogprobs>
       AppendLogprob(one.token.logprob, &values);
       // An object by token: two ids may spell the same text, of which the better one stays.
       tops += '{';
-      // The token itself is always among them, if it is text.
       std::vector<std::string> seen;
-      const auto append = [&](const LogprobEntry& entry) {
+      for (const LogprobEntry& entry : one.top) {
         std::string key;
         AppendToken(entry, as_id, &key);
         bool known = false;
         for (const std::string& other : seen) known = known || other == key;
-        if (known) return;
+        if (known) continue;
         if (!seen.empty()) tops += ',';
         tops += key;
         tops += ':';
         AppendLogprob(entry.logprob, &tops);
         seen.push_back(std::move(key));
-      };
-      for (const LogprobEntry& entry : one.top) append(entry);
-      if (as_id || !one.token.bytes.empty()) append(one.token);
+      }
       tops += '}';
     }
   }

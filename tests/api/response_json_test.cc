@@ -92,16 +92,6 @@ TokenLogprobs Logprobs(const std::string& bytes, float value) {
 
 const AnswerHead kHead{"chatcmpl-1", 1700000000, "tiny\""};
 
-TEST_CASE("a completion's top_logprobs hold the token itself, however improbable") {
-  AnswerBuilder builder(kHead, Request(1, true), false);
-  builder.Accepted({{1, 2}});
-  TokenLogprobs drawn{{7, "he", -9.0f}, {{8, "she", -0.5f}}};
-  builder.Delta({0, "he", {7}, {drawn}, Finish::kLength});
-  const json tops =
-      json::parse(builder.Finish({2, 1, 0}))["choices"][0]["logprobs"]["top_logprobs"];
-  CHECK(tops == json::parse(R"([{"she":-0.5,"he":-9.0}])"));
-}
-
 TEST_CASE("a whole chat answer") {
   AnswerBuilder builder(kHead, Request(1, true), true);
   builder.Accepted({{1, 2}});

@@ -11,13 +11,11 @@
 #include <ctime>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "engine/engine.h"
 #include "server/cli/model_setup.h"
-#include "server/cli/signals.h"
 #include "server/cli/startup_text.h"
 #include "server/cli/weight_check.h"
 #include "server/config/load.h"
@@ -38,10 +36,23 @@ constexpr int kExitCannotStart = 1, kExitStreamsCut = 3, kExitStuck = 4;
 
 int64_t NowNs() { return engine::SteadyClock().NowNs(); }
 
-/// Text work of a request is far less than its steps': a quarter of the cores keeps up.
-int NumTextThreads(int wanted) {
-  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
-  return wanted > 0 ? wanted : std::clamp(cores / 4, 1, 8);
+/// SIGTERM, SIGINT and SIGHUP are taken by WaitForSignal only; set before any thread is made, so
+/// that all inherit it.
+sigset_t BlockSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGHUP);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  return signals;
+}
+
+/// The signal that came within the time, or 0.
+int WaitForSignal(const sigset_t& signals, int64_t milliseconds) {
+  const timespec timeout{milliseconds / 1000, milliseconds % 1000 * 1'000'000};
+  return std::max(0, ::sigtimedwait(&signals, nullptr, &timeout));
 }
 
 /// A path on this machine; what is missing is fetched, with progress for people.
@@ -163,7 +174,7 @@ absl::Status Server::Start() {
   metrics_ = std::make_unique<telemetry::Metrics>(model_.served.names.front(), &clock_);
   generation::ServiceOptions service_options;
   service_options.limits = config_.limits;
-  service_options.num_text_threads = NumTextThreads(config_.text_threads);
+  service_options.num_text_threads = config_.text_threads > 0 ? config_.text_threads : 1;
   service_options.max_running = config_.max_seqs;
   service_ = std::make_unique<generation::GenerationService>(model_.served, service_options,
                                                              &clock_, metrics_.get());
@@ -287,8 +298,7 @@ int Server::Drain(const sigset_t& signals) {
   }
   const bool finished = service_->Idle();
   if (!finished) {
-    api::ApiError error = api::MakeError(503, "the server is shutting down", "shutting_down");
-    error.retry_after_s = 1;
+    api::ApiError error{503, "the server is shutting down", "server_error", "", "shutting_down"};
     service_->AbortAll(error);
   }
   // Idle means that every last event is on its way; give the sockets a moment to take it.
@@ -329,11 +339,7 @@ int ServeOn(OpenDevice open_device, int argc, char** argv) {
     return kExitCannotStart;
   }
   Server server(std::move(*config), open_device);
-  absl::Status started;
-  {
-    const StartInterrupt interrupt;
-    started = server.Start();
-  }
+  const absl::Status started = server.Start();
   if (!started.ok()) {
     std::fprintf(stderr, "modu serve: %s\n", std::string(started.message()).c_str());
     return kExitCannotStart;

@@ -105,8 +105,7 @@ std::span<const SettingRow> Settings() {
 
       {"threads", "Engine", "compute threads; 0: the CPU set and the cgroup's quota",
        &Config::threads, 0, 1024},
-      {"text-threads", "Engine",
-       "threads that render, tokenize and detokenize; 0: a quarter of the cores, at most 8",
+      {"text-threads", "Engine", "threads that render, tokenize and detokenize; 0: by machine",
        &Config::text_threads, 0, 256},
       {"isa",
        "Engine",

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import tempfile
 import threading
 import time
@@ -75,18 +74,6 @@ class Drain(TinyModel):
                 answer += piece
         server.stop()
         self.assertTrue(b'"error"' in answer or b"[DONE]" in answer)
-
-
-class Start(unittest.TestCase):
-    def test_a_signal_while_it_starts_ends_it(self):
-        with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
-            url = "http://127.0.0.1:%d/x.gguf" % silent.getsockname()[1]
-            with tempfile.TemporaryDirectory() as home:
-                process = subprocess.Popen([os.environ["MODU_BINARY"], "serve", url], stderr=subprocess.DEVNULL,
-                                           env={**os.environ, "MODU_HOME": home})
-                silent.accept()[0].recv(1)
-                process.send_signal(signal.SIGTERM)
-                self.assertEqual(process.wait(10), 128 + signal.SIGTERM)
 
 
 class Keys(TinyModel):

@@ -1,5 +1,6 @@
 # Multi-stage: the build stage carries compilers, the served image only the binary and its shared libraries.
 #   docker build -t modu . && docker run -p 8000:8000 -p 8001:8001 -v modu-models:/models modu
+# Metrics and health listen on 8002 within the container: publish it to a private address only (-p 127.0.0.1:8002:8002).
 FROM debian:trixie-slim AS build
 WORKDIR /src
 COPY deploy/install-dependencies deploy/install-dependencies

@@ -43,6 +43,9 @@ endfunction()
 # modu_add_test(NAME LABEL COMMAND ...): a ctest entry under its label's budget.
 function(modu_add_test name label)
   add_test(NAME ${name} ${ARGN})
-  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${MODU_TEST_SECONDS_${label}}
-    ENVIRONMENT "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/deploy/cmake/tsan-suppressions")
+  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${MODU_TEST_SECONDS_${label}})
+  if(MODU_SANITIZE MATCHES "thread")
+    set_tests_properties(${name} PROPERTIES
+      ENVIRONMENT "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/deploy/cmake/tsan-suppressions")
+  endif()
 endfunction()

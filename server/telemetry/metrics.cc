@@ -324,8 +324,9 @@ void Metrics::Count(const char* name, const char* label_name, const char* label_
     Labels labels;
     if (*label_name != '\0') labels.emplace(label_name, value);
     impl_->NewCounters(name, "Events of this kind.").Add(labels).Increment();
-  } catch (const std::exception&) {
+  } catch (const std::exception& error) {
     // A name that Prometheus forbids: a bug of the caller's, and no reason to stop serving.
+    Log(LogLevel::kError, "metric_refused", {{"name", name}, {"what", error.what()}});
   }
 }
 

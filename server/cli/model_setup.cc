@@ -7,7 +7,7 @@
 #include <ctime>
 
 #include "absl/strings/str_cat.h"
-#include "server/store/progress_line.h"
+#include "server/cli/startup_text.h"
 #include "server/text/chat_template_source.h"
 
 namespace modu::cli {
@@ -88,6 +88,10 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
   const auto checkpoint = engine::OpenCheckpoint(path);
   if (!checkpoint.ok()) return checkpoint.status();
   const engine::ModelConfig& model = (*checkpoint)->config();
+  if (config.ctx > model.max_position) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("ctx: is ", config.ctx, ", the model has ", model.max_position));
+  }
 
   kernels::DeviceOptions device_options;
   device_options.numerics = NumericsOf(config.numerics);
@@ -108,10 +112,8 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
   const int64_t context = config.ctx > 0 ? config.ctx : model.max_position;
   options.kv_tokens = KvTokens(config, model, context, options.kv_dtype);
 
-  store::ProgressLine line(STDERR_FILENO);
   absl::StatusOr<engine::LoadedModel> loaded =
-      engine::LoadModel(path, *std::move(device), options,
-                        [&](int64_t done, int64_t total) { line.Update(done, total); });
+      engine::LoadModel(path, *std::move(device), options, ShowProgress(config));
   if (!loaded.ok()) return loaded.status();
   absl::StatusOr<api::ServedModel> served = Served(config, path, *loaded);
   if (!served.ok()) return served.status();

@@ -1,15 +1,52 @@
 #include "server/cli/startup_text.h"
 
+#include <unistd.h>
+
 #include <cstdio>
+#include <memory>
+
+#include "server/cli/model_setup.h"
+#include "server/store/progress_line.h"
+#include "server/telemetry/log.h"
 
 namespace modu::cli {
 namespace {
 
+using telemetry::Log;
+using telemetry::LogLevel;
+
 constexpr double kMib = 1 << 20;
+
+bool Json(const config::Config& config) { return config.log_format == "json"; }
+
+void LogServed(const ModelSetup& model, const BoundPorts& ports, double seconds) {
+  for (const std::string& name : model.loaded.unused_tensors) {
+    Log(LogLevel::kWarning, "unused tensor", {{"name", std::string_view(name)}});
+  }
+  Log(LogLevel::kInfo, "ready",
+      {{"model", std::string_view(model.served.names.front())},
+       {"format", std::string_view(model.loaded.format)},
+       {"device", std::string_view(model.loaded.device)},
+       {"weight_bytes", static_cast<int64_t>(model.loaded.weight_bytes)},
+       {"kv_bytes", static_cast<int64_t>(model.loaded.kv_bytes)},
+       {"seconds", seconds},
+       {"port", int64_t{ports.rest}},
+       {"grpc_port", int64_t{ports.grpc}},
+       {"admin_port", int64_t{ports.admin}}});
+}
 
 }  // namespace
 
 void PrintSettings(const config::Config& config) {
+  if (Json(config)) {
+    for (const config::Config::Setting& setting : config.settings) {
+      Log(LogLevel::kInfo, "setting",
+          {{"name", std::string_view(setting.name)},
+           {"value", std::string_view(setting.value)},
+           {"source", std::string_view(setting.source)}});
+    }
+    return;
+  }
   std::fputs("settings (value, source):\n", stderr);
   for (const config::Config::Setting& setting : config.settings) {
     std::fprintf(stderr, "  %-28s %-20s %s\n", setting.name.c_str(),
@@ -17,7 +54,34 @@ void PrintSettings(const config::Config& config) {
   }
 }
 
-void PrintServed(const config::Config& config, const ModelSetup& model, int port, double seconds) {
+std::function<void(int64_t done, int64_t total)> ShowProgress(const config::Config& config) {
+  if (Json(config)) return [](int64_t, int64_t) {};
+  auto line = std::make_shared<store::ProgressLine>(STDERR_FILENO);
+  return [line = std::move(line)](int64_t done, int64_t total) { line->Update(done, total); };
+}
+
+void PrintRemark(const config::Config& config, const std::string& text) {
+  if (Json(config)) return Log(LogLevel::kInfo, "model", {{"what", std::string_view(text)}});
+  std::fprintf(stderr, "%s\n", text.c_str());
+}
+
+void PrintCannotStart(const config::Config& config, const absl::Status& why) {
+  const std::string text(why.message());
+  if (Json(config)) return Log(LogLevel::kError, "cannot start", {{"why", std::string_view(text)}});
+  std::fprintf(stderr, "modu serve: %s\n", text.c_str());
+}
+
+void PrintDraining(const config::Config& config) {
+  if (Json(config)) {
+    return Log(LogLevel::kInfo, "draining", {{"at_most_s", int64_t{config.drain_s}}});
+  }
+  std::fprintf(stderr, "modu: draining, at most %d s; a second signal stops at once\n",
+               config.drain_s);
+}
+
+void PrintServed(const config::Config& config, const ModelSetup& model, const BoundPorts& ports,
+                 double seconds) {
+  if (Json(config)) return LogServed(model, ports, seconds);
   const engine::LoadedModel& loaded = model.loaded;
   std::fprintf(stderr, "%s: %s, %s; weights %.0f MiB, KV %.0f MiB reserved, buffers %.0f MiB\n",
                model.served.names.front().c_str(), loaded.format.c_str(), loaded.device.c_str(),
@@ -30,12 +94,10 @@ void PrintServed(const config::Config& config, const ModelSetup& model, int port
   }
   const char* scheme = config.tls_cert.empty() ? "http" : "https";
   std::fprintf(stderr, "ready after %.2f s: REST %s://%s:%d", seconds, scheme, config.host.c_str(),
-               port);
-  if (config.grpc_port >= 0)
-    std::fprintf(stderr, ", gRPC %s:%d", config.host.c_str(), config.grpc_port);
-  if (config.admin_port >= 0) {
-    std::fprintf(stderr, ", metrics http://%s:%d/metrics", config.admin_host.c_str(),
-                 config.admin_port);
+               ports.rest);
+  if (ports.grpc >= 0) std::fprintf(stderr, ", gRPC %s:%d", config.host.c_str(), ports.grpc);
+  if (ports.admin >= 0) {
+    std::fprintf(stderr, ", metrics http://%s:%d/metrics", config.admin_host.c_str(), ports.admin);
   }
   std::fputs("\ntry:\n", stderr);
   const char* key = config.api_key_file.empty() ? "" : " -H 'Authorization: Bearer KEY'";
@@ -44,12 +106,12 @@ void PrintServed(const config::Config& config, const ModelSetup& model, int port
                  "  curl %s://%s:%d/v1/chat/completions%s -H 'Content-Type: application/json' \\\n"
                  "    -d '{\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of "
                  "France?\"}]}'\n",
-                 scheme, config.host.c_str(), port, key);
+                 scheme, config.host.c_str(), ports.rest, key);
   } else {
     std::fprintf(stderr,
                  "  curl %s://%s:%d/v1/completions%s -H 'Content-Type: application/json' -d "
                  "'{\"prompt\":[1,2,3]}'\n",
-                 scheme, config.host.c_str(), port, key);
+                 scheme, config.host.c_str(), ports.rest, key);
   }
 }
 

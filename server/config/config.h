@@ -20,7 +20,7 @@ struct Config {
   std::string admin_host = "127.0.0.1";
   bool public_metrics = false;
   int threads = 0;                // 0: the CPU set and the cgroup's quota
-  int text_threads = 0;           // 0: by machine
+  int text_threads = 0;           // 0: one for every 8 cores
   int ctx = 0;                    // 0: the model's, at most what KV holds
   int64_t kv_tokens = 0;          // 0: by memory
   std::string kv_dtype = "auto";  // auto, f32, bf16

@@ -128,7 +128,11 @@ absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ReadArguments(
       return absl::InvalidArgumentError(
           absl::StrCat("unknown flag --", flag.name, "; see modu serve --help"));
     }
-    if (!flag.value && row != nullptr && IsBool(*row)) flag.value = "true";
+    if (!flag.value && row != nullptr && IsBool(*row)) {
+      const bool apart =
+          i + 1 < arguments.size() && (arguments[i + 1] == "true" || arguments[i + 1] == "false");
+      flag.value = apart ? arguments[++i] : "true";
+    }
     if (!flag.value) {
       if (i + 1 == arguments.size())
         return absl::InvalidArgumentError(absl::StrCat("--", flag.name, " wants a value"));
@@ -192,7 +196,9 @@ std::string HelpText() {
       "usage: modu serve [MODEL] [--config FILE] [flags]\n\n"
       "MODEL: a .gguf file, a folder with safetensors, a catalogue name, org/name or a URL; "
       "default: the small model that\n"
-      "`modu pull` fetches. FILE: YAML with the flags' names as keys; flags win over it.\n";
+      "`modu pull` fetches. FILE: YAML with the flags' names as keys; flags win over it.\n"
+      "A flag is written --NAME VALUE or --NAME=VALUE; a switch alone is true, --no-NAME is "
+      "false.\n";
   std::string group;
   for (const SettingRow& row : Settings()) {
     if (group != row.group) {

@@ -105,8 +105,9 @@ std::span<const SettingRow> Settings() {
 
       {"threads", "Engine", "compute threads; 0: the CPU set and the cgroup's quota",
        &Config::threads, 0, 1024},
-      {"text-threads", "Engine", "threads that render, tokenize and detokenize; 0: by machine",
-       &Config::text_threads, 0, 256},
+      {"text-threads", "Engine",
+       "threads that render and tokenize prompts; 0: one for every 8 cores", &Config::text_threads,
+       0, 256},
       {"isa",
        "Engine",
        "instruction set; default: the best the machine has",

@@ -164,13 +164,15 @@ bool Call::RenderAll() {
       }
       start = now;
     };
+    // Twice the context, so that whoever asked for a little too much is told exactly how much.
+    const size_t max_tokens = 2 * static_cast<size_t>(core_->model.max_model_len);
     api::Parsed<RenderedPrompt> rendered =
-        core_->renderer.Render(prompt, core_->NowUnixSeconds(), on_rendered);
+        core_->renderer.Render(prompt, {core_->NowUnixSeconds(), max_tokens, on_rendered});
     if (core_->metrics != nullptr) {
       core_->metrics->Stage("tokenize", static_cast<double>(core_->clock->NowNs() - start) * 1e-9);
     }
     if (auto* error = std::get_if<api::ApiError>(&rendered)) {
-      failure_ = "invalid_request";
+      failure_ = error->code == "context_length_exceeded" ? error->code : "invalid_request";
       End("rejected", error);
       return false;
     }

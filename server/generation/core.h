@@ -53,7 +53,7 @@ struct Core {
   uint64_t steps_seen = 0, tokens_seen = 0;  // event thread only
 
   // Last: their jobs use what is above.
-  TextThreads prompt_threads, event_thread;
+  TextThreads prompt_threads, side_thread, event_thread;
 };
 
 }  // namespace modu::generation

@@ -1,10 +1,8 @@
 #include "server/generation/generation_service.h"
 
-#include <sys/random.h>
-
 #include <algorithm>
-#include <chrono>
 #include <exception>
+#include <functional>
 #include <utility>
 
 #include "kernels/check.h"
@@ -14,55 +12,6 @@
 #include "server/telemetry/metrics.h"
 
 namespace modu::generation {
-
-Core::Core(api::ServedModel served, ServiceOptions service_options,
-           const engine::Clock* service_clock, telemetry::Metrics* service_metrics)
-    : model(std::move(served)),
-      options(std::move(service_options)),
-      clock(service_clock),
-      metrics(service_metrics),
-      renderer(&model),
-      admission(options.limits, options.max_running),
-      prompt_threads(options.num_text_threads < 1 ? 1 : options.num_text_threads, "modu-prompt"),
-      event_thread(1, "modu-events") {}
-
-uint64_t Core::Random64() const {
-  if (options.random64) return options.random64();
-  uint64_t value = 0;
-  MODU_CHECK(getrandom(&value, sizeof value, 0) == sizeof value);
-  return value;
-}
-
-int64_t Core::NowUnixSeconds() const {
-  if (options.now_unix_s) return options.now_unix_s();
-  return std::chrono::duration_cast<std::chrono::seconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
-void Core::Schedule(std::shared_ptr<Call> call) {
-  event_thread.Post([call = std::move(call)] { call->Run(); });
-}
-
-void Core::Route(engine::RequestId id, std::shared_ptr<Call> call, int32_t choice) {
-  std::lock_guard lock(mu);
-  routes.emplace(id, std::pair(std::move(call), choice));
-}
-
-void Core::Unroute(engine::RequestId id) {
-  std::lock_guard lock(mu);
-  routes.erase(id);
-}
-
-void Core::Remove(uint64_t call_id) {
-  std::shared_ptr<Call> last;  // destroyed after the lock is free
-  std::lock_guard lock(mu);
-  const auto found = calls.find(call_id);
-  if (found == calls.end()) return;
-  last = std::move(found->second);
-  calls.erase(found);
-}
-
 struct GenerationService::Impl {
   std::shared_ptr<Core> core;
 
@@ -72,6 +21,11 @@ struct GenerationService::Impl {
   /// Event thread: hands what the engine delivered to the calls it concerns and lets each work
   /// once.
   static void Dispatch(Core& core);
+  /// Admits `work` and has it done on the side thread; `done` gets what came of it.
+  template <class Result>
+  static void Aside(std::shared_ptr<Core> core, int64_t bytes,
+                    std::function<api::Parsed<Result>()> work,
+                    std::function<void(std::optional<Result>, api::ApiError)> done);
 };
 
 void GenerationService::Impl::ObserveSteps(Core& core) {
@@ -143,6 +97,7 @@ void GenerationService::Stop() {
   Drain();
   AbortAll(api::MakeError(503, "the server is shutting down", "shutting_down"));
   impl_->core->prompt_threads.Stop();
+  impl_->core->side_thread.Stop();
   impl_->core->event_thread.Stop();
 }
 
@@ -197,45 +152,48 @@ std::shared_ptr<GenerationCall> GenerationService::Start(api::GenerationRequest 
   return call;
 }
 
-void GenerationService::Render(
-    api::Prompt prompt, std::function<void(std::optional<RenderedPrompt>, api::ApiError)> done) {
-  Core& core = *impl_->core;
-  if (auto refused = core.admission.Enter(1, 0, core.clock->NowNs()))
+template <class Result>
+void GenerationService::Impl::Aside(
+    std::shared_ptr<Core> core, int64_t bytes, std::function<api::Parsed<Result>()> work,
+    std::function<void(std::optional<Result>, api::ApiError)> done) {
+  if (auto refused = core->admission.Enter(1, bytes, core->clock->NowNs()))
     return done(std::nullopt, *refused);
-  core.prompt_threads.Post([core = impl_->core, prompt = std::move(prompt),
-                            done = std::move(done)] {
-    api::Parsed<RenderedPrompt> rendered = api::MakeError(500, "internal error", "internal_error");
+  TextThreads& threads = core->side_thread;
+  threads.Post([core = std::move(core), bytes, work = std::move(work), done = std::move(done)] {
+    api::Parsed<Result> result = api::MakeError(500, "internal error", "internal_error");
     try {
-      rendered = core->renderer.Render(prompt, core->NowUnixSeconds());
+      result = work();
     } catch (const std::exception& error) {  // the next request may be smaller
-      telemetry::Log(telemetry::LogLevel::kError, "render_failed", {{"what", error.what()}});
+      telemetry::Log(telemetry::LogLevel::kError, "text_failed", {{"what", error.what()}});
     }
+    core->admission.LeaveBytes(bytes);
     core->admission.LeaveChoices(1, core->clock->NowNs());
-    if (auto* error = std::get_if<api::ApiError>(&rendered)) return done(std::nullopt, *error);
-    done(std::move(std::get<RenderedPrompt>(rendered)), api::ApiError());
+    if (auto* error = std::get_if<api::ApiError>(&result)) return done(std::nullopt, *error);
+    done(std::move(std::get<Result>(result)), api::ApiError());
   });
 }
 
+void GenerationService::Render(
+    api::Prompt prompt, int64_t body_bytes,
+    std::function<void(std::optional<RenderedPrompt>, api::ApiError)> done) {
+  const auto render = [core = impl_->core.get(), prompt = std::move(prompt)] {
+    return core->renderer.Render(prompt, {core->NowUnixSeconds()});
+  };
+  Impl::Aside<RenderedPrompt>(impl_->core, body_bytes, render, std::move(done));
+}
+
 void GenerationService::Detokenize(
-    std::vector<int32_t> ids, std::function<void(std::optional<std::string>, api::ApiError)> done) {
-  Core& core = *impl_->core;
-  if (core.model.tokenizer == nullptr) {
+    std::vector<int32_t> ids, int64_t body_bytes,
+    std::function<void(std::optional<std::string>, api::ApiError)> done) {
+  if (impl_->core->model.tokenizer == nullptr) {
     return done(std::nullopt,
                 api::InvalidField("tokens", "this model is served without a tokenizer"));
   }
-  if (auto refused = core.admission.Enter(1, 0, core.clock->NowNs()))
-    return done(std::nullopt, *refused);
-  core.prompt_threads.Post([core = impl_->core, ids = std::move(ids), done = std::move(done)] {
-    std::optional<std::string> text;
-    try {
-      text = core->model.tokenizer->Decode(ids, false);
-    } catch (const std::exception& error) {
-      telemetry::Log(telemetry::LogLevel::kError, "detokenize_failed", {{"what", error.what()}});
-    }
-    core->admission.LeaveChoices(1, core->clock->NowNs());
-    if (text) return done(std::move(text), api::ApiError());
-    done(std::nullopt, api::MakeError(500, "internal error", "internal_error"));
-  });
+  const auto decode = [core = impl_->core.get(),
+                       ids = std::move(ids)]() -> api::Parsed<std::string> {
+    return core->model.tokenizer->Decode(ids, false);
+  };
+  Impl::Aside<std::string>(impl_->core, body_bytes, decode, std::move(done));
 }
 
 void GenerationService::CountRefused(const api::ApiError& error) {

@@ -59,7 +59,9 @@ struct RenderedPrompt {
 
 struct ServiceOptions {
   api::Limits limits;
-  int num_text_threads = 1;  // that render and tokenize; one more turns tokens into text
+  // Threads that render and tokenize prompts; 0: one for every 8 cores. One more turns tokens into
+  // text, and one works for /tokenize and the like.
+  int num_text_threads = 1;
   int32_t max_running = 64;  // choices that the engine runs at once (EngineOptions::max_running)
   // Seams for tests; empty: the system's.
   std::function<uint64_t()> random64;
@@ -78,10 +80,11 @@ class Generator {
   virtual std::shared_ptr<GenerationCall> Start(api::GenerationRequest request,
                                                 std::shared_ptr<ResponseSink> sink) = 0;
 
-  /// On a text thread; `done` gets the prompt or the error.
-  virtual void Render(api::Prompt prompt,
+  /// Text work without a generation, on a thread of its own; `done` gets the prompt or the error.
+  /// `body_bytes`: what it weighs in the queue.
+  virtual void Render(api::Prompt prompt, int64_t body_bytes,
                       std::function<void(std::optional<RenderedPrompt>, api::ApiError)> done) = 0;
-  virtual void Detokenize(std::vector<int32_t> ids,
+  virtual void Detokenize(std::vector<int32_t> ids, int64_t body_bytes,
                           std::function<void(std::optional<std::string>, api::ApiError)> done) = 0;
 
   /// A generation that a door refused before Start (a body that does not parse): counted as
@@ -102,9 +105,9 @@ class GenerationService final : public Generator, public engine::EventSink {
 
   std::shared_ptr<GenerationCall> Start(api::GenerationRequest request,
                                         std::shared_ptr<ResponseSink> sink) override;
-  void Render(api::Prompt prompt,
+  void Render(api::Prompt prompt, int64_t body_bytes,
               std::function<void(std::optional<RenderedPrompt>, api::ApiError)> done) override;
-  void Detokenize(std::vector<int32_t> ids,
+  void Detokenize(std::vector<int32_t> ids, int64_t body_bytes,
                   std::function<void(std::optional<std::string>, api::ApiError)> done) override;
   void CountRefused(const api::ApiError& error) override;
 

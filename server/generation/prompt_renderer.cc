@@ -108,8 +108,8 @@ void PromptRenderer::MarkStrings(std::string_view marker, Json* value) const {
   }
 }
 
-api::Parsed<RenderedPrompt> PromptRenderer::Render(const api::Prompt& prompt, int64_t now_unix_s,
-                                                   const std::function<void()>& on_rendered) const {
+api::Parsed<RenderedPrompt> PromptRenderer::Render(const api::Prompt& prompt,
+                                                   const Options& options) const {
   if (const auto* tokens = std::get_if<api::TokenPrompt>(&prompt)) {
     RenderedPrompt rendered;
     rendered.token_ids = tokens->token_ids;
@@ -122,14 +122,13 @@ api::Parsed<RenderedPrompt> PromptRenderer::Render(const api::Prompt& prompt, in
                              "this model is served without a tokenizer: prompt must be token ids");
   }
   if (const auto* text = std::get_if<api::TextPrompt>(&prompt)) {
-    return Tokenize({text->text}, text->add_special_tokens, false);
+    return Tokenize({text->text}, {text->add_special_tokens, false, options.max_tokens}, "prompt");
   }
-  return RenderChat(std::get<api::ChatPrompt>(prompt), now_unix_s, on_rendered);
+  return RenderChat(std::get<api::ChatPrompt>(prompt), options);
 }
 
-api::Parsed<RenderedPrompt> PromptRenderer::RenderChat(
-    const api::ChatPrompt& prompt, int64_t now_unix_s,
-    const std::function<void()>& on_rendered) const {
+api::Parsed<RenderedPrompt> PromptRenderer::RenderChat(const api::ChatPrompt& prompt,
+                                                       const Options& options) const {
   if (model_.chat_template == nullptr) {
     return api::InvalidField("messages", "this model has no chat template: use /v1/completions");
   }
@@ -155,7 +154,7 @@ api::Parsed<RenderedPrompt> PromptRenderer::RenderChat(
     if (!variables.contains(name)) variables[name] = nullptr;
   }
 
-  absl::StatusOr<std::string> text = model_.chat_template->Render(variables, now_unix_s);
+  absl::StatusOr<std::string> text = model_.chat_template->Render(variables, options.now_unix_s);
   if (!text.ok()) {
     return api::InvalidField("messages", "chat template: " + std::string(text.status().message()));
   }
@@ -173,23 +172,34 @@ api::Parsed<RenderedPrompt> PromptRenderer::RenderChat(
     if (std::string_view(*text).substr(end, tail.size()) == tail) end += tail.size();
     text->resize(end);
   }
-  if (on_rendered) on_rendered();
-  return Tokenize(Split(*text, marker), prompt.add_special_tokens, true);
+  if (options.on_rendered) options.on_rendered();
+  return Tokenize(Split(*text, marker), {prompt.add_special_tokens, true, options.max_tokens},
+                  "messages");
 }
 
-api::Parsed<RenderedPrompt> PromptRenderer::Tokenize(std::vector<std::string> pieces,
-                                                     bool add_special, bool parse_special) const {
+api::Parsed<RenderedPrompt> PromptRenderer::Tokenize(const std::vector<std::string>& pieces,
+                                                     text::EncodeOptions first,
+                                                     const char* field) const {
   RenderedPrompt rendered;
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    text::EncodeOptions options;
-    options.add_special = add_special && i == 0;
-    options.parse_special = parse_special;
-    absl::StatusOr<std::vector<int32_t>> ids = model_.tokenizer->Encode(pieces[i], options);
+  text::EncodeOptions options = first;
+  for (const std::string& piece : pieces) {
+    const absl::StatusOr<std::vector<int32_t>> ids = model_.tokenizer->Encode(piece, options);
+    if (ids.status().code() == absl::StatusCode::kOutOfRange ||
+        (ids.ok() && options.max_ids > 0 &&
+         rendered.token_ids.size() + ids->size() > options.max_ids)) {
+      return api::InvalidField(
+          field,
+          "This model's maximum context length is " + std::to_string(model_.max_model_len) +
+              " tokens. However, you requested more than " + std::to_string(options.max_ids) +
+              " tokens in the prompt. Please reduce its length.",
+          "context_length_exceeded");
+    }
     if (!ids.ok()) return api::FromStatus(ids.status());
     rendered.token_ids.insert(rendered.token_ids.end(), ids->begin(), ids->end());
-    rendered.text += pieces[i];
+    rendered.text += piece;
+    options.add_special = false;
   }
-  if (rendered.token_ids.empty() && add_special && model_.bos_id >= 0)
+  if (rendered.token_ids.empty() && first.add_special && model_.bos_id >= 0)
     rendered.token_ids.push_back(model_.bos_id);
   if (rendered.token_ids.empty()) {
     return api::InvalidField(

@@ -22,11 +22,17 @@ class PromptRenderer {
   /// `model` must outlive the renderer.
   explicit PromptRenderer(const api::ServedModel* model);
 
+  struct Options {
+    int64_t now_unix_s = 0;  // what a template takes for the time
+    /// Text of more tokens is refused as too long, soon after the tokenizer has come so far: what
+    /// cannot be served must not cost as if it were. 0: no limit.
+    size_t max_tokens = 0;
+    /// If any, called between template and tokenizer; never for a plain prompt.
+    std::function<void()> on_rendered = {};
+  };
   /// Linear in the prompt's size, within the template's budgets. Errors: 400 with the template's
-  /// own words, a regex limit, an empty prompt without BOS.
-  /// `on_rendered`, if any, is called between template and tokenizer; never for a plain prompt.
-  api::Parsed<RenderedPrompt> Render(const api::Prompt& prompt, int64_t now_unix_s,
-                                     const std::function<void()>& on_rendered = {}) const;
+  /// own words, a regex limit, an empty prompt without BOS, more than max_tokens.
+  api::Parsed<RenderedPrompt> Render(const api::Prompt& prompt, const Options& options) const;
 
  private:
   struct Node {
@@ -34,10 +40,12 @@ class PromptRenderer {
     bool end = false;
   };
 
-  api::Parsed<RenderedPrompt> RenderChat(const api::ChatPrompt& prompt, int64_t now_unix_s,
-                                         const std::function<void()>& on_rendered) const;
-  api::Parsed<RenderedPrompt> Tokenize(std::vector<std::string> pieces, bool add_special,
-                                       bool parse_special) const;
+  api::Parsed<RenderedPrompt> RenderChat(const api::ChatPrompt& prompt,
+                                         const Options& options) const;
+  /// The first piece with `first`'s options, the others with no tokens added; `field`: to be named
+  /// by errors.
+  api::Parsed<RenderedPrompt> Tokenize(const std::vector<std::string>& pieces,
+                                       text::EncodeOptions first, const char* field) const;
   /// Bytes of the longest control spelling at the start of `text`, or 0.
   size_t ControlSpellingAt(std::string_view text) const;
   void MarkString(std::string_view marker, std::string* text) const;

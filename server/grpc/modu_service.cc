@@ -130,16 +130,16 @@ grpc::ServerUnaryReactor* ModuService::Tokenize(grpc::CallbackServerContext* con
     return Refuse(context, ToGrpcStatus(*error));
   }
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  generator_->Render(std::move(std::get<api::Prompt>(prompt)),
-                     [this, reactor, response](std::optional<generation::RenderedPrompt> rendered,
-                                               api::ApiError error) {
-                       if (!rendered) return reactor->Finish(ToGrpcStatus(error));
-                       response->set_text(std::move(rendered->text));
-                       response->mutable_token_ids()->Add(rendered->token_ids.begin(),
-                                                          rendered->token_ids.end());
-                       response->set_max_model_len(generator_->model().max_model_len);
-                       reactor->Finish(grpc::Status::OK);
-                     });
+  generator_->Render(
+      std::move(std::get<api::Prompt>(prompt)), static_cast<int64_t>(request->ByteSizeLong()),
+      [this, reactor, response](std::optional<generation::RenderedPrompt> rendered,
+                                api::ApiError error) {
+        if (!rendered) return reactor->Finish(ToGrpcStatus(error));
+        response->set_text(std::move(rendered->text));
+        response->mutable_token_ids()->Add(rendered->token_ids.begin(), rendered->token_ids.end());
+        response->set_max_model_len(generator_->model().max_model_len);
+        reactor->Finish(grpc::Status::OK);
+      });
   return reactor;
 }
 
@@ -153,6 +153,7 @@ grpc::ServerUnaryReactor* ModuService::Detokenize(grpc::CallbackServerContext* c
   }
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   generator_->Detokenize(std::move(std::get<std::vector<int32_t>>(ids)),
+                         static_cast<int64_t>(request->ByteSizeLong()),
                          [reactor, response](std::optional<std::string> text, api::ApiError error) {
                            if (!text) return reactor->Finish(ToGrpcStatus(error));
                            response->set_text(*std::move(text));

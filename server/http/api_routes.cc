@@ -70,25 +70,28 @@ void RespondJson(const ExchangePtr& exchange, std::string body) {
 }
 
 void Tokenize(generation::Generator* generator, const ExchangePtr& exchange) {
-  auto parsed =
-      api::ParseTokenizeRequest(exchange->TakeBody(), generator->model(), generator->limits());
+  const std::string body = exchange->TakeBody();
+  const auto body_bytes = static_cast<int64_t>(body.size());
+  auto parsed = api::ParseTokenizeRequest(body, generator->model(), generator->limits());
   if (const auto* error = std::get_if<api::ApiError>(&parsed))
     return exchange->Respond(ErrorAnswer(*error));
   auto& request = std::get<api::TokenizeRequest>(parsed);
   const bool with_strings = request.return_token_strs;
-  generator->Render(std::move(request.prompt), [=](std::optional<generation::RenderedPrompt> prompt,
-                                                   api::ApiError error) {
-    if (!prompt) return exchange->Respond(ErrorAnswer(error));
-    RespondJson(exchange, api::TokenizeJson(prompt->token_ids, generator->model(), with_strings));
-  });
+  generator->Render(std::move(request.prompt), body_bytes,
+                    [=](std::optional<generation::RenderedPrompt> prompt, api::ApiError error) {
+                      if (!prompt) return exchange->Respond(ErrorAnswer(error));
+                      RespondJson(exchange, api::TokenizeJson(prompt->token_ids, generator->model(),
+                                                              with_strings));
+                    });
 }
 
 void Detokenize(generation::Generator* generator, const ExchangePtr& exchange) {
-  auto parsed =
-      api::ParseDetokenizeRequest(exchange->TakeBody(), generator->model(), generator->limits());
+  const std::string body = exchange->TakeBody();
+  const auto body_bytes = static_cast<int64_t>(body.size());
+  auto parsed = api::ParseDetokenizeRequest(body, generator->model(), generator->limits());
   if (const auto* error = std::get_if<api::ApiError>(&parsed))
     return exchange->Respond(ErrorAnswer(*error));
-  generator->Detokenize(std::move(std::get<api::DetokenizeRequest>(parsed).token_ids),
+  generator->Detokenize(std::move(std::get<api::DetokenizeRequest>(parsed).token_ids), body_bytes,
                         [=](std::optional<std::string> text, api::ApiError error) {
                           if (!text) return exchange->Respond(ErrorAnswer(error));
                           RespondJson(exchange, api::DetokenizeJson(*text));
@@ -96,12 +99,13 @@ void Detokenize(generation::Generator* generator, const ExchangePtr& exchange) {
 }
 
 void Render(generation::Generator* generator, const ExchangePtr& exchange) {
-  auto parsed =
-      api::ParseRenderRequest(exchange->TakeBody(), generator->model(), generator->limits());
+  const std::string body = exchange->TakeBody();
+  const auto body_bytes = static_cast<int64_t>(body.size());
+  auto parsed = api::ParseRenderRequest(body, generator->model(), generator->limits());
   if (const auto* error = std::get_if<api::ApiError>(&parsed))
     return exchange->Respond(ErrorAnswer(*error));
   generator->Render(
-      std::move(std::get<api::ChatPrompt>(parsed)),
+      std::move(std::get<api::ChatPrompt>(parsed)), body_bytes,
       [=](std::optional<generation::RenderedPrompt> prompt, api::ApiError error) {
         if (!prompt) return exchange->Respond(ErrorAnswer(error));
         RespondJson(exchange, api::RenderJson(prompt->text, prompt->token_ids, generator->model()));

@@ -22,7 +22,34 @@ constexpr std::string_view kBusy =
     R"({"error":{"message":"too many connections","type":"unavailable_error","param":null,"code":"connection_limit"}})"
     "\n";
 
+absl::Status Open(const std::string& host, int port, Tcp::acceptor* acceptor) {
+  ErrorCode ec;
+  const asio::ip::address address = asio::ip::make_address(host == "localhost" ? "127.0.0.1"
+                                                           : host == "*"       ? "0.0.0.0"
+                                                                               : host,
+                                                           ec);
+  if (ec) return absl::InvalidArgumentError(absl::StrCat("\"", host, "\" is not an IP address"));
+  const Tcp::endpoint endpoint(address, static_cast<uint16_t>(port));
+  acceptor->open(endpoint.protocol(), ec);
+  if (!ec) acceptor->set_option(asio::socket_base::reuse_address(true), ec);
+  if (!ec && address.is_v6()) {
+    ErrorCode ignored;
+    acceptor->set_option(asio::ip::v6_only(false), ignored);
+  }
+  if (!ec) acceptor->bind(endpoint, ec);
+  if (ec)
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", host, ":", port, ": ", ec.message()));
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+absl::Status CheckCanListen(const std::string& host, int port) {
+  asio::io_context context;
+  Tcp::acceptor acceptor(context);
+  return Open(host, port, &acceptor);
+}
 
 Listener::Listener(std::vector<asio::io_context*> contexts, asio::ssl::context* tls, Site* site,
                    ConnectionGate* gate)
@@ -34,22 +61,9 @@ Listener::Listener(std::vector<asio::io_context*> contexts, asio::ssl::context* 
       pause_(*contexts_[0]) {}
 
 absl::Status Listener::Bind(const std::string& host, int port) {
+  if (absl::Status opened = Open(host, port, &acceptor_); !opened.ok()) return opened;
   ErrorCode ec;
-  const asio::ip::address address = asio::ip::make_address(host == "localhost" ? "127.0.0.1"
-                                                           : host == "*"       ? "0.0.0.0"
-                                                                               : host,
-                                                           ec);
-  if (ec)
-    return absl::InvalidArgumentError(absl::StrCat("host: \"", host, "\" is not an IP address"));
-  const Tcp::endpoint endpoint(address, static_cast<uint16_t>(port));
-  acceptor_.open(endpoint.protocol(), ec);
-  if (!ec) acceptor_.set_option(asio::socket_base::reuse_address(true), ec);
-  if (!ec && address.is_v6()) {
-    ErrorCode ignored;
-    acceptor_.set_option(asio::ip::v6_only(false), ignored);
-  }
-  if (!ec) acceptor_.bind(endpoint, ec);
-  if (!ec) acceptor_.listen(4096, ec);
+  acceptor_.listen(4096, ec);
   if (ec)
     return absl::UnavailableError(
         absl::StrCat("cannot listen on ", host, ":", port, ": ", ec.message()));

@@ -16,6 +16,9 @@
 
 namespace modu::http {
 
+/// Whether Listener::Bind would do, with its errors; the port is free again afterwards.
+absl::Status CheckCanListen(const std::string& host, int port);
+
 class Listener {
  public:
   /// contexts[0] runs the listener. All pointers outlive it.

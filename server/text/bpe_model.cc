@@ -164,10 +164,12 @@ void BpeModel::Symbols(std::string_view piece, std::vector<int32_t>* symbols) co
   if (unknown) symbols->push_back(options_.unk_id);
 }
 
-void BpeModel::Encode(std::string_view piece, Scratch* scratch, std::vector<int32_t>* ids) const {
+void BpeModel::Encode(std::string_view piece, size_t max_ids, Scratch* scratch,
+                      std::vector<int32_t>* ids) const {
   // A whole document may be one piece; where merges stay within words, so may the work.
   for (size_t end = 0; words_apart_ && (end = NextWord(piece, 0)) != std::string_view::npos;) {
     EncodeCached(piece.substr(0, end), scratch, ids);
+    if (ids->size() > max_ids) return;
     piece.remove_prefix(end);
   }
   EncodeCached(piece, scratch, ids);

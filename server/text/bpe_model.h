@@ -39,7 +39,9 @@ class BpeModel {
   BpeModel(const Vocabulary* vocabulary, const std::vector<Merge>& merges,
            const std::vector<int32_t>& banned, BpeOptions options);
 
-  void Encode(std::string_view piece, Scratch* scratch, std::vector<int32_t>* ids) const;
+  /// Appends the piece's ids. Once `ids` is longer than `max_ids` the rest may be left out.
+  void Encode(std::string_view piece, size_t max_ids, Scratch* scratch,
+              std::vector<int32_t>* ids) const;
   /// What is not text at all (ill-formed UTF-8): bytes as byte tokens, merged where the vocabulary
   /// is in bytes.
   void EncodeBytes(std::string_view bytes, Scratch* scratch, std::vector<int32_t>* ids) const;

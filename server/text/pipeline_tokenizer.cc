@@ -1,6 +1,7 @@
 #include "server/text/pipeline_tokenizer.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "absl/strings/str_cat.h"
 #include "server/text/byte_alphabet.h"
@@ -50,7 +51,8 @@ class PipelineTokenizer : public Tokenizer {
     std::vector<int32_t> ids;
     ids.reserve(text.size() / 4 + 8);
     if (options.add_special) ids.insert(ids.end(), p_.prefix.begin(), p_.prefix.end());
-    Call call{options.parse_special, BpeModel::Scratch(text.size()), &ids, true};
+    const size_t max_ids = options.max_ids > 0 ? options.max_ids : SIZE_MAX;
+    Call call{options.parse_special, max_ids, BpeModel::Scratch(text.size()), &ids, true};
     for (const Section& section : raw_.Split(text, options.parse_special)) {
       if (section.id >= 0) {
         ids.push_back(section.id);
@@ -62,6 +64,7 @@ class PipelineTokenizer : public Tokenizer {
       if (absl::Status s = EncodeSection(part, &call); !s.ok()) return s;
     }
     if (options.add_special) ids.insert(ids.end(), p_.suffix.begin(), p_.suffix.end());
+    if (call.Full()) return call.TooMany();
     return ids;
   }
 
@@ -96,10 +99,16 @@ class PipelineTokenizer : public Tokenizer {
  private:
   struct Call {
     bool parse_special;
+    size_t max_ids;
     BpeModel::Scratch scratch;
     std::vector<int32_t>* ids;
     bool at_start;        // nothing of the text has come yet
     bool prepend = true;  // what a normalizer prepends, it prepends here
+
+    bool Full() const { return ids->size() > max_ids; }
+    absl::Status TooMany() const {
+      return absl::OutOfRangeError(absl::StrCat("text: more than ", max_ids, " tokens"));
+    }
   };
 
   /// Text without added tokens, of which the well-formed parts go through the pipeline.
@@ -124,7 +133,7 @@ class PipelineTokenizer : public Tokenizer {
 
   void EncodeIllFormed(std::string_view bytes, Call* call) const {
     if (p_.byte_alphabet_text) {
-      model_->Encode(ToByteAlphabet(bytes), &call->scratch, call->ids);
+      model_->Encode(ToByteAlphabet(bytes), call->max_ids, &call->scratch, call->ids);
     } else {
       model_->EncodeBytes(bytes, &call->scratch, call->ids);
     }
@@ -154,8 +163,8 @@ class PipelineTokenizer : public Tokenizer {
 
   absl::Status EncodePieces(std::string_view text, Call* call) const {
     if (p_.pre_tokenizer == nullptr) {
-      model_->Encode(text, &call->scratch, call->ids);
-      return absl::OkStatus();
+      model_->Encode(text, call->max_ids, &call->scratch, call->ids);
+      return call->Full() ? call->TooMany() : absl::OkStatus();
     }
     PreTokenized state;
     state.text = text;
@@ -164,7 +173,8 @@ class PipelineTokenizer : public Tokenizer {
     if (absl::Status s = p_.pre_tokenizer->Apply(&state); !s.ok()) return s;
     for (const Span& piece : state.pieces) {
       model_->Encode(std::string_view(state.text).substr(piece.begin, piece.end - piece.begin),
-                     &call->scratch, call->ids);
+                     call->max_ids, &call->scratch, call->ids);
+      if (call->Full()) return call->TooMany();
     }
     return absl::OkStatus();
   }

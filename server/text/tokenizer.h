@@ -16,14 +16,16 @@ namespace modu::text {
 struct EncodeOptions {
   bool add_special = false;  // what the file's post-processor or add_bos/add_eos says
   bool parse_special =
-      false;  // control tokens spelled in the text become their ids; never for user text
+      false;           // control tokens spelled in the text become their ids; never for user text
+  size_t max_ids = 0;  // more of them are refused, soon after they are there; 0: no limit
 };
 
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
-  /// Linearithmic in text size. kInvalidArgument: a regex hit its match limit. Invalid UTF-8 never
-  /// fails: its bytes are encoded where the vocabulary can hold them.
+  /// Linearithmic in text size. kInvalidArgument: a regex hit its match limit. kOutOfRange: more
+  /// than max_ids. Invalid UTF-8 never fails: its bytes are encoded where the vocabulary can hold
+  /// them.
   virtual absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text,
                                                       const EncodeOptions& options) const = 0;
   /// The bytes an id stands for in running text; empty for control tokens when skip_special, and

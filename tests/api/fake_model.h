@@ -36,6 +36,9 @@ class ByteTokenizer final : public text::Tokenizer {
       ids.push_back(static_cast<unsigned char>(text[0]));
       text.remove_prefix(1);
     }
+    if (options.max_ids > 0 && ids.size() > options.max_ids) {
+      return absl::OutOfRangeError("too many");
+    }
     return ids;
   }
   std::string TokenBytes(int32_t id, bool skip_special) const override {

@@ -41,6 +41,14 @@ TEST_CASE("defaults, file and flags, each named as the source") {
   }
 }
 
+TEST_CASE("a switch takes true or false apart, and no other word") {
+  CHECK_FALSE(LoadConfig({"--prefix-cache", "false"})->prefix_cache);
+  CHECK(LoadConfig({"--public-metrics", "true", "m.gguf"})->public_metrics);
+  const auto config = LoadConfig({"--public-metrics", "m.gguf"});
+  CHECK(config->public_metrics);
+  CHECK(config->model == "m.gguf");
+}
+
 TEST_CASE("every number refuses what lies outside its bounds, by name") {
   for (const SettingRow& row : Settings()) {
     if (row.minimum == row.maximum) continue;

@@ -8,12 +8,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 import unittest
 
-import tiny_gguf
 from modu_server import BINARY, Server
+from tiny_model import TinyModel
 
 
 class Terminal:
@@ -67,18 +66,7 @@ PROMPT = r"(^|\n)> $"
 USAGE = r"\((\d+) \+ (\d+) tokens[^)]*\)"
 
 
-class Chat(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.folder = tempfile.TemporaryDirectory()
-        cls.model = os.path.join(cls.folder.name, "tiny.gguf")
-        with open(cls.model, "wb") as out:
-            out.write(tiny_gguf.tiny_gguf(context=4096))
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.folder.cleanup()
-
+class Chat(TinyModel):
     def ask(self, chat, text):
         """(prompt tokens, output tokens) of one question."""
         chat.until(PROMPT)

@@ -452,7 +452,7 @@ TEST_CASE("a crowd of random calls: every one ends once, with its own text") {
 TEST_CASE("rendering and detokenizing without running") {
   ServiceFixture f;
   std::promise<RenderedPrompt> rendered;
-  f.service->Render(api::TextPrompt{"<s>hi", true},
+  f.service->Render(api::TextPrompt{"<s>hi", true}, 5,
                     [&](std::optional<RenderedPrompt> prompt, api::ApiError) {
                       rendered.set_value(prompt.value_or(RenderedPrompt{}));
                     });
@@ -462,9 +462,34 @@ TEST_CASE("rendering and detokenizing without running") {
   CHECK(prompt.token_ids == std::vector<int32_t>{ByteTokenizer::kBos, '<', 's', '>', 'h', 'i'});
   std::promise<std::string> text;
   f.service->Detokenize(
-      {'h', ByteTokenizer::kEnd, 'i'},
+      {'h', ByteTokenizer::kEnd, 'i'}, 3,
       [&](std::optional<std::string> t, api::ApiError) { text.set_value(t.value_or("")); });
   CHECK(text.get_future().get() == "h<|im_end|>i");
+}
+
+TEST_CASE("text work without a generation is counted in the queue, and holds up no prompt") {
+  FixtureOptions options;
+  options.limits.max_queued_bytes = 1000;
+  ServiceFixture f(options);
+  std::promise<void> entered, leave, left;
+  f.service->Render(api::TextPrompt{"a", true}, 600,
+                    [&](std::optional<RenderedPrompt>, api::ApiError) {
+                      entered.set_value();
+                      leave.get_future().wait();
+                      left.set_value();
+                    });
+  entered.get_future().wait();
+  // The first was given back before its answer; what waits behind it is counted.
+  f.service->Detokenize({'a'}, 600, [](std::optional<std::string>, api::ApiError) {});
+  std::promise<int> status;
+  f.service->Render(api::TextPrompt{"b", true}, 600,
+                    [&](std::optional<RenderedPrompt>, api::ApiError error) {
+                      status.set_value(error.http_status);
+                    });
+  CHECK(status.get_future().get() == 503);
+  CHECK(f.Run(f.Text("say:hello"))->choices.at(0).text == "hello");
+  leave.set_value();
+  left.get_future().wait();
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ api::ServedModel ChatModel(const char* source = testing::kChatMl) {
 }
 
 RenderedPrompt Good(const PromptRenderer& renderer, const api::Prompt& prompt) {
-  auto rendered = renderer.Render(prompt, 0);
+  auto rendered = renderer.Render(prompt, {});
   if (auto* error = std::get_if<api::ApiError>(&rendered)) FAIL(error->message);
   return std::get<RenderedPrompt>(rendered);
 }
@@ -101,7 +101,7 @@ TEST_CASE("row 77: a template past its budget is 400") {
   const PromptRenderer renderer(&model);
   api::ChatPrompt prompt;
   prompt.messages = Json::parse(R"([{"role":"user","content":"hi"}])");
-  auto rendered = renderer.Render(prompt, 0);
+  auto rendered = renderer.Render(prompt, {});
   REQUIRE(std::holds_alternative<api::ApiError>(rendered));
   CHECK(std::get<api::ApiError>(rendered).http_status == 400);
 }
@@ -111,10 +111,28 @@ TEST_CASE("a template that refuses says why") {
   const PromptRenderer renderer(&model);
   api::ChatPrompt prompt;
   prompt.messages = Json::parse(R"([{"role":"user","content":"hi"}])");
-  auto rendered = renderer.Render(prompt, 0);
+  auto rendered = renderer.Render(prompt, {});
   REQUIRE(std::holds_alternative<api::ApiError>(rendered));
   CHECK(std::get<api::ApiError>(rendered).message.find("roles must alternate") !=
         std::string::npos);
+}
+
+TEST_CASE("a prompt past max_tokens is refused, also where its pieces are short") {
+  const api::ServedModel model = ChatModel();
+  const PromptRenderer renderer(&model);
+  const auto code = [&](const api::Prompt& prompt, size_t max_tokens) -> std::string {
+    auto rendered = renderer.Render(prompt, {0, max_tokens});
+    auto* error = std::get_if<api::ApiError>(&rendered);
+    return error == nullptr ? "" : error->param + " " + error->code;
+  };
+  CHECK(code(api::TextPrompt{std::string(10, 'x'), true}, 11).empty());
+  CHECK(code(api::TextPrompt{std::string(10, 'x'), true}, 10) == "prompt context_length_exceeded");
+  api::ChatPrompt chat;
+  // Spellings of control tokens cut the text into pieces, each far below the limit.
+  chat.messages = Json::parse(R"([{"role":"user","content":"<s><s><s><s><s><s>"}])");
+  const size_t exact = Good(renderer, chat).token_ids.size();
+  CHECK(code(chat, exact).empty());
+  CHECK(code(chat, exact - 1) == "messages context_length_exceeded");
 }
 
 }  // namespace

@@ -149,7 +149,7 @@ void ScriptedGenerator::Run(const std::shared_ptr<Call>& call,
 }
 
 void ScriptedGenerator::Render(
-    api::Prompt prompt,
+    api::Prompt prompt, int64_t body_bytes,
     std::function<void(std::optional<generation::RenderedPrompt>, api::ApiError)> done) {
   generation::RenderedPrompt rendered;
   if (const auto* text = std::get_if<api::TextPrompt>(&prompt)) rendered.text = text->text;
@@ -160,7 +160,8 @@ void ScriptedGenerator::Render(
 }
 
 void ScriptedGenerator::Detokenize(
-    std::vector<int32_t> ids, std::function<void(std::optional<std::string>, api::ApiError)> done) {
+    std::vector<int32_t> ids, int64_t body_bytes,
+    std::function<void(std::optional<std::string>, api::ApiError)> done) {
   done(model_.tokenizer->Decode(ids, true), {});
 }
 

@@ -35,9 +35,9 @@ class ScriptedGenerator final : public generation::Generator {
   std::shared_ptr<generation::GenerationCall> Start(
       api::GenerationRequest request, std::shared_ptr<generation::ResponseSink> sink) override;
   void Render(
-      api::Prompt prompt,
+      api::Prompt prompt, int64_t body_bytes,
       std::function<void(std::optional<generation::RenderedPrompt>, api::ApiError)> done) override;
-  void Detokenize(std::vector<int32_t> ids,
+  void Detokenize(std::vector<int32_t> ids, int64_t body_bytes,
                   std::function<void(std::optional<std::string>, api::ApiError)> done) override;
 
   void Set(Script script);

@@ -88,6 +88,24 @@ TEST_CASE("text never becomes a control token unless it is asked to", "[tokenize
   CHECK(t->TokenBytes(bos, false) == "<s>");
 }
 
+TEST_CASE("more ids than asked for are refused, as many are given", "[tokenizer]") {
+  std::mt19937 random(7);
+  for (const char* name : {"gpt2", "qwen2-nfc", "llama-legacy", "metaspace-first-split"}) {
+    const auto t = LoadFixture(name);
+    for (int round = 0; round < 500; ++round) {
+      const std::string text = RandomBytes(&random);
+      const bool add_special = round % 2 == 0;
+      const std::vector<int32_t> all = t->Encode(text, {add_special, false}).value();
+      INFO(name << " round " << round);
+      for (size_t max_ids = 1; max_ids < all.size(); ++max_ids) {
+        REQUIRE(t->Encode(text, {add_special, false, max_ids}).status().code() ==
+                absl::StatusCode::kOutOfRange);
+      }
+      if (!all.empty()) REQUIRE(t->Encode(text, {add_special, false, all.size()}).value() == all);
+    }
+  }
+}
+
 TEST_CASE("a vocabulary whose merges spell a control token does not give it for text",
           "[tokenizer]") {
   json file = {{"pre_tokenizer", nullptr},

@@ -16,9 +16,12 @@ void Connection::Connect(std::function<void(std::string)> done) {
   resolver_.async_resolve(
       endpoint_.host, endpoint_.port,
       [this, done = std::move(done)](error_code error, const Tcp::resolver::results_type& found) {
-        if (error) return done(error.message());
+        if (error) {
+          return done("the host's name is not known, is there a network? (" + error.message() +
+                      ")");
+        }
         asio::async_connect(socket_, found, [this, done](error_code failed, const Tcp::endpoint&) {
-          if (failed) return done(failed.message());
+          if (failed) return done("no connection (" + failed.message() + ")");
           error_code ignored;
           socket_.set_option(Tcp::no_delay(true), ignored);
           if (!endpoint_.tls) return done("");
@@ -36,7 +39,7 @@ void Connection::Handshake(const std::function<void(std::string)>& done) {
   } else {
     context_->load_verify_file(endpoint_.ca_file, error);
   }
-  if (error) return done("the certificate authorities cannot be read");
+  if (error) return done("TLS: the certificates to trust cannot be read");
   tls_.emplace(socket_, *context_);
   tls_->set_verify_mode(asio::ssl::verify_peer, error);
   tls_->set_verify_callback(asio::ssl::host_name_verification(endpoint_.host), error);
@@ -44,7 +47,9 @@ void Connection::Handshake(const std::function<void(std::string)>& done) {
   // RFC 6066: a name, never an address.
   if (error) SSL_set_tlsext_host_name(tls_->native_handle(), endpoint_.host.c_str());
   tls_->async_handshake(asio::ssl::stream_base::client, [done](error_code failed) {
-    done(failed ? "TLS: " + failed.message() : "");
+    done(failed ? "TLS: the certificate is not trusted or the handshake failed (" +
+                      failed.message() + ")"
+                : "");
   });
 }
 

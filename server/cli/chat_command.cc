@@ -167,10 +167,12 @@ std::string ParseCommandLine(int argc, char** argv, CommandLine* line) {
 
 absl::Status FindOrStartServer(const CommandLine& line, ServeChild* child) {
   const client::Endpoint& endpoint = line.settings.endpoint;
-  if (GetStatus(endpoint, "/livez", 2000) != 0) return absl::OkStatus();
-  if (line.has_url)
-    return absl::UnavailableError(
-        absl::StrCat("no server answers at ", endpoint.host, ":", endpoint.port));
+  const absl::StatusOr<int> answer = GetStatus(endpoint, "/livez", 2000);
+  if (answer.ok()) return absl::OkStatus();
+  if (line.has_url) {
+    return absl::UnavailableError(absl::StrCat("no server answers at ", endpoint.host, ":",
+                                               endpoint.port, ": ", answer.status().message()));
+  }
   std::cerr << "No server on port " << endpoint.port
             << ": starting one. Loading may take a moment.\n";
   char program[4096];
@@ -185,10 +187,12 @@ absl::Status FindOrStartServer(const CommandLine& line, ServeChild* child) {
   return child->Start(program, arguments, endpoint, interrupted);
 }
 
-void Converse(ChatSession* session) {
+/// False: the last question got no answer.
+bool Converse(ChatSession* session) {
   const bool terminal = isatty(STDIN_FILENO) == 1;
   LineReader lines;
   std::string text;
+  bool answered = true;
   while (true) {
     if (terminal) std::cout << (text.empty() ? "> " : ". ") << std::flush;
     std::string line;
@@ -207,7 +211,7 @@ void Converse(ChatSession* session) {
     text += line;
     const std::string message = std::exchange(text, "");
     if (message.find_first_not_of(" \t\r\n") == message.npos) continue;
-    if (message == "/quit" || message == "/exit") return;
+    if (message == "/quit" || message == "/exit") return answered;
     if (message == "/reset") {
       session->Reset();
       std::cout << "(forgotten)\n";
@@ -219,6 +223,7 @@ void Converse(ChatSession* session) {
     }
     interrupted = false;
     const absl::Status asked = session->Ask(message, std::cout, interrupted);
+    answered = asked.ok();
     std::cout << '\n';
     if (!asked.ok()) std::cout << "error: " << TerminalSafe(std::string(asked.message())) << '\n';
     if (asked.ok() && interrupted) std::cout << "(stopped)\n";
@@ -228,6 +233,7 @@ void Converse(ChatSession* session) {
     interrupted = false;
   }
   if (terminal) std::cout << '\n';
+  return answered;
 }
 
 }  // namespace
@@ -252,8 +258,9 @@ int RunChat(int argc, char** argv) {
     return 1;
   }
   ChatSession session(line.settings);
-  Converse(&session);
-  return 0;
+  const bool answered = Converse(&session);
+  // A person has read the error; a script sees the code.
+  return answered || isatty(STDIN_FILENO) == 1 ? 0 : 1;
 }
 
 }  // namespace modu::cli

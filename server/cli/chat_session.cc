@@ -141,7 +141,8 @@ std::string TerminalSafe(const std::string& text) {
   return safe;
 }
 
-int GetStatus(const client::Endpoint& endpoint, const std::string& target, int timeout_ms) {
+absl::StatusOr<int> GetStatus(const client::Endpoint& endpoint, const std::string& target,
+                              int timeout_ms) {
   namespace beast = boost::beast;
   namespace http = beast::http;
   boost::asio::io_context io;
@@ -153,7 +154,9 @@ int GetStatus(const client::Endpoint& endpoint, const std::string& target, int t
   beast::flat_buffer buffer;
   http::response_parser<http::string_body> parser;
   int status = 0;
+  std::string why = "no answer in time";
   connection.Connect([&](const std::string& error) {
+    why = error.empty() ? "what answers does not speak HTTP" : error;
     if (!error.empty()) return;
     http::async_write(connection, request, [&](boost::system::error_code written, size_t) {
       if (written) return;
@@ -164,9 +167,12 @@ int GetStatus(const client::Endpoint& endpoint, const std::string& target, int t
     });
   });
   io.run_for(std::chrono::milliseconds(timeout_ms));
+  if (!io.stopped()) why = "no answer in time";
+  const std::string reason = why;
   connection.Close();
   io.restart();
   io.run();  // what was under way ends as cancelled, and lets go of what stands here
+  if (status == 0) return absl::UnavailableError(reason);
   return status;
 }
 

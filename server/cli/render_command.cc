@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "nlohmann/json.hpp"
+#include "server/cli/text_command.h"
 #include "server/text/chat_template.h"
 #include "server/text/chat_template_source.h"
 
@@ -23,7 +24,9 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr char kUsage[] =
-    "usage: render FOLDER|TEMPLATE [--bos-token T] [--eos-token T] [--now ISO8601]";
+    "usage: modu render FOLDER|TEMPLATE [--bos-token T] [--eos-token T] [--now ISO8601] < CHATS\n\n"
+    "A template's file, a GGUF file, a model's folder or name. CHATS: a JSON array of\n"
+    "{messages, tools?, add_generation_prompt?, ...}; out comes an array of strings.";
 constexpr size_t kMaxFileBytes = 8 << 20;
 
 std::string ReadFile(const fs::path& path) {
@@ -42,12 +45,13 @@ bool IsGguf(const fs::path& path) {
 }
 
 absl::StatusOr<text::ChatTemplateSource> Load(const std::string& name) {
-  const fs::path path(name);
+  const absl::StatusOr<std::string> file = FileOf(name);
+  if (!file.ok()) return file.status();
+  const fs::path path(*file);
   std::error_code error;
-  if (!fs::exists(path, error)) return absl::NotFoundError("the template or folder does not exist");
   if (!fs::is_directory(path, error)) {
     if (!IsGguf(path)) return text::ChatTemplateSource{ReadFile(path), "", ""};
-    absl::StatusOr<engine::TokenizerFiles> files = engine::ReadTokenizerFiles(name);
+    absl::StatusOr<engine::TokenizerFiles> files = engine::ReadTokenizerFiles(*file);
     if (!files.ok()) return files.status();
     return text::FindChatTemplate(*files);
   }
@@ -58,7 +62,7 @@ absl::StatusOr<text::ChatTemplateSource> Load(const std::string& name) {
   files.special_tokens_map_json = ReadFile(path / "special_tokens_map.json");
   text::ChatTemplateSource source = text::FindChatTemplate(files);
   if (!source.source.empty()) return source;
-  absl::StatusOr<engine::TokenizerFiles> all = engine::ReadTokenizerFiles(name);
+  absl::StatusOr<engine::TokenizerFiles> all = engine::ReadTokenizerFiles(*file);
   if (all.ok()) source = text::FindChatTemplate(*all);
   if (source.source.empty()) return absl::NotFoundError("the folder has no chat template");
   return source;
@@ -154,11 +158,6 @@ absl::Status Render(const std::vector<std::string>& arguments, std::istream& in,
   return absl::OkStatus();
 }
 
-int RunRender(int argc, char** argv) {
-  const absl::Status status = Render({argv + 1, argv + argc}, std::cin, std::cout);
-  if (status.ok()) return 0;
-  std::cerr << std::string(status.message()) << '\n';
-  return status.message() == kUsage ? 2 : 1;
-}
+int RunRender(int argc, char** argv) { return RunTextCommand(kUsage, Render, argc, argv); }
 
 }  // namespace modu::cli

@@ -77,7 +77,7 @@ absl::Status ServeChild::Start(const std::string& program,
       result = absl::CancelledError("interrupted");
       break;
     }
-    if (GetStatus(endpoint, "/readyz", 1000) == 200) break;
+    if (GetStatus(endpoint, "/readyz", 1000).value_or(0) == 200) break;
     std::this_thread::sleep_for(kPoll);
   }
   close(log);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "nlohmann/json.hpp"
+#include "server/cli/text_command.h"
 #include "server/text/tokenizer.h"
 #include "server/text/unicode.h"
 
@@ -15,11 +16,20 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kTokenizeUsage[] = "usage: tokenize TOKENIZER [--add-special] [--parse-special]";
-constexpr char kDetokenizeUsage[] = "usage: detokenize TOKENIZER";
+constexpr char kTokenizeUsage[] =
+    "usage: modu tokenize TOKENIZER [--add-special] [--parse-special] < STRINGS\n\n"
+    "TOKENIZER: a tokenizer.json, a GGUF file, a folder or a model's name. STRINGS: a JSON array;\n"
+    "out comes an array of arrays of token ids. --add-special adds what the model begins and ends\n"
+    "a text with; --parse-special makes control tokens of their spellings.";
+constexpr char kDetokenizeUsage[] =
+    "usage: modu detokenize TOKENIZER < IDS\n\n"
+    "TOKENIZER: as for tokenize. IDS: a JSON array of arrays of token ids; out comes an array of\n"
+    "strings.";
 
-absl::StatusOr<std::unique_ptr<text::Tokenizer>> Open(const std::string& path) {
-  absl::StatusOr<engine::TokenizerFiles> files = engine::ReadTokenizerFiles(path);
+absl::StatusOr<std::unique_ptr<text::Tokenizer>> Open(const std::string& name) {
+  const absl::StatusOr<std::string> path = FileOf(name);
+  if (!path.ok()) return path.status();
+  absl::StatusOr<engine::TokenizerFiles> files = engine::ReadTokenizerFiles(*path);
   if (!files.ok()) return files.status();
   return text::LoadTokenizer(*files);
 }
@@ -50,13 +60,6 @@ absl::StatusOr<std::vector<int32_t>> ReadIds(const json& list, size_t index,
     ids.push_back(id.get<int32_t>());
   }
   return ids;
-}
-
-int Report(const absl::Status& status) {
-  if (status.ok()) return 0;
-  std::cerr << status.message() << '\n';
-  const bool usage = status.message() == kTokenizeUsage || status.message() == kDetokenizeUsage;
-  return usage ? 2 : 1;
 }
 
 }  // namespace
@@ -116,11 +119,11 @@ absl::Status Detokenize(const std::vector<std::string>& arguments, std::istream&
 }
 
 int RunTokenize(int argc, char** argv) {
-  return Report(Tokenize({argv + 1, argv + argc}, std::cin, std::cout));
+  return RunTextCommand(kTokenizeUsage, Tokenize, argc, argv);
 }
 
 int RunDetokenize(int argc, char** argv) {
-  return Report(Detokenize({argv + 1, argv + argc}, std::cin, std::cout));
+  return RunTextCommand(kDetokenizeUsage, Detokenize, argc, argv);
 }
 
 }  // namespace modu::cli

@@ -4,10 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <boost/asio/connect.hpp>
+#include <boost/asio/error.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ssl.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <cerrno>
@@ -15,11 +13,10 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <memory>
-#include <optional>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "clients/cpp/modu/connection.h"
 #include "server/store/digest.h"
 #include "server/store/url.h"
 
@@ -36,51 +33,33 @@ using Parser = http::response_parser<http::buffer_body>;
 
 constexpr size_t kPieceBytes = 256 << 10;
 
-/// A connection, with or without TLS. Each call waits for its own end; the timeout is per call.
-class Connection {
+/// A connection whose every step waits for its own end, or for the timeout.
+class BlockingConnection {
  public:
-  Connection(const Url& url, const DownloadOptions& options) : url_(url), options_(options) {}
+  BlockingConnection(const Url& url, const DownloadOptions& options)
+      : host_(url.host),
+        timeout_(options.timeout_s),
+        connection_(io_, {url.host, url.port, "", url.tls, options.ca_file}) {}
 
   absl::Status Open() {
+    std::string why;
     ErrorCode error;
-    asio::ip::tcp::resolver resolver(io_);
-    const auto addresses = resolver.resolve(url_.host, url_.port, error);
-    if (error) return Broken("the host's name is not known (is there a network?)", error);
-    context_.set_verify_mode(asio::ssl::verify_peer, error);
-    if (url_.tls) {
-      if (options_.ca_file.empty()) {
-        context_.set_default_verify_paths(error);
-      } else {
-        context_.load_verify_file(options_.ca_file, error);
-      }
-      if (error) return absl::FailedPreconditionError("the certificates to trust cannot be read");
-    }
-    stream_ = std::make_unique<Stream>(io_, context_);
-    if (!Wait(
-            [&](auto done) {
-              Tcp().async_connect(addresses, [done](ErrorCode e, const auto&) { done(e); });
-            },
-            &error)) {
-      return Broken("no connection", error);
-    }
-    if (!url_.tls) return absl::OkStatus();
-    if (SSL_set_tlsext_host_name(stream_->native_handle(), url_.host.c_str()) != 1) {
-      return absl::InternalError("TLS: the host's name was refused");
-    }
-    stream_->set_verify_callback(asio::ssl::host_name_verification(url_.host), error);
-    if (!Wait([&](auto done) { stream_->async_handshake(asio::ssl::stream_base::client, done); },
-              &error)) {
-      return Broken("TLS: the certificate is not trusted or the handshake failed", error);
-    }
-    return absl::OkStatus();
+    Wait(
+        [&](auto done) {
+          connection_.Connect([&why, done](std::string failed) {
+            why = std::move(failed);
+            done(ErrorCode());
+          });
+        },
+        &error);
+    if (error) why = error.message();
+    return why.empty() ? absl::OkStatus() : absl::UnavailableError(absl::StrCat(host_, ": ", why));
   }
 
   bool Write(const Request& request, ErrorCode* error) {
     return Wait(
         [&](auto done) {
-          const auto finish = [done](ErrorCode e, size_t) { done(e); };
-          url_.tls ? http::async_write(*stream_, request, finish)
-                   : http::async_write(Tcp(), request, finish);
+          http::async_write(connection_, request, [done](ErrorCode e, size_t) { done(e); });
         },
         error);
   }
@@ -88,9 +67,8 @@ class Connection {
   bool ReadHeader(Parser* parser, ErrorCode* error) {
     return Wait(
         [&](auto done) {
-          const auto finish = [done](ErrorCode e, size_t) { done(e); };
-          url_.tls ? http::async_read_header(*stream_, buffer_, *parser, finish)
-                   : http::async_read_header(Tcp(), buffer_, *parser, finish);
+          http::async_read_header(connection_, buffer_, *parser,
+                                  [done](ErrorCode e, size_t) { done(e); });
         },
         error);
   }
@@ -98,38 +76,35 @@ class Connection {
   bool ReadSome(Parser* parser, ErrorCode* error) {
     return Wait(
         [&](auto done) {
-          const auto finish = [done](ErrorCode e, size_t) { done(e); };
-          url_.tls ? http::async_read(*stream_, buffer_, *parser, finish)
-                   : http::async_read(Tcp(), buffer_, *parser, finish);
+          http::async_read(connection_, buffer_, *parser, [done](ErrorCode e, size_t) { done(e); });
         },
         error);
   }
 
  private:
-  using Stream = asio::ssl::stream<beast::tcp_stream>;
-
-  beast::tcp_stream& Tcp() { return stream_->next_layer(); }
-
   /// Starts an operation and runs until it ends.
   template <typename Start>
   bool Wait(Start start, ErrorCode* error) {
-    Tcp().expires_after(std::chrono::seconds(options_.timeout_s));
-    *error = asio::error::would_block;
-    start([error](ErrorCode e) { *error = e; });
+    bool ended = false;
+    start([&ended, error](ErrorCode e) {
+      ended = true;
+      *error = e;
+    });
     io_.restart();
-    io_.run();
+    io_.run_for(timeout_);
+    if (!ended) {
+      connection_.Close();
+      io_.restart();
+      io_.run();  // it ends as cancelled
+      *error = asio::error::timed_out;
+    }
     return !*error;
   }
 
-  absl::Status Broken(const char* what, const ErrorCode& error) const {
-    return absl::UnavailableError(absl::StrCat(url_.host, ": ", what, " (", error.message(), ")"));
-  }
-
-  const Url url_;
-  const DownloadOptions& options_;
+  const std::string host_;
+  const std::chrono::seconds timeout_;
   asio::io_context io_;
-  asio::ssl::context context_{asio::ssl::context::tls_client};
-  std::unique_ptr<Stream> stream_;
+  client::Connection connection_;
   beast::flat_buffer buffer_{64 << 10};
 };
 
@@ -209,7 +184,7 @@ bool ContentRangeFits(const std::string& text, int64_t start, int64_t* total) {
   return fields >= 2 && first == start && last >= first;
 }
 
-absl::Status ReadBody(Connection* connection, Parser* parser, PartFile* part, int64_t done,
+absl::Status ReadBody(BlockingConnection* connection, Parser* parser, PartFile* part, int64_t done,
                       int64_t total, const DownloadOptions& options) {
   std::vector<char> piece(kPieceBytes);
   if (options.progress) options.progress(done, total);
@@ -247,7 +222,7 @@ absl::Status Fetch(const Url& first, PartFile* part, const DownloadOptions& opti
     const std::string tag = part->Tag();
     // Without a mark of the file's version only a checksum can tell that the pieces fit.
     if (tag.empty() && options.sha256.empty()) start = 0;
-    Connection connection(url, options);
+    BlockingConnection connection(url, options);
     if (absl::Status opened = connection.Open(); !opened.ok()) return opened;
     Request request(http::verb::get, url.target, 11);
     request.set(http::field::host, url.Authority());

@@ -133,6 +133,14 @@ class Chat(TinyModel):
         self.assertEqual(done.returncode, 1)
         self.assertIn("no server answers", done.stderr)
 
+    def test_a_script_learns_that_there_was_no_answer(self):
+        with Server(self.model) as server:
+            url = "http://127.0.0.1:%d" % server.port
+            for flags, code in ((("--max-tokens", "4"), 0), (("--model", "none"), 1)):
+                done = subprocess.run([BINARY, "chat", "--url", url, *flags], input="hello\n", capture_output=True,
+                                      text=True, timeout=20)
+                self.assertEqual(done.returncode, code, done.stdout)
+
     def test_it_starts_a_server_and_takes_it_down(self):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", 8000)) == 0:
@@ -175,6 +183,7 @@ class Chat(TinyModel):
             for arguments in (("--url", url), ("--url", "https://127.0.0.1:%d" % server.port, "--ca-cert", cert)):
                 done = subprocess.run([BINARY, "chat", *arguments], capture_output=True, text=True, timeout=10)
                 self.assertEqual(done.returncode, 1, arguments)
+                self.assertIn("TLS: the certificate is not trusted", done.stderr)
             wrong = subprocess.run([BINARY, "chat", "--url", url, "--ca-cert", cert, "--api-key", "wrong"], input="hello\n",
                                    capture_output=True, text=True, timeout=10)
             self.assertIn("API key", wrong.stdout)

@@ -1,5 +1,6 @@
 """Runs the README's own examples against a server on its default ports' stand-ins."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,7 +8,7 @@ import sys
 import unittest
 
 import default_model
-from modu_server import ROOT, Server
+from modu_server import BINARY, ROOT, Server
 
 
 def blocks(language):
@@ -36,6 +37,15 @@ class Readme(unittest.TestCase):
                 done = subprocess.run(["bash", "-c", here(command)], capture_output=True, text=True, timeout=60)
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.assertIn(word, done.stdout)
+
+    def test_the_texts_commands(self):
+        commands = [block for block in blocks("sh") if block.startswith("echo")]
+        self.assertEqual(len(commands), 1)
+        done = subprocess.run(["bash", "-ec", commands[0].replace("build/modu", BINARY)], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        texts, prompts = done.stdout.splitlines()
+        self.assertEqual(json.loads(texts), ["모두의 모델"])
+        self.assertIn("<|im_start|>user\n안녕?<|im_end|>", json.loads(prompts)[0])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,13 @@ using tests::Random;
 using tests::RandomMatrix;
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+#ifdef __SANITIZE_THREAD__
+// Which values come out is for the other builds to say; here it is that threads meet, and each row
+// costs fifteen times as much.
+const std::vector<int> kTokens = {1, 3, 16, 17, 65};
+#else
 const std::vector<int> kTokens = {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 64, 65};
+#endif
 
 std::unique_ptr<Device> Open(Numerics numerics, int threads = 2) {
   return OpenCpuDevice({.numerics = numerics, .num_threads = threads, .isa = "avx2"}).value();

@@ -1,0 +1,29 @@
+#include "server/cli/text_command.h"
+
+#include <algorithm>
+#include <iostream>
+
+#include "server/store/store.h"
+
+namespace modu::cli {
+
+int RunTextCommand(const char* usage, TextCommand command, int argc, char** argv) {
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  const auto is_help = [](const std::string& word) { return word == "--help" || word == "-h"; };
+  if (std::any_of(arguments.begin(), arguments.end(), is_help)) {
+    std::cout << usage << '\n';
+    return 0;
+  }
+  const absl::Status status = command(arguments, std::cin, std::cout);
+  if (status.ok()) return 0;
+  std::cerr << status.message() << '\n';
+  return status.message() == usage ? 2 : 1;
+}
+
+absl::StatusOr<std::string> FileOf(const std::string& name) {
+  store::StoreOptions options = store::StoreOptionsFromEnvironment();
+  options.say = [](const std::string& text) { std::cerr << text << '\n'; };
+  return store::ResolveModel(name, options);
+}
+
+}  // namespace modu::cli

@@ -1,0 +1,21 @@
+// What the commands on text share: JSON on stdin to JSON on stdout, --help, models by name.
+#pragma once
+#include <iosfwd>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace modu::cli {
+
+/// A command's work; `kUsage...` as an error means that the arguments are wrong.
+using TextCommand = absl::Status (*)(const std::vector<std::string>& arguments, std::istream& in,
+                                     std::ostream& out);
+
+/// The exit code: 0; 1 for an error, which is on stderr; 2 where that is the usage.
+int RunTextCommand(const char* usage, TextCommand command, int argc, char** argv);
+
+/// A path as it is; else what the store knows by that name, fetched if need be.
+absl::StatusOr<std::string> FileOf(const std::string& name);
+
+}  // namespace modu::cli

@@ -1,5 +1,6 @@
 #include "server/cli/chat_command.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -41,12 +42,14 @@ static_assert(std::atomic<bool>::is_always_lock_free);
 
 extern "C" void OnInterrupt(int) { interrupted = true; }
 
-/// Ctrl-C sets a flag and breaks a read; the old handler returns at the end.
+/// Ctrl-C sets a flag and ends a poll; the old handler returns at the end.
 class InterruptHandler {
  public:
   InterruptHandler() {
     struct sigaction action{};
-    action.sa_handler = OnInterrupt;  // no SA_RESTART: read() returns
+    action.sa_handler = OnInterrupt;
+    // A write that a slow terminal holds up goes on: broken off it would silence std::cout.
+    action.sa_flags = SA_RESTART;
     sigaction(SIGINT, &action, &before_);
   }
   ~InterruptHandler() { sigaction(SIGINT, &before_, nullptr); }
@@ -67,12 +70,15 @@ class LineReader {
         buffer_.erase(0, end + 1);
         return Result::kLine;
       }
-      char piece[4096];
-      const ssize_t bytes = read(STDIN_FILENO, piece, sizeof(piece));
-      if (bytes < 0 && errno == EINTR && interrupted) {
+      // A signal may come just before the wait, so that is no longer than a person notices.
+      if (interrupted.exchange(false)) {
         buffer_.clear();
         return Result::kInterrupted;
       }
+      pollfd input{STDIN_FILENO, POLLIN, 0};
+      if (poll(&input, 1, 250) <= 0) continue;
+      char piece[4096];
+      const ssize_t bytes = read(STDIN_FILENO, piece, sizeof(piece));
       if (bytes < 0 && errno == EINTR) continue;
       if (bytes <= 0) {
         *line = std::exchange(buffer_, "");
@@ -198,7 +204,6 @@ bool Converse(ChatSession* session) {
     std::string line;
     const auto result = lines.Read(&line);
     if (result == LineReader::Result::kInterrupted) {
-      interrupted = false;
       text.clear();
       std::cout << "\n(/quit or Ctrl-D leaves)\n";
       continue;
@@ -221,16 +226,14 @@ bool Converse(ChatSession* session) {
       std::cout << "(/reset forgets the conversation, /quit leaves)\n";
       continue;
     }
-    interrupted = false;
     const absl::Status asked = session->Ask(message, std::cout, interrupted);
     answered = asked.ok();
     std::cout << '\n';
     if (!asked.ok()) std::cout << "error: " << TerminalSafe(std::string(asked.message())) << '\n';
-    if (asked.ok() && interrupted) std::cout << "(stopped)\n";
+    if (asked.ok() && interrupted.exchange(false)) std::cout << "(stopped)\n";
     if (terminal && asked.ok() && !session->last_usage().empty())
       std::cout << '(' << session->last_usage() << ")\n";
     std::cout << std::flush;
-    interrupted = false;
   }
   if (terminal) std::cout << '\n';
   return answered;

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import termios
 import time
 import unittest
 
@@ -22,6 +23,10 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.execv(BINARY, [BINARY, "chat", *arguments])
+        # Ctrl-C makes the terminal drop output that is under way, "(stopped)" among it where the chat is quick.
+        mode = termios.tcgetattr(self.fd)
+        mode[3] |= termios.NOFLSH
+        termios.tcsetattr(self.fd, termios.TCSANOW, mode)
         self.seen = ""
 
     def type(self, text):

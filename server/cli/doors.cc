@@ -22,7 +22,7 @@ void LogAnswer(const http::AccessRecord& record) {
 
 }  // namespace
 
-Doors::Doors(const House& house) : house_(house) {}
+Doors::Doors(const Dependencies& dependencies) : on_(dependencies) {}
 
 absl::Status Doors::CheckPorts(const config::Config& config) {
   const struct {
@@ -52,17 +52,16 @@ absl::Status Doors::CheckPorts(const config::Config& config) {
 
 absl::Status Doors::Open() {
   if (const absl::Status rest = OpenRest(); !rest.ok()) return rest;
-  return house_.config->grpc_port < 0 ? absl::OkStatus() : OpenGrpc();
+  return on_.config->grpc_port < 0 ? absl::OkStatus() : OpenGrpc();
 }
 
 std::function<bool(std::string_view)> Doors::AllowKey() const {
-  if (!house_.keys->configured()) return {};
-  return
-      [keys = house_.keys](std::string_view authorization) { return keys->Allows(authorization); };
+  if (!on_.keys->configured()) return {};
+  return [keys = on_.keys](std::string_view authorization) { return keys->Allows(authorization); };
 }
 
 absl::Status Doors::OpenRest() {
-  const config::Config& config = *house_.config;
+  const config::Config& config = *on_.config;
   http::HttpServerOptions options;
   options.host = config.host;
   options.port = config.port;
@@ -72,17 +71,17 @@ absl::Status Doors::OpenRest() {
   options.tls_key = config.tls_key;
   options.cors_origins = config.cors_origins;
   options.public_metrics = config.public_metrics;
-  telemetry::Metrics* const metrics = house_.metrics;
+  telemetry::Metrics* const metrics = on_.metrics;
   http::HttpServerHooks hooks;
   hooks.allow_key = AllowKey();
-  hooks.not_ready = house_.not_ready;
+  hooks.not_ready = on_.not_ready;
   hooks.scrape = [metrics] { return metrics->Scrape(); };
   hooks.on_answer = [metrics](const http::AccessRecord& record) {
     metrics->HttpRequest(record.route, record.status, record.seconds);
     if (record.write_seconds > 0) metrics->Stage("write", record.write_seconds);
     LogAnswer(record);
   };
-  http_ = std::make_unique<http::HttpServer>(std::move(options), std::move(hooks), house_.service);
+  http_ = std::make_unique<http::HttpServer>(std::move(options), std::move(hooks), on_.service);
   CountRest();
   return http_->Start();
 }
@@ -90,7 +89,7 @@ absl::Status Doors::OpenRest() {
 void Doors::CountRest() {
   const auto add = [this](const char* name, const char* help, bool is_counter,
                           std::atomic<int64_t> http::Counters::* field) {
-    house_.metrics->AddSource(name, help, is_counter, [&counters = http_->counters(), field] {
+    on_.metrics->AddSource(name, help, is_counter, [&counters = http_->counters(), field] {
       return static_cast<double>((counters.*field).load());
     });
   };
@@ -109,16 +108,16 @@ void Doors::CountRest() {
 }
 
 absl::Status Doors::OpenGrpc() {
-  const config::Config& config = *house_.config;
-  telemetry::Metrics* const metrics = house_.metrics;
+  const config::Config& config = *on_.config;
+  telemetry::Metrics* const metrics = on_.metrics;
   grpc_door::GrpcServerHooks hooks;
   hooks.allow_key = AllowKey();
-  hooks.not_ready = house_.not_ready;
-  hooks.no_progress = house_.not_ready;
+  hooks.not_ready = on_.not_ready;
+  hooks.no_progress = on_.not_ready;
   hooks.on_stream_end = [metrics](double write_seconds) { metrics->Stage("write", write_seconds); };
   grpc_ = std::make_unique<grpc_door::GrpcServer>(
       grpc_door::GrpcServerOptions{config.host, config.grpc_port, config.tls_cert, config.tls_key},
-      std::move(hooks), house_.service);
+      std::move(hooks), on_.service);
   metrics->AddSource("grpc_streams", "Open gRPC streams.", false,
                      [grpc = grpc_.get()] { return double(grpc->num_streams()); });
   metrics->AddSource("grpc_streams_cut_off_total", "gRPC readers that fell behind their bound.",
@@ -142,6 +141,6 @@ void Doors::Stop() {
 
 int Doors::rest_port() const { return http_->port(); }
 int Doors::grpc_port() const { return grpc_ == nullptr ? -1 : grpc_->port(); }
-int Doors::admin_port() const { return house_.config->admin_port < 0 ? -1 : http_->admin_port(); }
+int Doors::admin_port() const { return on_.config->admin_port < 0 ? -1 : http_->admin_port(); }
 
 }  // namespace modu::cli

@@ -19,14 +19,14 @@ namespace modu::cli {
 class Doors {
  public:
   /// What the doors open on; all of it outlives them.
-  struct House {
+  struct Dependencies {
     const config::Config* config;
     const tenancy::KeyFile* keys;
     telemetry::Metrics* metrics;
     generation::GenerationService* service;
     std::function<std::string()> not_ready;  // "" when the engine makes progress, else why
   };
-  explicit Doors(const House& house);
+  explicit Doors(const Dependencies& dependencies);
 
   /// Before a model is loaded for nothing. kInvalidArgument: a host that is no address, two doors
   /// on one port. kUnavailable: a port that cannot be had. Another process may still take it.
@@ -50,7 +50,7 @@ class Doors {
   void CountRest();
   std::function<bool(std::string_view)> AllowKey() const;
 
-  const House house_;
+  const Dependencies on_;
   std::unique_ptr<http::HttpServer> http_;
   std::unique_ptr<grpc_door::GrpcServer> grpc_;
 };

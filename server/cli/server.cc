@@ -41,7 +41,7 @@ absl::Status Server::Start() {
   if (const absl::Status loaded = Load(); !loaded.ok()) return loaded;
   StartEngine();
   MakeWatchdog();
-  doors_ = std::make_unique<Doors>(Doors::House{
+  doors_ = std::make_unique<Doors>(Doors::Dependencies{
       &config_, &keys_, metrics_.get(), service_.get(),
       [this] { return watchdog_->Progressing() ? "" : "the engine makes no progress"; }});
   if (const absl::Status doors = doors_->Open(); !doors.ok()) return doors;

@@ -8,7 +8,7 @@
 
 namespace modu::cli {
 
-/// A command's work; `kUsage...` as an error means that the arguments are wrong.
+/// A command's work. An error whose message is the command's usage: the arguments are wrong.
 using TextCommand = absl::Status (*)(const std::vector<std::string>& arguments, std::istream& in,
                                      std::ostream& out);
 

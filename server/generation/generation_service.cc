@@ -12,6 +12,7 @@
 #include "server/telemetry/metrics.h"
 
 namespace modu::generation {
+
 struct GenerationService::Impl {
   std::shared_ptr<Core> core;
 

@@ -79,21 +79,21 @@ absl::StatusOr<std::unique_ptr<TransformerRunner>> TransformerRunner::Create(
   }
   if (options.max_batch_tokens < 1 || options.max_batch_tokens > 65536) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "max_batch_tokens: is ", options.max_batch_tokens, ", possible are 1 to 65536"));
+        "max-step-tokens: is ", options.max_batch_tokens, ", possible are 1 to 65536"));
   }
   if (options.max_sequences < 1 || options.max_sequences > options.max_batch_tokens) {
-    return absl::InvalidArgumentError(absl::StrCat("max_seqs: is ", options.max_sequences,
+    return absl::InvalidArgumentError(absl::StrCat("max-seqs: is ", options.max_sequences,
                                                    ", possible are 1 to ", options.max_batch_tokens,
                                                    " (tokens of a step)"));
   }
   if (options.kv_dtype != kernels::DType::kF32 && options.kv_dtype != kernels::DType::kBF16) {
-    return absl::InvalidArgumentError("kv_dtype: must be float32 or bf16");
+    return absl::InvalidArgumentError("kv-dtype: must be f32 or bf16");
   }
   const int32_t block_size = device->KvBlockSize();
   constexpr int64_t kMaxKvTokens = int64_t{1} << 30;
   if (options.kv_tokens < block_size || options.kv_tokens > kMaxKvTokens) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "kv_tokens: is ", options.kv_tokens, ", possible are ", block_size, " to ", kMaxKvTokens));
+        "kv-tokens: is ", options.kv_tokens, ", possible are ", block_size, " to ", kMaxKvTokens));
   }
   const int32_t num_blocks = NumBlocks(options.kv_tokens, block_size);
   const kernels::KvLayout layout{config.num_layers, config.num_kv_heads, config.head_dim,

@@ -1,9 +1,11 @@
 #include "server/api/answer_parts.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "server/api/json_text.h"
 
@@ -39,6 +41,26 @@ void AppendEntry(const LogprobEntry& entry, bool as_id, std::string* out) {
     AppendNumber(static_cast<unsigned char>(entry.bytes[i]), out);
   }
   *out += ']';
+}
+
+// An object by token, best first; the drawn token is always in it. Two ids may spell the same text,
+// of which the better one stays.
+void AppendTopObject(const TokenLogprobs& one, bool as_id, std::string* out) {
+  *out += '{';
+  std::vector<std::string> seen;
+  const auto append = [&](const LogprobEntry& entry) {
+    std::string key;
+    AppendToken(entry, as_id, &key);
+    if (std::find(seen.begin(), seen.end(), key) != seen.end()) return;
+    if (!seen.empty()) *out += ',';
+    *out += key;
+    *out += ':';
+    AppendLogprob(entry.logprob, out);
+    seen.push_back(std::move(key));
+  };
+  for (const LogprobEntry& entry : one.top) append(entry);
+  append(one.token);
+  *out += '}';
 }
 
 int64_t CodePoints(std::string_view text) {
@@ -111,22 +133,7 @@ void AppendCompletionLogprobs(const std::vector<const std::vector<TokenLogprobs>
         continue;
       }
       AppendLogprob(one.token.logprob, &values);
-      // An object by token: two ids may spell the same text, of which the better one stays.
-      tops += '{';
-      std::vector<std::string> seen;
-      for (const LogprobEntry& entry : one.top) {
-        std::string key;
-        AppendToken(entry, as_id, &key);
-        bool known = false;
-        for (const std::string& other : seen) known = known || other == key;
-        if (known) continue;
-        if (!seen.empty()) tops += ',';
-        tops += key;
-        tops += ':';
-        AppendLogprob(entry.logprob, &tops);
-        seen.push_back(std::move(key));
-      }
-      tops += '}';
+      AppendTopObject(one, as_id, &tops);
     }
   }
   *out += "{\"tokens\":[" + tokens + "],\"token_logprobs\":[" + values + "],\"top_logprobs\":[" +

@@ -1,6 +1,7 @@
 // One error type for both doors and one table that maps it: status code to HTTP status, OpenAI type
 // and gRPC code. Messages name the field and the limit; no path, address or key.
 #pragma once
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -18,6 +19,8 @@ struct ApiError {
 };
 
 ApiError InvalidField(std::string param, std::string message, std::string code = "");
+/// 400 context_length_exceeded. `requested` is what came: "300 tokens in the prompt".
+ApiError ContextLengthExceeded(std::string param, int64_t context, const std::string& requested);
 /// The type follows from the status.
 ApiError MakeError(int http_status, std::string message, std::string code = "",
                    std::string param = "");

@@ -6,6 +6,8 @@
 #include <unordered_map>
 #include <utility>
 
+#include "server/api/ranges.h"
+
 namespace modu::api {
 namespace {
 
@@ -30,21 +32,23 @@ struct Context {
 };
 using Handler = Error (*)(const Context&);
 
-Error ReadNumber(const char* name, const Json& value, std::optional<double>* out) {
-  if (!value.is_number()) return MustBe(name, "a number");
-  *out = value.get<double>();
-  return std::nullopt;
+// A field with a range is told the range whatever is wrong with its value.
+Error Ranged(const Context& c, Error wrong_type) {
+  const std::optional<NumericRange> range = RangeOf(c.name, c.limits);
+  return range ? OutsideRange(c.name, *range) : std::move(wrong_type);
 }
 
 // Generators of handlers for members of RequestFields.
 template <auto Member>
 Error Double(const Context& c) {
-  return ReadNumber(c.name, c.value, &(c.sink.fields.*Member));
+  if (!c.value.is_number()) return Ranged(c, MustBe(c.name, "a number"));
+  c.sink.fields.*Member = c.value.get<double>();
+  return std::nullopt;
 }
 template <auto Member>
 Error Integer(const Context& c) {
   int64_t value = 0;
-  if (Error error = ReadInteger(c.name, c.value, &value)) return error;
+  if (Error error = ReadInteger(c.name, c.value, &value)) return Ranged(c, std::move(error));
   c.sink.fields.*Member = value;
   return std::nullopt;
 }
@@ -138,13 +142,6 @@ Error StreamOptions(const Context& c) {
 Error CacheSalt(const Context& c) {
   c.sink.fields.has_cache_salt = true;
   return ReadString(c.name, c.value, &c.sink.fields.cache_salt);
-}
-
-Error CompletionLogprobs(const Context& c) {
-  int64_t value = 0;
-  if (Error error = ReadInteger(c.name, c.value, &value)) return error;
-  c.sink.fields.top_logprobs = value;
-  return std::nullopt;
 }
 
 Error Messages(const Context& c) {
@@ -377,7 +374,7 @@ const Table& ChatTable() {
 const Table& CompletionTable() {
   static const Table* table = new Table{
       {"prompt", &PromptMember},
-      {"logprobs", &CompletionLogprobs},
+      {"logprobs", &Integer<&F::top_logprobs>},
       {"suffix", &Suffix},
   };
   return *table;

@@ -1,16 +1,14 @@
-// Ranges are closed intervals tested the positive way round (lo <= x && x <= hi), so that NaN
-// fails.
+// What holds between fields, and between a field and the model. Ranges of single fields: ranges.h.
 #include <sys/random.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
-#include <limits>
 #include <string>
 #include <utility>
 
 #include "kernels/check.h"
+#include "server/api/ranges.h"
 #include "server/api/request_fields.h"
 
 namespace modu::api {
@@ -18,22 +16,14 @@ namespace {
 
 using Error = std::optional<ApiError>;
 
-std::string Number(double value) {
-  std::array<char, 32> text;
-  std::snprintf(text.data(), text.size(), "%g", value);
-  return text.data();
-}
-
-Error Range(const char* name, double value, double low, double high) {
-  if (low <= value && value <= high) return std::nullopt;
-  return InvalidField(
-      name, std::string(name) + " must be between " + Number(low) + " and " + Number(high));
-}
-
-Error Range(const char* name, int64_t value, int64_t low, int64_t high) {
-  if (low <= value && value <= high) return std::nullopt;
-  return InvalidField(name, std::string(name) + " must be an integer between " +
-                                std::to_string(low) + " and " + std::to_string(high));
+// A 64-bit integer as a double is exact where any of these ranges ends.
+template <typename T>
+Error CheckRange(const char* name, const std::optional<T>& value, const Limits& limits) {
+  if (!value) return std::nullopt;
+  const std::optional<NumericRange> range = RangeOf(name, limits);
+  MODU_CHECK(range.has_value());
+  if (range->Holds(static_cast<double>(*value))) return std::nullopt;
+  return OutsideRange(name, *range);
 }
 
 Error TokenInVocabulary(const char* name, int64_t id, int32_t vocab_size) {
@@ -49,67 +39,41 @@ float Pick(const std::optional<double>& asked, float of_model, float fallback) {
   return of_model >= 0 ? of_model : fallback;
 }
 
-constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
-constexpr int64_t kInt32Min = std::numeric_limits<int32_t>::min();
-// Above 0 alone would let 1e-40 through, whose inverse is no longer finite.
-constexpr double kMinRepetitionPenalty = 0.01, kMaxRepetitionPenalty = 100;
 constexpr double kMinTopP = 1e-6;  // "(0, 1]": below this nothing but the best token is left anyway
 
-Error CheckFloats(const RequestFields& f) {
-  struct Row {
-    const char* name;
-    const std::optional<double>& value;
-    double low, high;
-  };
-  const Row rows[] = {
-      {"temperature", f.temperature, 0, 2},
-      {"min_p", f.min_p, 0, 1},
-      {"repetition_penalty", f.repetition_penalty, kMinRepetitionPenalty, kMaxRepetitionPenalty},
-      {"presence_penalty", f.presence_penalty, -2, 2},
-      {"frequency_penalty", f.frequency_penalty, -2, 2},
-  };
-  for (const Row& row : rows) {
-    if (!row.value) continue;
-    if (Error error = Range(row.name, *row.value, row.low, row.high)) return error;
-  }
-  if (f.top_p && !(0 < *f.top_p && *f.top_p <= 1)) {
-    return InvalidField("top_p", "top_p must be above 0 and at most 1");
-  }
-  return std::nullopt;
-}
-
-Error CheckCounts(const RequestFields& f, const Limits& limits) {
-  if (f.top_k) {
-    if (Error error = Range("top_k", *f.top_k, -1, kInt32Max)) return error;
-  }
-  if (f.n) {
-    if (Error error = Range("n", *f.n, 1, limits.max_n)) return error;
-  }
+Error CheckNumbers(const RequestFields& f, const Limits& limits) {
+  if (Error error = CheckRange("temperature", f.temperature, limits)) return error;
+  if (Error error = CheckRange("min_p", f.min_p, limits)) return error;
+  if (Error error = CheckRange("repetition_penalty", f.repetition_penalty, limits)) return error;
+  if (Error error = CheckRange("presence_penalty", f.presence_penalty, limits)) return error;
+  if (Error error = CheckRange("frequency_penalty", f.frequency_penalty, limits)) return error;
+  if (Error error = CheckRange("top_p", f.top_p, limits)) return error;
+  if (Error error = CheckRange("top_k", f.top_k, limits)) return error;
+  if (Error error = CheckRange("n", f.n, limits)) return error;
   if (f.best_of && *f.best_of != f.n.value_or(1)) {
     return InvalidField("best_of", "best_of is not supported unless it equals n");
   }
-  if (f.priority) {
-    if (Error error = Range("priority", *f.priority, kInt32Min, kInt32Max)) return error;
-  }
-  if (f.top_logprobs) {
-    const char* name = f.chat ? "top_logprobs" : "logprobs";
-    if (Error error = Range(name, *f.top_logprobs, 0, limits.max_top_logprobs)) return error;
-    if (f.chat && !f.logprobs) return InvalidField(name, "top_logprobs needs logprobs: true");
+  if (Error error = CheckRange("priority", f.priority, limits)) return error;
+  const char* top = f.chat ? "top_logprobs" : "logprobs";
+  if (Error error = CheckRange(top, f.top_logprobs, limits)) return error;
+  if (f.top_logprobs && f.chat && !f.logprobs) {
+    return InvalidField(top, "top_logprobs needs logprobs: true");
   }
   return std::nullopt;
 }
 
 Error CheckLengths(const RequestFields& f, const ServedModel& model, const Limits& limits) {
   if (f.max_tokens) {
-    const char* name = f.max_tokens_name.c_str();
     const int64_t low = f.chat ? 1 : 0;
     if (!(low <= *f.max_tokens && *f.max_tokens <= model.max_model_len)) {
       return InvalidField(f.max_tokens_name,
                           f.max_tokens_name + " must be an integer between " + std::to_string(low) +
                               " and the context length of " + std::to_string(model.max_model_len));
     }
-    if (limits.max_output_tokens > 0) {
-      if (Error error = Range(name, *f.max_tokens, low, limits.max_output_tokens)) return error;
+    const NumericRange range{true, static_cast<double>(low),
+                             static_cast<double>(limits.max_output_tokens)};
+    if (limits.max_output_tokens > 0 && !range.Holds(static_cast<double>(*f.max_tokens))) {
+      return OutsideRange(f.max_tokens_name, range);
     }
   }
   if (f.min_tokens) {
@@ -187,11 +151,9 @@ Error CheckPrompts(const RequestFields& f, const ServedModel& model, const Limit
     }
     if (tokens->token_ids.empty()) return InvalidField(name, "prompt must not be empty");
     if (tokens->token_ids.size() > static_cast<size_t>(model.max_model_len)) {
-      return InvalidField(name,
-                          "this model's maximum context length is " +
-                              std::to_string(model.max_model_len) + " tokens; the prompt has " +
-                              std::to_string(tokens->token_ids.size()),
-                          "context_length_exceeded");
+      return ContextLengthExceeded(
+          name, model.max_model_len,
+          std::to_string(tokens->token_ids.size()) + " tokens in the prompt");
     }
     for (int32_t id : tokens->token_ids) {
       if (Error error = TokenInVocabulary(name, id, model.vocab_size)) return error;
@@ -266,8 +228,7 @@ engine::SamplingParams MakeSampling(const RequestFields& f, const ServedModel& m
 Parsed<GenerationRequest> Validate(RequestFields fields, const ServedModel& model,
                                    const Limits& limits) {
   if (Error error = CheckModel(fields.model, model)) return *error;
-  if (Error error = CheckFloats(fields)) return *error;
-  if (Error error = CheckCounts(fields, limits)) return *error;
+  if (Error error = CheckNumbers(fields, limits)) return *error;
   if (Error error = CheckLengths(fields, model, limits)) return *error;
   if (Error error = CheckStops(fields, model, limits)) return *error;
   if (Error error = CheckLogitBias(fields, model, limits)) return *error;

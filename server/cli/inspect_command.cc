@@ -6,6 +6,7 @@
 #include <string>
 
 #include "engine/checkpoint/checkpoint.h"
+#include "server/cli/in_model.h"
 #include "server/store/store.h"
 #include "server/text/chat_template.h"
 #include "server/text/chat_template_source.h"
@@ -128,7 +129,8 @@ int Inspect(const std::string& model, bool each_tensor) {
   }
   const auto checkpoint = engine::OpenCheckpoint(*path);
   if (!checkpoint.ok()) {
-    std::fprintf(stderr, "modu inspect: %s\n", std::string(checkpoint.status().message()).c_str());
+    std::fprintf(stderr, "modu inspect: %s\n",
+                 std::string(InModel(*path, checkpoint.status()).message()).c_str());
     return 1;
   }
   std::printf("format         %s\n", (*checkpoint)->format().c_str());

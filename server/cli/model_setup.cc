@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include "absl/strings/str_cat.h"
+#include "server/cli/in_model.h"
 #include "server/cli/startup_text.h"
 #include "server/text/chat_template_source.h"
 
@@ -86,7 +87,7 @@ absl::StatusOr<api::ServedModel> Served(const config::Config& config, const std:
 absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::string& path,
                                       OpenDevice open_device, const engine::Clock* clock) {
   const auto checkpoint = engine::OpenCheckpoint(path);
-  if (!checkpoint.ok()) return checkpoint.status();
+  if (!checkpoint.ok()) return InModel(path, checkpoint.status());
   const engine::ModelConfig& model = (*checkpoint)->config();
   if (config.ctx > model.max_position) {
     return absl::InvalidArgumentError(
@@ -116,7 +117,7 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
       engine::LoadModel(path, *std::move(device), options, ShowProgress(config));
   if (!loaded.ok()) return loaded.status();
   absl::StatusOr<api::ServedModel> served = Served(config, path, *loaded);
-  if (!served.ok()) return served.status();
+  if (!served.ok()) return InModel(path, served.status());
   return ModelSetup{std::move(*loaded), std::move(*served), options.max_batch_tokens};
 }
 

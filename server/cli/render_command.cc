@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "nlohmann/json.hpp"
+#include "server/cli/in_model.h"
 #include "server/cli/text_command.h"
 #include "server/text/chat_template.h"
 #include "server/text/chat_template_source.h"
@@ -52,7 +53,7 @@ absl::StatusOr<text::ChatTemplateSource> Load(const std::string& name) {
   if (!fs::is_directory(path, error)) {
     if (!IsGguf(path)) return text::ChatTemplateSource{ReadFile(path), "", ""};
     absl::StatusOr<engine::TokenizerFiles> files = engine::ReadTokenizerFiles(*file);
-    if (!files.ok()) return files.status();
+    if (!files.ok()) return InModel(*file, files.status());
     return text::FindChatTemplate(*files);
   }
   // Only the files that say something about chat: the folder need not have a tokenizer.

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "nlohmann/json.hpp"
+#include "server/cli/in_model.h"
 #include "server/cli/text_command.h"
 #include "server/text/tokenizer.h"
 #include "server/text/unicode.h"
@@ -30,8 +31,10 @@ absl::StatusOr<std::unique_ptr<text::Tokenizer>> Open(const std::string& name) {
   const absl::StatusOr<std::string> path = FileOf(name);
   if (!path.ok()) return path.status();
   absl::StatusOr<engine::TokenizerFiles> files = engine::ReadTokenizerFiles(*path);
-  if (!files.ok()) return files.status();
-  return text::LoadTokenizer(*files);
+  if (!files.ok()) return InModel(*path, files.status());
+  auto tokenizer = text::LoadTokenizer(*files);
+  if (!tokenizer.ok()) return InModel(*path, tokenizer.status());
+  return tokenizer;
 }
 
 absl::StatusOr<json> ReadArray(std::istream& in) {

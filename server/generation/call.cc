@@ -25,13 +25,10 @@ uint64_t SaltHash(const std::string& salt) {
 }
 
 api::ApiError TooLong(bool chat, int64_t context, int64_t prompt, int64_t output) {
-  return api::InvalidField(
-      chat ? "messages" : "prompt",
-      "This model's maximum context length is " + std::to_string(context) +
-          " tokens. However, you requested " + std::to_string(prompt + output) + " tokens (" +
-          std::to_string(prompt) + " in the prompt, " + std::to_string(output) +
-          " for the output). Please reduce the length of either.",
-      "context_length_exceeded");
+  return api::ContextLengthExceeded(chat ? "messages" : "prompt", context,
+                                    std::to_string(prompt + output) + " tokens (" +
+                                        std::to_string(prompt) + " in the prompt, " +
+                                        std::to_string(output) + " for the output)");
 }
 
 }  // namespace

@@ -187,12 +187,9 @@ api::Parsed<RenderedPrompt> PromptRenderer::Tokenize(const std::vector<std::stri
     if (ids.status().code() == absl::StatusCode::kOutOfRange ||
         (ids.ok() && options.max_ids > 0 &&
          rendered.token_ids.size() + ids->size() > options.max_ids)) {
-      return api::InvalidField(
-          field,
-          "This model's maximum context length is " + std::to_string(model_.max_model_len) +
-              " tokens. However, you requested more than " + std::to_string(options.max_ids) +
-              " tokens in the prompt. Please reduce its length.",
-          "context_length_exceeded");
+      return api::ContextLengthExceeded(
+          field, model_.max_model_len,
+          "more than " + std::to_string(options.max_ids) + " tokens in the prompt");
     }
     if (!ids.ok()) return api::FromStatus(ids.status());
     rendered.token_ids.insert(rendered.token_ids.end(), ids->begin(), ids->end());

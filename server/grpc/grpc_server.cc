@@ -113,7 +113,7 @@ bool ReadWhole(const std::string& path, std::string* out) {
 absl::Status MakeCredentials(const GrpcServerOptions& options,
                              std::shared_ptr<grpc::ServerCredentials>* out) {
   if (options.tls_cert.empty() != options.tls_key.empty()) {
-    return absl::InvalidArgumentError("tls_cert and tls_key: both or none");
+    return absl::InvalidArgumentError("tls-cert and tls-key go together");
   }
   if (options.tls_cert.empty()) {
     *out = grpc::InsecureServerCredentials();
@@ -122,10 +122,10 @@ absl::Status MakeCredentials(const GrpcServerOptions& options,
   grpc::SslServerCredentialsOptions tls;
   grpc::SslServerCredentialsOptions::PemKeyCertPair pair;
   if (!ReadWhole(options.tls_cert, &pair.cert_chain)) {
-    return absl::InvalidArgumentError("tls_cert: not readable");
+    return absl::InvalidArgumentError("tls-cert: not readable");
   }
   if (!ReadWhole(options.tls_key, &pair.private_key)) {
-    return absl::InvalidArgumentError("tls_key: not readable");
+    return absl::InvalidArgumentError("tls-key: not readable");
   }
   tls.pem_key_cert_pairs.push_back(std::move(pair));
   *out = grpc::SslServerCredentials(tls);

@@ -87,7 +87,7 @@ absl::Status HttpServer::Start() {
   Impl& impl = *impl_;
   std::signal(SIGPIPE, SIG_IGN);
   if (impl.options.tls_cert.empty() != impl.options.tls_key.empty()) {
-    return absl::InvalidArgumentError("tls_cert and tls_key: both or none");
+    return absl::InvalidArgumentError("tls-cert and tls-key go together");
   }
   if (!impl.options.tls_cert.empty()) {
     auto tls = MakeTlsContext(impl.options.tls_cert, impl.options.tls_key);

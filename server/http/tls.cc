@@ -34,14 +34,14 @@ absl::StatusOr<std::unique_ptr<asio::ssl::context>> MakeTlsContext(const std::st
   }
   boost::system::error_code ec;
   context->use_certificate_chain_file(cert_file, ec);
-  if (ec) return absl::InvalidArgumentError("tls_cert: not a readable PEM certificate chain");
+  if (ec) return absl::InvalidArgumentError("tls-cert: not a readable PEM certificate chain");
   context->use_private_key_file(key_file, asio::ssl::context::pem, ec);
   if (ec)
     return absl::InvalidArgumentError(
-        "tls_key: not a readable PEM private key, or not the certificate's");
+        "tls-key: not a readable PEM private key, or not the certificate's");
   SSL_CTX* const raw = context->native_handle();
   if (SSL_CTX_check_private_key(raw) != 1) {
-    return absl::InvalidArgumentError("tls_key: not the certificate's key");
+    return absl::InvalidArgumentError("tls-key: not the certificate's key");
   }
   SSL_CTX_set_min_proto_version(raw, TLS1_2_VERSION);
   SSL_CTX_set_options(

@@ -63,17 +63,17 @@ constexpr size_t kMaxLine = 4096;
 
 absl::StatusOr<ApiKeys> ApiKeys::FromFile(const std::string& path) {
   struct stat info{};
-  if (stat(path.c_str(), &info) != 0) return absl::NotFoundError("the API key file cannot be read");
+  if (stat(path.c_str(), &info) != 0) return absl::NotFoundError("api-key-file: cannot be read");
   if (!S_ISREG(info.st_mode))
-    return absl::InvalidArgumentError("the API key file is not a regular file");
+    return absl::InvalidArgumentError("api-key-file: not a regular file");
   std::ifstream file(path);
-  if (!file) return absl::NotFoundError("the API key file cannot be read");
+  if (!file) return absl::NotFoundError("api-key-file: cannot be read");
   ApiKeys keys;
   keys.world_readable_ = (info.st_mode & S_IROTH) != 0;
   std::string raw;
   for (size_t number = 1; std::getline(file, raw); ++number) {
     const auto error = [number](const char* what) {
-      return absl::InvalidArgumentError(absl::StrCat("API key file, line ", number, ": ", what));
+      return absl::InvalidArgumentError(absl::StrCat("api-key-file: line ", number, ": ", what));
     };
     if (raw.size() > kMaxLine) return error("longer than 4096 bytes");
     std::string_view line = Strip(raw);
@@ -95,7 +95,7 @@ absl::StatusOr<ApiKeys> ApiKeys::FromFile(const std::string& path) {
   }
   OPENSSL_cleanse(raw.data(), raw.size());
   // A file without keys would leave open what somebody meant to close.
-  if (keys.digests_.empty()) return absl::InvalidArgumentError("the API key file holds no key");
+  if (keys.digests_.empty()) return absl::InvalidArgumentError("api-key-file: holds no key");
   return keys;
 }
 

@@ -158,6 +158,20 @@ TEST_CASE("row 33: integers are integers") {
   }
 }
 
+TEST_CASE("a wrong type is told the range, in the words of a value out of range") {
+  const auto message = [](const char* member) { return ChatError(With(Chat(), member)).message; };
+  CHECK(message(R"("temperature":"hot")") == "temperature must be a number between 0 and 2");
+  CHECK(message(R"("temperature":3)") == "temperature must be a number between 0 and 2");
+  CHECK(message(R"("top_p":0)") == "top_p must be a number above 0 and at most 1");
+  CHECK(message(R"("repetition_penalty":[])") ==
+        "repetition_penalty must be a number between 0.01 and 100");
+  CHECK(message(R"("n":"2")") == "n must be an integer between 1 and 128");
+  CHECK(message(R"("n":0)") == "n must be an integer between 1 and 128");
+  CHECK(message(R"("top_k":1.5)") == "top_k must be an integer between -1 and 2147483647");
+  CHECK(CompletionError(With(Completion(), R"("logprobs":true)")).message ==
+        "logprobs must be an integer between 0 and 20");
+}
+
 TEST_CASE("row 34: duplicate keys") {
   CHECK(ChatError(With(Chat(), "\"n\":1,\"n\":9999")).param == "n");
   CHECK(ChatError(With(Chat(), "\"zzz\":{\"a\":1,\"a\":1}")).param == "zzz");

@@ -143,6 +143,16 @@ TEST_CASE("a whole completion with echo: offsets count characters") {
   CHECK(choice["logprobs"]["top_logprobs"][1]["a"] == -1.0);
 }
 
+TEST_CASE("a completion's top_logprobs hold the drawn token, as OpenAI's and vLLM's do") {
+  AnswerBuilder builder({"cmpl-1", 5, "m"}, Request(1, true), false);
+  TokenLogprobs drawn_far_down{{9, "z", -7}, {{7, "a", -1}}};
+  TokenLogprobs same_text{{9, "a", -7}, {{7, "a", -1}}};
+  TokenLogprobs alone{{9, "z", -7}, {}};
+  builder.Delta({0, "zaz", {9, 9, 9}, {drawn_far_down, same_text, alone}, Finish::kLength});
+  const json tops = json::parse(builder.Finish({}))["choices"][0]["logprobs"]["top_logprobs"];
+  CHECK(tops == json::parse(R"([{"a":-1.0,"z":-7.0},{"a":-1.0},{"z":-7.0}])"));
+}
+
 TEST_CASE("stream: head constant, role first, usage and [DONE] last") {
   GenerationRequest request = Request(2);
   request.include_usage = true;

@@ -53,6 +53,13 @@ class GrpcClient(unittest.TestCase):
         self.assertEqual(b"".join(entry.token.token for entry in entries).decode(), "".join(d.text for d in deltas))
         self.assertTrue(all(len(entry.top) == 3 for entry in entries))
 
+    def test_an_echo_is_an_event_of_its_own(self):
+        events = list(self.client.generate_events([504, 260], echo=True, temperature=0, max_tokens=2))
+        echoes = [event.echo for event in events if event.HasField("echo")]
+        self.assertEqual([list(echo.token_ids) for echo in echoes], [[504, 260]])
+        with self.assertRaises(ValueError):
+            self.client.generate([504], echo=True)
+
     def test_tokens_round_trip(self):
         text = "안녕하세요, Modu! 🙂"
         self.assertEqual(self.client.detokenize(self.client.tokenize(text)), text)

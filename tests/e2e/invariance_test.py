@@ -78,7 +78,8 @@ class Answer:
         self.text += delta.text
         self.ids += delta.token_ids
         self.logprobs += [entry.token.logprob for entry in delta.logprobs]
-        self.top += [{one.token_id: one.logprob for one in entry.top} for entry in delta.logprobs]
+        # A completion's object holds the drawn token too; gRPC has it beside the best.
+        self.top += [{one.token_id: one.logprob for one in [entry.token, *entry.top]} for entry in delta.logprobs]
 
     def done(self):
         assert len(self.ids) == len(self.logprobs) == len(self.top) == OUTPUT, (len(self.ids), len(self.logprobs))

@@ -70,6 +70,17 @@ class BeforeReady(TinyModel):
         self.assertIn("4096", said.splitlines()[-1])
         self.assertNotIn("MB/s", said)
 
+    def test_a_model_that_cannot_be_read_is_named_by_its_path(self):
+        with tempfile.TemporaryDirectory() as empty, tempfile.NamedTemporaryFile(suffix=".gguf") as broken:
+            broken.write(b"no model")
+            broken.flush()
+            for path, words in ((empty, "config.json"), (broken.name, "GGUF")):
+                process = serve(path, "--port", "0", "--grpc-port", "0", "--admin-port", "0")
+                said = process.communicate(timeout=20)[1].splitlines()[-1]
+                self.assertEqual(process.returncode, 1, said)
+                self.assertIn(path + ": ", said)
+                self.assertIn(words, said)
+
 
 class Ready(TinyModel):
     def test_any_free_port_is_printed(self):

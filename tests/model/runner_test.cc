@@ -460,11 +460,11 @@ TEST_CASE("options out of range name themselves") {
     CHECK(std::string(loaded.status().message()).find(field) != std::string::npos);
   };
   refused([](RunnerOptions& o) { o.max_model_len = 513; }, "ctx");
-  refused([](RunnerOptions& o) { o.max_batch_tokens = 0; }, "max_batch_tokens");
-  refused([](RunnerOptions& o) { o.max_sequences = 129; }, "max_seqs");
-  refused([](RunnerOptions& o) { o.kv_tokens = 1; }, "kv_tokens");
+  refused([](RunnerOptions& o) { o.max_batch_tokens = 0; }, "max-step-tokens");
+  refused([](RunnerOptions& o) { o.max_sequences = 129; }, "max-seqs");
+  refused([](RunnerOptions& o) { o.kv_tokens = 1; }, "kv-tokens");
   refused([](RunnerOptions& o) { o.kv_tokens = int64_t{1} << 30; }, "MiB");
-  refused([](RunnerOptions& o) { o.kv_dtype = kernels::DType::kQ8_0; }, "kv_dtype");
+  refused([](RunnerOptions& o) { o.kv_dtype = kernels::DType::kQ8_0; }, "kv-dtype");
   RunnerOptions options = Options(Numerics::kExact);
   options.kv_tokens = 64;
   int64_t last = -1, total = 0;

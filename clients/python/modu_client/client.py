@@ -18,13 +18,16 @@ _ROLES = {"system": pb.ROLE_SYSTEM, "user": pb.ROLE_USER, "assistant": pb.ROLE_A
 
 
 class Client:
-    """One channel to a server. Sampling fields are those of SamplingParams in the proto file."""
+    """One channel to a server. Sampling fields are those of SamplingParams in the proto file.
 
-    def __init__(self, target="127.0.0.1:8001", api_key=None, root_certificates=None):
-        if root_certificates is None:
-            self._channel = grpc.insecure_channel(target)
-        else:
+    tls: encrypt, and trust the roots that gRPC comes with. root_certificates: PEM bytes to trust in their place.
+    """
+
+    def __init__(self, target="127.0.0.1:8001", api_key=None, tls=False, root_certificates=None):
+        if tls or root_certificates is not None:
             self._channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(root_certificates))
+        else:
+            self._channel = grpc.insecure_channel(target)
         self._stub = _services.ModuStub(self._channel)
         self._metadata = [("authorization", "Bearer " + api_key)] if api_key else []
 
@@ -41,7 +44,7 @@ class Client:
         request = pb.ChatRequest(conversation=conversation, sampling=pb.SamplingParams(**sampling))
         return self._stub.Chat(request, timeout=timeout_s, metadata=self._metadata)
 
-    def generate_events(self, prompt, timeout_s=None, echo=False, **sampling):
+    def generate_events(self, prompt, timeout_s=None, *, echo=False, **sampling):
         """The same for a prompt as it is: a string, or a list of token ids."""
         request = pb.GenerateRequest(echo=echo, sampling=pb.SamplingParams(**sampling))
         if isinstance(prompt, str):
@@ -54,8 +57,12 @@ class Client:
         """Deltas only."""
         return (event.delta for event in self.chat_events(messages, **kwargs) if event.HasField("delta"))
 
-    def generate(self, prompt, **kwargs):
-        return (event.delta for event in self.generate_events(prompt, **kwargs) if event.HasField("delta"))
+    def generate(self, prompt, timeout_s=None, **sampling):
+        """Deltas only."""
+        if "echo" in sampling:
+            raise ValueError("echo: the prompt comes back as an event of its own; ask generate_events")
+        events = self.generate_events(prompt, timeout_s, **sampling)
+        return (event.delta for event in events if event.HasField("delta"))
 
     def tokenize(self, text):
         return list(self._stub.Tokenize(pb.TokenizeRequest(text=text), metadata=self._metadata).token_ids)

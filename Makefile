@@ -14,12 +14,13 @@ build: deps-build  ## install what is missing and build build/modu
 serve: build  ## fetch the default model and serve it
 	@exec $(BUILD)/modu serve
 
-test: deps-test build/venv/.done  ## every test: fast, real model, end to end; the sanitizers
+test: deps-test build/venv/.done  ## every test: fast, real model, end to end; the linter; the sanitizers
 	@$(call configure,release,$(BUILD),-DMODU_TESTS=ON -DMODU_BENCHMARKS=ON)
 	@cmake --build $(BUILD) -j $(JOBS)
 	@deploy/fetch-promtool $(BUILD)/promtool
 	@$(BUILD)/modu pull
 	@cd $(BUILD) && $(CTEST)
+	@tests/lint/run $(BUILD)
 	@$(MAKE) --no-print-directory sanitize
 
 test-fast: deps-test  ## the fast tests: no network, no real model

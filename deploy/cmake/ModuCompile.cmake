@@ -12,8 +12,9 @@ if(NOT MODU_SANITIZE)
   # _FORTIFY_SOURCE and the sanitizers do not mix.
   target_compile_options(modu_compile INTERFACE $<$<CONFIG:Release>:-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2>)
 else()
-  # -O1: these programs run once per build, so compile time counts as much as their own.
-  target_compile_options(modu_compile INTERFACE -O1 -fsanitize=${MODU_SANITIZE} -fno-sanitize-recover=all)
+  # These programs run once per build, so compile time counts as much as their own: only what computes much is optimised.
+  target_compile_options(modu_compile INTERFACE -O$<OR:$<BOOL:${MODU_FUZZ}>,$<BOOL:$<TARGET_PROPERTY:MODU_COMPUTES>>>
+    -fsanitize=${MODU_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(modu_compile INTERFACE -fsanitize=${MODU_SANITIZE})
   target_compile_definitions(modu_compile INTERFACE _GLIBCXX_ASSERTIONS)
 endif()
@@ -22,19 +23,18 @@ if(MODU_FUZZ)
   target_link_options(modu_compile INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
-# modu_library(NAME [SOURCES ...] [DEPS ...] [PCH header ...])
-# Without SOURCES every .cc of the folder. A room is one library; a new file needs no edit here.
+# modu_library(NAME [COMPUTES] [SOURCES ...] [DEPS ...])
+# Without SOURCES every .cc of the folder. A room is one library; a new file needs no edit here. COMPUTES: what it does with
+# the processor is what it is for, so that it is optimised under a sanitizer too.
 function(modu_library name)
-  cmake_parse_arguments(arg "" "" "SOURCES;DEPS;PCH" ${ARGN})
+  cmake_parse_arguments(arg "COMPUTES" "" "SOURCES;DEPS" ${ARGN})
   if(NOT arg_SOURCES)
     file(GLOB arg_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   endif()
   if(arg_SOURCES)
     add_library(${name} STATIC ${arg_SOURCES})
     target_link_libraries(${name} PUBLIC modu_compile ${arg_DEPS})
-    if(arg_PCH)
-      target_precompile_headers(${name} PRIVATE ${arg_PCH})
-    endif()
+    set_target_properties(${name} PROPERTIES MODU_COMPUTES "${arg_COMPUTES}")
   else()
     add_library(${name} INTERFACE)
     target_link_libraries(${name} INTERFACE modu_compile ${arg_DEPS})

@@ -17,6 +17,7 @@ if(MODU_SERVER)
   # Protobuf by its CMake module: Debian 12 ships no config package for it, and gRPC's config wants the module's names.
   find_package(Protobuf REQUIRED)
   pkg_check_modules(GRPC REQUIRED IMPORTED_TARGET grpc++)
+  set_target_properties(PkgConfig::GRPC PROPERTIES INTERFACE_COMPILE_OPTIONS "")  # -DNOMINMAX: Catch, precompiled, refuses it
   find_program(GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
   find_library(GRPC_REFLECTION_LIBRARY grpc++_reflection REQUIRED)
   modu_dep(grpc PkgConfig::GRPC ${GRPC_REFLECTION_LIBRARY} protobuf::libprotobuf)
@@ -25,9 +26,6 @@ if(MODU_SERVER)
   find_package(OpenSSL REQUIRED)
   modu_dep(boost Boost::headers OpenSSL::SSL OpenSSL::Crypto)
   target_compile_definitions(modu_dep_boost INTERFACE BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_BOOST_COROUTINE)
-  if(MODU_SANITIZE)
-    target_compile_options(modu_dep_boost INTERFACE -O0)  # its templates take half the time to compile, and wait for sockets
-  endif()
   modu_dep(openssl OpenSSL::SSL OpenSSL::Crypto)
 
   find_package(prometheus-cpp REQUIRED CONFIG)

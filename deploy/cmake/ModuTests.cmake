@@ -13,21 +13,21 @@ if(MODU_TESTS)
   add_library(modu_catch STATIC ${CMAKE_SOURCE_DIR}/tests/catch_main.cc)
   target_link_libraries(modu_catch PUBLIC modu_compile Catch2::Catch2)
   target_compile_definitions(modu_catch PUBLIC MODU_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
-  target_precompile_headers(modu_catch INTERFACE ${CMAKE_SOURCE_DIR}/tests/catch.h)
-  target_compile_options(modu_catch INTERFACE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)  # so that ccache can keep it
-  if(MODU_SANITIZE)
-    # Catch's own code, a minute of compile time.
-    set_source_files_properties(${CMAKE_SOURCE_DIR}/tests/catch_main.cc PROPERTIES COMPILE_OPTIONS -O0)
-  endif()
+  target_compile_options(modu_catch INTERFACE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)  # ccache can keep what includes it
+  # Catch precompiled once for all the tests.
+  add_executable(modu_catch_pch EXCLUDE_FROM_ALL ${CMAKE_SOURCE_DIR}/tests/precompiled.cc)
+  target_link_libraries(modu_catch_pch PRIVATE modu_catch)
+  target_precompile_headers(modu_catch_pch PRIVATE ${CMAKE_SOURCE_DIR}/tests/catch.h)
 endif()
 
 # What `make sanitize` builds: the fast tests, and nothing that only they do not need.
 add_custom_target(modu_fast_tests)
 
-# modu_test(NAME LABEL fast|slow|e2e [LINKS_GRPC] [SOURCES ...] [DEPS ...]): one Catch2 program, one ctest entry.
+# modu_test(NAME LABEL fast|slow|e2e [LINKS_GRPC] [COMPUTES] [SOURCES ...] [DEPS ...]): one Catch2 program, one ctest entry.
 # LINKS_GRPC: left out of a TSan build, where the distribution's gRPC, which is not instrumented, only raises false alarms.
+# COMPUTES: as in modu_library, of the test itself.
 function(modu_test name)
-  cmake_parse_arguments(arg "LINKS_GRPC" "LABEL" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(arg "LINKS_GRPC;COMPUTES" "LABEL" "SOURCES;DEPS" ${ARGN})
   if(NOT arg_SOURCES)
     file(GLOB arg_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
   endif()
@@ -39,6 +39,12 @@ function(modu_test name)
   endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE modu_catch ${arg_DEPS})
+  set_target_properties(${name} PROPERTIES MODU_COMPUTES "${arg_COMPUTES}")
+  if(arg_COMPUTES AND MODU_SANITIZE)  # a precompiled header serves one level of optimisation
+    target_precompile_headers(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests/catch.h)
+  else()
+    target_precompile_headers(${name} REUSE_FROM modu_catch_pch)
+  endif()
   modu_add_test(${name} ${arg_LABEL} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   if(arg_LABEL STREQUAL fast)
     add_dependencies(modu_fast_tests ${name})

@@ -78,8 +78,8 @@ absl::StatusOr<std::unique_ptr<TransformerRunner>> TransformerRunner::Create(
         absl::StrCat("ctx: is ", options.max_model_len, ", the model has ", config.max_position));
   }
   if (options.max_batch_tokens < 1 || options.max_batch_tokens > 65536) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "max-step-tokens: is ", options.max_batch_tokens, ", possible are 1 to 65536"));
+    return absl::InvalidArgumentError(absl::StrCat("max-step-tokens: is ", options.max_batch_tokens,
+                                                   ", possible are 1 to 65536"));
   }
   if (options.max_sequences < 1 || options.max_sequences > options.max_batch_tokens) {
     return absl::InvalidArgumentError(absl::StrCat("max-seqs: is ", options.max_sequences,

@@ -51,8 +51,12 @@ absl::Status Doors::CheckPorts(const config::Config& config) {
 }
 
 absl::Status Doors::Open() {
-  if (const absl::Status rest = OpenRest(); !rest.ok()) return rest;
-  return on_.config->grpc_port < 0 ? absl::OkStatus() : OpenGrpc();
+  // gRPC first: while it starts, its library ends the process where a descriptor cannot be had, and
+  // once REST answers, clients may take the last one. Whoever asks /readyz finds both doors open.
+  if (on_.config->grpc_port >= 0) {
+    if (const absl::Status grpc = OpenGrpc(); !grpc.ok()) return grpc;
+  }
+  return OpenRest();
 }
 
 std::function<bool(std::string_view)> Doors::AllowKey() const {

@@ -7,6 +7,7 @@
 #include "server/cli/server.h"
 #include "server/cli/signals.h"
 #include "server/cli/startup_text.h"
+#include "server/config/descriptor_limit.h"
 #include "server/config/load.h"
 #include "server/telemetry/log.h"
 
@@ -31,6 +32,7 @@ int ServeOn(OpenDevice open_device, int argc, char** argv) {
     std::fprintf(stderr, "modu serve: %s\n", std::string(config.status().message()).c_str());
     return kExitCannotStart;
   }
+  config::RaiseDescriptorLimit();
   const sigset_t signals = BlockSignals();
   if (const absl::Status log = telemetry::StartLogging({config->log_format, config->log_level});
       !log.ok()) {

@@ -15,6 +15,7 @@
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/support/server_interceptor.h"
+#include "server/grpc/connection_acceptor.h"
 #include "server/grpc/modu_service.h"
 
 namespace modu::grpc_door {
@@ -167,7 +168,9 @@ struct GrpcServer::Impl {
   generation::Generator* const generator;
   ModuService service;
   std::unique_ptr<grpc::Server> server;
-  int port = 0;
+  // What the library's listener would be; the first feeds the second.
+  ConnectionAcceptor acceptor;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections;
   std::atomic<bool> draining{false};
   std::mutex mutex;
   std::condition_variable changed;
@@ -185,17 +188,16 @@ absl::Status GrpcServer::Start() {
   Impl& impl = *impl_;
   std::shared_ptr<grpc::ServerCredentials> credentials;
   if (auto status = MakeCredentials(impl.options, &credentials); !status.ok()) return status;
+  if (auto status = impl.acceptor.Listen(impl.options.host, impl.options.port); !status.ok()) {
+    return status;
+  }
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  const bool v6 = impl.options.host.find(':') != std::string::npos;
-  const std::string address =
-      absl::StrCat(v6 ? "[" : "", impl.options.host, v6 ? "]:" : ":", impl.options.port);
-  builder.AddListeningPort(address, credentials, &impl.port);
+  impl.connections = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
   builder.RegisterService(&impl.service);
   builder.SetMaxReceiveMessageSize(impl.generator->limits().max_grpc_message_bytes);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT,
-                             0);  // a busy port is an error, not a share of it
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
                              impl.generator->limits().max_grpc_streams);
   grpc::ResourceQuota quota("modu");
@@ -210,17 +212,19 @@ absl::Status GrpcServer::Start() {
     builder.experimental().SetInterceptorCreators(std::move(creators));
   }
   impl.server = builder.BuildAndStart();
-  if (impl.server == nullptr || impl.port == 0) {
-    if (impl.server) impl.server->Shutdown(std::chrono::system_clock::now());
-    impl.server.reset();
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", address, " for gRPC"));
-  }
+  if (impl.server == nullptr) return absl::UnavailableError("gRPC does not start");
+  impl.acceptor.Start([&impl](int listener, int connection) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters handed;
+    handed.listener_fd = listener;
+    handed.fd = connection;
+    impl.connections->HandleNewConnection(&handed);
+  });
   impl.UpdateHealth();
   impl.watcher = std::thread([&impl] { impl.Watch(); });
   return absl::OkStatus();
 }
 
-int GrpcServer::port() const { return impl_->port; }
+int GrpcServer::port() const { return impl_->acceptor.port(); }
 int GrpcServer::num_streams() const { return impl_->service.num_streams(); }
 int64_t GrpcServer::cut_off_total() const { return impl_->service.cut_off_total(); }
 
@@ -228,6 +232,7 @@ bool GrpcServer::Drain(Millis deadline) {
   Impl& impl = *impl_;
   if (!impl.server) return true;
   impl.draining = true;
+  impl.acceptor.Stop();
   impl.service.BeginDrain();
   impl.UpdateHealth();
   // Sends GOAWAY at once and waits for calls; whatever outlives the farewell is cancelled.
@@ -254,6 +259,7 @@ void GrpcServer::Stop() {
   }
   impl.changed.notify_all();
   impl.watcher.join();
+  impl.acceptor.Stop();
   impl.server->Shutdown(std::chrono::system_clock::now());
   impl.server->Wait();
   impl.server.reset();

@@ -2,7 +2,8 @@
 
 namespace modu::http {
 
-bool ConnectionGate::Enter(const std::string& address) {
+bool ConnectionGate::Enter(const std::string& address, int descriptor) {
+  if (descriptor >= first_reserved_descriptor_) return false;
   std::lock_guard lock(mutex_);
   if (total_ >= max_total_) return false;
   int32_t& count = by_address_[address];

@@ -1,6 +1,7 @@
-// How many connections there may be, in all and from one address, counted before anything is read.
-// Thread-safe.
+// How many connections there may be, in all and from one address, counted before anything is read;
+// and none takes a descriptor that is kept for other ends. Thread-safe.
 #pragma once
+#include <climits>
 #include <cstdint>
 #include <mutex>
 #include <string>
@@ -10,15 +11,20 @@ namespace modu::http {
 
 class ConnectionGate {
  public:
-  ConnectionGate(int32_t max_total, int32_t max_per_address)
-      : max_total_(max_total), max_per_address_(max_per_address) {}
+  ConnectionGate(int32_t max_total, int32_t max_per_address,
+                 int first_reserved_descriptor = INT_MAX)
+      : max_total_(max_total),
+        max_per_address_(max_per_address),
+        first_reserved_descriptor_(first_reserved_descriptor) {}
 
-  /// False: one of the bounds is reached. True: Leave must follow.
-  bool Enter(const std::string& address);
+  /// `descriptor` is the connection's. False: one of the bounds is reached. True: Leave must
+  /// follow.
+  bool Enter(const std::string& address, int descriptor);
   void Leave(const std::string& address);
 
  private:
   const int32_t max_total_, max_per_address_;
+  const int first_reserved_descriptor_;
   std::mutex mutex_;
   int32_t total_ = 0;
   std::unordered_map<std::string, int32_t> by_address_;

@@ -9,6 +9,7 @@
 #include "boost/asio/executor_work_guard.hpp"
 #include "boost/asio/io_context.hpp"
 #include "boost/asio/post.hpp"
+#include "server/config/descriptor_limit.h"
 #include "server/http/connection_gate.h"
 #include "server/http/listener.h"
 #include "server/http/routes.h"
@@ -43,7 +44,8 @@ struct HttpServer::Impl {
       : options(std::move(options_in)),
         hooks(std::move(hooks_in)),
         generator(generator_in),
-        gate(generator->limits().max_connections, generator->limits().max_connections_per_address),
+        gate(generator->limits().max_connections, generator->limits().max_connections_per_address,
+             config::FirstReservedDescriptor()),
         admin_gate(kMaxAdminConnections, kMaxAdminConnections) {
     site.limits = admin_site.limits = generator->limits();
     site.allow_key = hooks.allow_key;

@@ -106,7 +106,7 @@ void Listener::OnAccepted(Tcp::socket socket, asio::io_context* context) {
   const Tcp::endpoint remote = socket.remote_endpoint(ec);
   if (ec) return;
   std::string address = remote.address().to_string();
-  if (!gate_->Enter(address)) {
+  if (!gate_->Enter(address, socket.native_handle())) {
     ++site_->counters.refused_total;
     if (tls_ == nullptr) {
       (void)::send(socket.native_handle(), kBusy.data(), kBusy.size(), MSG_DONTWAIT | MSG_NOSIGNAL);

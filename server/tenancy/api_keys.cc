@@ -64,8 +64,7 @@ constexpr size_t kMaxLine = 4096;
 absl::StatusOr<ApiKeys> ApiKeys::FromFile(const std::string& path) {
   struct stat info{};
   if (stat(path.c_str(), &info) != 0) return absl::NotFoundError("api-key-file: cannot be read");
-  if (!S_ISREG(info.st_mode))
-    return absl::InvalidArgumentError("api-key-file: not a regular file");
+  if (!S_ISREG(info.st_mode)) return absl::InvalidArgumentError("api-key-file: not a regular file");
   std::ifstream file(path);
   if (!file) return absl::NotFoundError("api-key-file: cannot be read");
   ApiKeys keys;

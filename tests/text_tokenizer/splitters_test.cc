@@ -171,7 +171,7 @@ TEST_CASE("a broken or catastrophic expression is an error", "[regex]") {
   const auto regex = Regex::Compile("(a+)+$");
   REQUIRE(regex.ok());
   std::vector<Span> spans;
-  const absl::Status status = (*regex)->FindAll(std::string(40, 'a') + "b", &spans);
+  const absl::Status status = (*regex)->FindAll(std::string(40, 'a').append("b"), &spans);
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);
 }
 

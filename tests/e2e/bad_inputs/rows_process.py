@@ -11,6 +11,7 @@ import time
 
 from bad_inputs.case import Case
 from bad_inputs.own_server import answers, key_file, last_event, sample, serving
+from bad_inputs.rows_grpc import serves as grpc_answers
 from modu_server import BINARY, free_ports
 
 LONG = {"prompt": "hello", "max_tokens": 3000, "ignore_eos": True, "temperature": 0, "stream": True,
@@ -31,7 +32,8 @@ def busy_port(server):
 
 
 def out_of_descriptors(_):
-    """More connections than descriptors: those that are there go on, and when they close the next ones are taken."""
+    """More connections than descriptors: those that are there go on, and when they close the next ones are taken, at
+    both doors."""
     def few():
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
@@ -42,19 +44,23 @@ def out_of_descriptors(_):
             connection.settimeout(2)
             connection.connect(("127.0.0.1", server.port))
             held.append(connection)
+        for _ in range(100):
+            held.append(socket.create_connection(("127.0.0.1", server.grpc_port)))
         time.sleep(0.3)
         held[0].sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert held[0].recv(100).startswith(b"HTTP/1.1 200"), "a connection that was there is not served"
+        said = held[0].recv(100)
+        assert said.startswith(b"HTTP/1.1 200"), "a connection that was there is not served: %r" % said
         for connection in held:
             connection.close()
         deadline = time.monotonic() + 5
         while True:
             try:
                 assert answers(server) == 200
-                return
+                break
             except OSError:
                 assert time.monotonic() < deadline, "it does not recover"
                 time.sleep(0.05)
+        assert grpc_answers(server), "gRPC does not recover"
 
 
 def log_goes_nowhere(_):

@@ -1,0 +1,40 @@
+// Accepts gRPC's connections in the library's place, whose own listener ends for good with the
+// first connection for which there is no descriptor (seen with 1.51). One thread; Listen, Start and
+// Stop are the owner's.
+#pragma once
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "absl/status/status.h"
+
+namespace modu::grpc_door {
+
+class ConnectionAcceptor {
+ public:
+  /// Takes `connection` over. On the acceptor's thread.
+  using OnConnection = std::function<void(int listener, int connection)>;
+
+  ConnectionAcceptor() = default;
+  ~ConnectionAcceptor() { Stop(); }
+  ConnectionAcceptor(const ConnectionAcceptor&) = delete;
+  ConnectionAcceptor& operator=(const ConnectionAcceptor&) = delete;
+
+  /// `host`: an IP address, "localhost" or "*"; `port` 0: any. kInvalidArgument: no address.
+  /// kUnavailable: the port cannot be had.
+  absl::Status Listen(const std::string& host, int port);
+  int port() const { return port_; }
+  void Start(OnConnection on_connection);
+  /// No connection is handed over after it.
+  void Stop();
+
+ private:
+  void Run();
+  bool WaitForStop(int milliseconds);
+
+  int listener_ = -1, stop_event_ = -1, port_ = 0;
+  OnConnection on_connection_;
+  std::thread thread_;
+};
+
+}  // namespace modu::grpc_door

@@ -50,7 +50,7 @@ format:  ## clang-format all of our sources
 	@deploy/install-dependencies lint
 	@git ls-files '*.h' '*.cc' | xargs clang-format-19 -i
 
-lint: build  ## clang-tidy, as .clang-tidy says, over the sources that changed since they last passed
+lint: build  ## clang-tidy over what changed since tests/lint/passed; commit what it writes there
 	@deploy/install-dependencies lint
 	@tests/lint/run $(BUILD)
 

@@ -25,6 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string Environment(const char* name) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here sets variables
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
 }

@@ -53,6 +53,22 @@ void Connection::Handshake(const std::function<void(std::string)>& done) {
   });
 }
 
+void Connection::ReadSome(const std::vector<asio::mutable_buffer>& buffers, Done done) {
+  if (tls_) {
+    tls_->async_read_some(buffers, std::move(done));
+  } else {
+    socket_.async_read_some(buffers, std::move(done));
+  }
+}
+
+void Connection::WriteSome(const std::vector<asio::const_buffer>& buffers, Done done) {
+  if (tls_) {
+    tls_->async_write_some(buffers, std::move(done));
+  } else {
+    socket_.async_write_some(buffers, std::move(done));
+  }
+}
+
 void Connection::Close() {
   error_code ignored;
   resolver_.cancel();

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +18,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "clients/cpp/modu/get_status.h"
 #include "server/cli/chat_session.h"
 #include "server/cli/serve_child.h"
 
@@ -173,11 +175,12 @@ std::string ParseCommandLine(int argc, char** argv, CommandLine* line) {
 
 absl::Status FindOrStartServer(const CommandLine& line, ServeChild* child) {
   const client::Endpoint& endpoint = line.settings.endpoint;
-  const absl::StatusOr<int> answer = GetStatus(endpoint, "/livez", 2000);
-  if (answer.ok()) return absl::OkStatus();
+  const client::StatusAnswer answer =
+      client::GetStatus(endpoint, "/livez", std::chrono::seconds(2));
+  if (answer.status != 0) return absl::OkStatus();
   if (line.has_url) {
-    return absl::UnavailableError(absl::StrCat("no server answers at ", endpoint.host, ":",
-                                               endpoint.port, ": ", answer.status().message()));
+    return absl::UnavailableError(
+        absl::StrCat("no server answers at ", endpoint.host, ":", endpoint.port, ": ", answer.why));
   }
   std::cerr << "No server on port " << endpoint.port
             << ": starting one. Loading may take a moment.\n";

@@ -1,13 +1,10 @@
 #include "server/cli/chat_session.h"
 
 #include <boost/asio/io_context.hpp>
-#include <boost/beast/core.hpp>
-#include <boost/beast/http.hpp>
 #include <chrono>
 #include <ostream>
 
 #include "absl/strings/str_cat.h"
-#include "clients/cpp/modu/connection.h"
 #include "nlohmann/json.hpp"
 
 namespace modu::cli {
@@ -139,41 +136,6 @@ std::string TerminalSafe(const std::string& text) {
     }
   }
   return safe;
-}
-
-absl::StatusOr<int> GetStatus(const client::Endpoint& endpoint, const std::string& target,
-                              int timeout_ms) {
-  namespace beast = boost::beast;
-  namespace http = beast::http;
-  boost::asio::io_context io;
-  client::Connection connection(io, endpoint);
-  http::request<http::empty_body> request(http::verb::get, target, 11);
-  request.set(http::field::host, endpoint.host);
-  if (!endpoint.api_key.empty())
-    request.set(http::field::authorization, "Bearer " + endpoint.api_key);
-  beast::flat_buffer buffer;
-  http::response_parser<http::string_body> parser;
-  int status = 0;
-  std::string why = "no answer in time";
-  connection.Connect([&](const std::string& error) {
-    why = error.empty() ? "what answers does not speak HTTP" : error;
-    if (!error.empty()) return;
-    http::async_write(connection, request, [&](boost::system::error_code written, size_t) {
-      if (written) return;
-      http::async_read_header(connection, buffer, parser,
-                              [&](boost::system::error_code read, size_t) {
-                                if (!read) status = static_cast<int>(parser.get().result_int());
-                              });
-    });
-  });
-  io.run_for(std::chrono::milliseconds(timeout_ms));
-  if (!io.stopped()) why = "no answer in time";
-  const std::string reason = why;
-  connection.Close();
-  io.restart();
-  io.run();  // what was under way ends as cancelled, and lets go of what stands here
-  if (status == 0) return absl::UnavailableError(reason);
-  return status;
 }
 
 }  // namespace modu::cli

@@ -8,7 +8,6 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "clients/cpp/modu/stream_call.h"
 
 namespace modu::cli {
@@ -46,10 +45,5 @@ class ChatSession {
 
 /// Text that a terminal shows and does not obey: no control characters but newline and tab.
 std::string TerminalSafe(const std::string& text);
-
-/// The status of GET target; kUnavailable where no HTTP comes back within the time, with the
-/// reason.
-absl::StatusOr<int> GetStatus(const client::Endpoint& endpoint, const std::string& target,
-                              int timeout_ms);
 
 }  // namespace modu::cli

@@ -13,12 +13,13 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "server/cli/chat_session.h"
+#include "clients/cpp/modu/get_status.h"
 
 namespace modu::cli {
 namespace {
 
 constexpr auto kPoll = std::chrono::milliseconds(100);
+constexpr auto kAnswerTime = std::chrono::seconds(1);
 constexpr int kStopPolls = 100;
 constexpr int kLogTailBytes = 2000;
 
@@ -77,7 +78,7 @@ absl::Status ServeChild::Start(const std::string& program,
       result = absl::CancelledError("interrupted");
       break;
     }
-    if (GetStatus(endpoint, "/readyz", 1000).value_or(0) == 200) break;
+    if (client::GetStatus(endpoint, "/readyz", kAnswerTime).status == 200) break;
     std::this_thread::sleep_for(kPoll);
   }
   close(log);

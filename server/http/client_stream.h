@@ -1,66 +1,49 @@
 // A client's byte stream, plain or TLS, chosen when the connection is made: so that a session is
-// one class and not a template. An AsyncReadStream and AsyncWriteStream for Asio's composed
-// operations. One I/O thread, that of the socket.
+// one class and not a template, and Asio's operations are compiled once. One I/O thread, that of
+// the socket; each operation ends with its `done` there, and the caller sees to it that the stream
+// and the bytes live until then.
 #pragma once
+#include <array>
+#include <cstddef>
+#include <functional>
 #include <memory>
-#include <optional>
-#include <utility>
 
+#include "boost/asio/buffer.hpp"
 #include "boost/asio/ip/tcp.hpp"
 #include "boost/asio/ssl/context.hpp"
-#include "boost/asio/ssl/stream.hpp"
 
 namespace modu::http {
 
 class ClientStream {
  public:
   using Tcp = boost::asio::ip::tcp;
-  using executor_type = Tcp::socket::executor_type;
+  using Done = std::function<void(boost::system::error_code error)>;
+  using ReadDone = std::function<void(boost::system::error_code error, std::size_t bytes)>;
+  using Parts = std::array<boost::asio::const_buffer, 3>;  // any of them may be empty
 
   /// `tls` null: plain text; it outlives the stream.
-  ClientStream(Tcp::socket socket, boost::asio::ssl::context* tls) {
-    if (tls != nullptr) {
-      tls_ = std::make_unique<TlsStream>(std::move(socket), *tls);
-    } else {
-      plain_.emplace(std::move(socket));
-    }
-  }
+  ClientStream(Tcp::socket socket, boost::asio::ssl::context* tls);
+  ClientStream(ClientStream&&) noexcept;
+  ~ClientStream();
 
   bool is_tls() const { return tls_ != nullptr; }
-  Tcp::socket& socket() { return tls_ ? tls_->next_layer() : *plain_; }
-  executor_type get_executor() { return socket().get_executor(); }
+  Tcp::socket& socket();
+  Tcp::socket::executor_type executor() { return socket().get_executor(); }
 
-  template <typename Buffers, typename Handler>
-  void async_read_some(const Buffers& buffers, Handler&& handler) {
-    if (tls_) {
-      tls_->async_read_some(buffers, std::forward<Handler>(handler));
-    } else {
-      plain_->async_read_some(buffers, std::forward<Handler>(handler));
-    }
-  }
-  template <typename Buffers, typename Handler>
-  void async_write_some(const Buffers& buffers, Handler&& handler) {
-    if (tls_) {
-      tls_->async_write_some(buffers, std::forward<Handler>(handler));
-    } else {
-      plain_->async_write_some(buffers, std::forward<Handler>(handler));
-    }
-  }
-  /// TLS only.
-  template <typename Handler>
-  void async_handshake(Handler&& handler) {
-    tls_->async_handshake(boost::asio::ssl::stream_base::server, std::forward<Handler>(handler));
-  }
-  template <typename Handler>
-  void async_shutdown(Handler&& handler) {
-    tls_->async_shutdown(std::forward<Handler>(handler));
-  }
+  void ReadSome(boost::asio::mutable_buffer into, ReadDone done);
+  /// All of it, or an error.
+  void Write(const Parts& parts, Done done);
+  void Handshake(Done done);  // TLS only
+  void Shutdown(Done done);   // TLS only
+
+  /// Whether a read's error says that the client has ended its sending side.
+  static bool IsEnd(boost::system::error_code error);
 
  private:
-  using TlsStream = boost::asio::ssl::stream<Tcp::socket>;
-
-  std::optional<Tcp::socket> plain_;  // one of the two
-  std::unique_ptr<TlsStream> tls_;
+  struct Plain;
+  struct Tls;
+  std::unique_ptr<Plain> plain_;  // one of the two
+  std::unique_ptr<Tls> tls_;
 };
 
 }  // namespace modu::http

@@ -32,7 +32,7 @@ Session::Session(ClientStream stream, Site* site, std::function<void()> release)
     : stream_(std::move(stream)),
       site_(site),
       release_(std::move(release)),
-      timer_(stream_.get_executor()),
+      timer_(stream_.executor()),
       buffer_(kBodyReadBytes + site->limits.max_request_line_bytes +
               site->limits.max_header_bytes) {
   ++site_->counters.connections;
@@ -52,7 +52,7 @@ void Session::Start() {
   if (!stream_.is_tls()) return AwaitRequest();
   phase_ = Phase::kHandshake;
   SetDeadline(limits().header_deadline_ms);
-  stream_.async_handshake([self = Self()](ErrorCode ec) {
+  stream_.Handshake([self = Self()](ErrorCode ec) {
     if (self->phase_ == Phase::kClosed) return;
     if (ec) return self->Close();
     self->AwaitRequest();
@@ -60,13 +60,13 @@ void Session::Start() {
 }
 
 void Session::CloseIfIdle() {
-  asio::post(stream_.get_executor(), [self = Self()] {
+  asio::post(stream_.executor(), [self = Self()] {
     if (self->phase_ == Phase::kIdle && self->num_requests_ > 0) self->Close();
   });
 }
 
 void Session::Dismiss() {
-  asio::post(stream_.get_executor(), [self = Self()] {
+  asio::post(stream_.executor(), [self = Self()] {
     if (!self->exchange_) return;
     api::ApiError error = HttpError(503, "the server is shutting down", "shutting_down");
     error.retry_after_s = 1;
@@ -75,7 +75,7 @@ void Session::Dismiss() {
 }
 
 void Session::Abort() {
-  asio::post(stream_.get_executor(), [self = Self()] { self->Close(); });
+  asio::post(stream_.executor(), [self = Self()] { self->Close(); });
 }
 
 void Session::AwaitRequest() {
@@ -143,7 +143,7 @@ void Session::Linger() {
   buffer_.clear();
   SetDeadline(kLingerMs);
   if (stream_.is_tls() && !reading_) {
-    stream_.async_shutdown([self = Self()](ErrorCode) { self->Close(); });
+    stream_.Shutdown([self = Self()](ErrorCode) { self->Close(); });
     return;
   }
   ErrorCode ignored;

@@ -1,9 +1,7 @@
 #include <algorithm>
-#include <array>
 #include <charconv>
 
 #include "boost/asio/post.hpp"
-#include "boost/asio/write.hpp"
 #include "server/http/routes.h"
 #include "server/http/session_state.h"
 
@@ -21,7 +19,7 @@ void Session::Dispatch() {
   ++site_->counters.exchanges;
   std::weak_ptr<Session> weak = weak_from_this();
   exchange_ =
-      std::make_shared<Exchange>(std::move(request_), [weak, executor = stream_.get_executor()] {
+      std::make_shared<Exchange>(std::move(request_), [weak, executor = stream_.executor()] {
         asio::post(executor, [weak] {
           if (auto self = weak.lock()) self->Pump();
         });
@@ -76,14 +74,14 @@ void Session::WriteStream(bool ended) {
     if (ended) return EndAnswer();
     return SetDeadline(limits().sse_ping_ms);
   }
-  const std::array<asio::const_buffer, 3> parts = {asio::buffer(head_), asio::buffer(out_),
-                                                   asio::buffer(tail.data(), tail.size())};
+  const ClientStream::Parts parts = {asio::buffer(head_), asio::buffer(out_),
+                                     asio::buffer(tail.data(), tail.size())};
   bytes_out_ += static_cast<int64_t>(total);
   writing_ = true;
   write_started_ = Clock::now();
   final_write_ = ended;
   SetDeadline(limits().write_stall_ms);
-  asio::async_write(stream_, parts, [self = Self(), ended](ErrorCode ec, size_t) {
+  stream_.Write(parts, [self = Self(), ended](ErrorCode ec) {
     self->writing_ = false;
     self->write_time_ += Clock::now() - self->write_started_;
     if (self->phase_ == Phase::kClosed) return;
@@ -107,7 +105,7 @@ void Session::WriteAnswer() {
   write_started_ = Clock::now();
   SetDeadline(limits().write_stall_ms +
               static_cast<int>(std::min<size_t>(out_.size() / 16, 600'000)));
-  asio::async_write(stream_, asio::buffer(out_), [self = Self()](ErrorCode ec, size_t) {
+  stream_.Write({asio::buffer(out_)}, [self = Self()](ErrorCode ec) {
     self->writing_ = false;
     self->write_time_ += Clock::now() - self->write_started_;
     if (self->phase_ == Phase::kClosed) return;

@@ -1,7 +1,5 @@
 #include <algorithm>
 
-#include "boost/asio/ssl/error.hpp"
-#include "boost/asio/write.hpp"
 #include "kernels/check.h"
 #include "server/http/routes.h"
 #include "server/http/session_state.h"
@@ -33,7 +31,7 @@ void Session::Read(size_t bytes) {
   MODU_CHECK(bytes > 0);
   reading_ = true;
   if (read_space_.size() < bytes) read_space_.resize(bytes);
-  stream_.async_read_some(
+  stream_.ReadSome(
       asio::buffer(read_space_.data(), bytes), [self = Self()](ErrorCode ec, size_t n) {
         self->reading_ = false;
         if (self->phase_ == Phase::kClosed) return;
@@ -48,7 +46,7 @@ void Session::Read(size_t bytes) {
 }
 
 void Session::OnRead(ErrorCode ec, size_t n) {
-  const bool ended = ec == asio::error::eof || ec == asio::ssl::error::stream_truncated;
+  const bool ended = ClientStream::IsEnd(ec);
   switch (phase_) {
     case Phase::kHandshake:
     case Phase::kClosed:
@@ -202,7 +200,7 @@ void Session::SendContinue() {
   SetDeadline(limits().body_idle_ms);
   head_ = "HTTP/1.1 100 Continue\r\n\r\n";
   writing_ = true;
-  asio::async_write(stream_, asio::buffer(head_), [self = Self()](ErrorCode ec, size_t) {
+  stream_.Write({asio::buffer(head_)}, [self = Self()](ErrorCode ec) {
     self->writing_ = false;
     if (self->phase_ == Phase::kClosed) return;
     if (ec) return self->Close();

@@ -483,4 +483,23 @@ TEST_CASE("a busy gRPC port is an error that names it") {
   CHECK(std::string(status.message()).find(std::to_string(options.port)) != std::string::npos);
 }
 
+TEST_CASE("gRPC listens on an address, localhost or all addresses, and on no other name") {
+  ScriptedGenerator generator;
+  grpc_door::GrpcServerOptions options;
+  options.port = 0;
+  for (const char* host : {"127.0.0.1", "localhost", "*", "::1"}) {
+    options.host = host;
+    grpc_door::GrpcServer server(options, {}, &generator);
+    const absl::Status status = server.Start();
+    INFO(host << ": " << status.ToString());
+    // A machine may be without IPv6.
+    if (status.code() == absl::StatusCode::kUnavailable && options.host == "::1") continue;
+    REQUIRE(status.ok());
+    CHECK(server.port() > 0);
+  }
+  options.host = "nowhere";
+  grpc_door::GrpcServer server(options, {}, &generator);
+  CHECK(server.Start().code() == absl::StatusCode::kInvalidArgument);
+}
+
 }  // namespace modu::testing

@@ -16,11 +16,13 @@ void Connection::Connect(std::function<void(std::string)> done) {
   resolver_.async_resolve(
       endpoint_.host, endpoint_.port,
       [this, done = std::move(done)](error_code error, const Tcp::resolver::results_type& found) {
+        if (closed_) return done("closed");
         if (error) {
           return done("the host's name is not known, is there a network? (" + error.message() +
                       ")");
         }
         asio::async_connect(socket_, found, [this, done](error_code failed, const Tcp::endpoint&) {
+          if (closed_) return done("closed");
           if (failed) return done("no connection (" + failed.message() + ")");
           error_code ignored;
           socket_.set_option(Tcp::no_delay(true), ignored);
@@ -70,6 +72,7 @@ void Connection::WriteSome(const std::vector<asio::const_buffer>& buffers, Done 
 }
 
 void Connection::Close() {
+  closed_ = true;  // a look-up under way cannot be cancelled, only its going on
   error_code ignored;
   resolver_.cancel();
   socket_.close(ignored);

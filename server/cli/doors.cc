@@ -126,6 +126,9 @@ absl::Status Doors::OpenGrpc() {
                      [grpc = grpc_.get()] { return double(grpc->num_streams()); });
   metrics->AddSource("grpc_streams_cut_off_total", "gRPC readers that fell behind their bound.",
                      true, [grpc = grpc_.get()] { return double(grpc->cut_off_total()); });
+  metrics->AddSource("grpc_connections_refused_total",
+                     "gRPC connections closed because only reserved descriptors were left.", true,
+                     [grpc = grpc_.get()] { return double(grpc->refused_total()); });
   return grpc_->Start();
 }
 

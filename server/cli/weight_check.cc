@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "kernels/ref/dequantize.h"
+#include "server/cli/in_model.h"
 
 namespace modu::cli {
 namespace {
@@ -37,7 +38,7 @@ absl::Status CheckTensor(const engine::TensorInfo& info, const std::vector<std::
 
 absl::Status CheckWeightsFinite(const std::string& path) {
   const auto checkpoint = engine::OpenCheckpoint(path);
-  if (!checkpoint.ok()) return checkpoint.status();
+  if (!checkpoint.ok()) return InModel(path, checkpoint.status());
   std::vector<std::byte> data;
   for (const engine::TensorInfo& info : (*checkpoint)->tensors()) {
     data.resize(static_cast<size_t>(info.bytes));

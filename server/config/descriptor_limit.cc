@@ -9,7 +9,13 @@ namespace modu::config {
 namespace {
 
 // For files, threads' wake-ups, the admin port, what gRPC opens as it goes.
-constexpr int kReserved = 16;
+constexpr int kReserved = 16, kReservedFromAdmin = 8;
+
+int LimitLess(int reserved) {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
+  return std::max(0, static_cast<int>(limit.rlim_cur) - reserved);
+}
 
 }  // namespace
 
@@ -20,10 +26,8 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);  // where it may not be, the limit stays as it was
 }
 
-int FirstReservedDescriptor() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
-  return std::max(0, static_cast<int>(limit.rlim_cur) - kReserved);
-}
+int FirstReservedDescriptor() { return LimitLess(kReserved); }
+
+int FirstDescriptorClosedToAdmin() { return LimitLess(kReservedFromAdmin); }
 
 }  // namespace modu::config

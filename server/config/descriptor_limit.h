@@ -12,4 +12,7 @@ void RaiseDescriptorLimit();
 /// gives the lowest free number, so that the number says how many are in use. Thread-safe.
 int FirstReservedDescriptor();
 
+/// The same for the admin port, which is let nearer to the limit and not up to it.
+int FirstDescriptorClosedToAdmin();
+
 }  // namespace modu::config

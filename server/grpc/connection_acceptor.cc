@@ -22,9 +22,8 @@ namespace {
 
 constexpr int kBacklog = 4096, kPauseMs = 100;
 
-void SetOption(int socket, int level, int option) {
-  const int on = 1;
-  (void)setsockopt(socket, level, option, &on, sizeof on);
+void SetOption(int socket, int level, int option, int value) {
+  (void)setsockopt(socket, level, option, &value, sizeof value);
 }
 
 int PortOf(int socket) {
@@ -47,19 +46,26 @@ absl::Status ConnectionAcceptor::Listen(const std::string& host, int port) {
     return absl::InvalidArgumentError(absl::StrCat("\"", host, "\" is not an IP address"));
   }
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> address(found, freeaddrinfo);
-  stop_event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  listener_ = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  SetOption(listener_, SOL_SOCKET, SO_REUSEADDR);
-  SetOption(listener_, IPPROTO_TCP, TCP_NODELAY);  // connections inherit it
-  if (stop_event_ < 0 || listener_ < 0 ||
-      bind(listener_, address->ai_addr, address->ai_addrlen) != 0 ||
-      listen(listener_, kBacklog) != 0) {
+  if (!Open(*address)) {
     const std::string why = std::system_category().message(errno);
     Stop();
     return absl::UnavailableError(absl::StrCat("cannot listen on ", host, ":", port, ": ", why));
   }
   port_ = PortOf(listener_);
   return absl::OkStatus();
+}
+
+/// False, with errno, where one of the calls fails.
+bool ConnectionAcceptor::Open(const addrinfo& address) {
+  stop_event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (stop_event_ < 0) return false;
+  listener_ = socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (listener_ < 0) return false;
+  SetOption(listener_, SOL_SOCKET, SO_REUSEADDR, 1);
+  SetOption(listener_, IPPROTO_TCP, TCP_NODELAY, 1);  // connections inherit it
+  if (address.ai_family == AF_INET6) SetOption(listener_, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+  return bind(listener_, address.ai_addr, address.ai_addrlen) == 0 &&
+         listen(listener_, kBacklog) == 0;
 }
 
 void ConnectionAcceptor::Start(OnConnection on_connection) {
@@ -88,12 +94,16 @@ void ConnectionAcceptor::Run() {
   const int first_reserved = config::FirstReservedDescriptor();
   for (;;) {
     pollfd wanted[] = {{stop_event_, POLLIN, 0}, {listener_, POLLIN, 0}};
-    if (poll(wanted, 2, -1) < 0 && errno != EINTR) return;
+    if (poll(wanted, 2, -1) < 0) {
+      if (errno != EINTR && WaitForStop(kPauseMs)) return;
+      continue;
+    }
     if (wanted[0].revents != 0) return;
     if (wanted[1].revents == 0) continue;
     const int connection = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (connection >= first_reserved) {
       close(connection);
+      ++refused_total_;
     } else if (connection >= 0) {
       on_connection_(listener_, connection);
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {

@@ -2,11 +2,15 @@
 // first connection for which there is no descriptor (seen with 1.51). One thread; Listen, Start and
 // Stop are the owner's.
 #pragma once
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <thread>
 
 #include "absl/status/status.h"
+
+struct addrinfo;
 
 namespace modu::grpc_door {
 
@@ -27,12 +31,16 @@ class ConnectionAcceptor {
   void Start(OnConnection on_connection);
   /// No connection is handed over after it.
   void Stop();
+  /// Connections closed at once because only reserved descriptors were left. Any thread.
+  int64_t refused_total() const { return refused_total_; }
 
  private:
+  bool Open(const addrinfo& address);
   void Run();
   bool WaitForStop(int milliseconds);
 
   int listener_ = -1, stop_event_ = -1, port_ = 0;
+  std::atomic<int64_t> refused_total_{0};
   OnConnection on_connection_;
   std::thread thread_;
 };

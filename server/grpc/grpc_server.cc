@@ -226,6 +226,7 @@ absl::Status GrpcServer::Start() {
 
 int GrpcServer::port() const { return impl_->acceptor.port(); }
 int GrpcServer::num_streams() const { return impl_->service.num_streams(); }
+int64_t GrpcServer::refused_total() const { return impl_->acceptor.refused_total(); }
 int64_t GrpcServer::cut_off_total() const { return impl_->service.cut_off_total(); }
 
 bool GrpcServer::Drain(Millis deadline) {

@@ -40,6 +40,7 @@ class GrpcServer {
   int port() const;
   int num_streams() const;
   int64_t cut_off_total() const;
+  int64_t refused_total() const;  // connections, for want of descriptors
 
   /// Health goes, GOAWAY goes out, new calls get UNAVAILABLE, streams finish until the deadline;
   /// what is left then ends with UNAVAILABLE. True: all finished by themselves.

@@ -46,7 +46,8 @@ struct HttpServer::Impl {
         generator(generator_in),
         gate(generator->limits().max_connections, generator->limits().max_connections_per_address,
              config::FirstReservedDescriptor()),
-        admin_gate(kMaxAdminConnections, kMaxAdminConnections) {
+        admin_gate(kMaxAdminConnections, kMaxAdminConnections,
+                   config::FirstDescriptorClosedToAdmin()) {
     site.limits = admin_site.limits = generator->limits();
     site.allow_key = hooks.allow_key;
     site.cors_origins = options.cors_origins;

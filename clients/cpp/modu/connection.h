@@ -1,7 +1,7 @@
 // One connection to a server, plain or TLS: resolve, connect, handshake; then a stream for Beast's
 // operations. Asynchronous on the caller's io_context; holds nothing once closed. Handlers are
 // erased here, so that Beast's operations are compiled for one stream and not for two wherever one
-// is used.
+// is used; they run on the io_context, whatever executor they bring.
 #pragma once
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/io_context.hpp>
@@ -27,7 +27,7 @@ class Connection {
 
   Connection(boost::asio::io_context& io, Endpoint endpoint);
 
-  /// `done` gets "" or why not. The connection must live until then.
+  /// `done` gets "" or why not, once. The connection must live until then. Not again after Close.
   void Connect(std::function<void(std::string error)> done);
   void Close();
 
@@ -59,6 +59,7 @@ class Connection {
   void WriteSome(const std::vector<boost::asio::const_buffer>& buffers, Done done);
   void Handshake(const std::function<void(std::string)>& done);
 
+  bool closed_ = false;
   Endpoint endpoint_;
   Tcp::resolver resolver_;
   Tcp::socket socket_;

@@ -12,7 +12,8 @@ struct StatusAnswer {
   std::string why;  // then why
 };
 
-/// Opens a connection of its own and blocks, at most for `timeout`.
+/// Opens a connection of its own and blocks, at most for `timeout`; longer only where the system
+/// takes longer to look up the host's name.
 StatusAnswer GetStatus(const Endpoint& endpoint, const std::string& target,
                        std::chrono::milliseconds timeout);
 

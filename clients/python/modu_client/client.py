@@ -23,7 +23,7 @@ class Client:
     tls: encrypt, and trust the roots that gRPC comes with. root_certificates: PEM bytes to trust in their place.
     """
 
-    def __init__(self, target="127.0.0.1:8001", api_key=None, tls=False, root_certificates=None):
+    def __init__(self, target="127.0.0.1:8001", api_key=None, root_certificates=None, *, tls=False):
         if tls or root_certificates is not None:
             self._channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(root_certificates))
         else:

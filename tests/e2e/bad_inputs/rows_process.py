@@ -50,6 +50,7 @@ def out_of_descriptors(_):
         held[0].sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         said = held[0].recv(100)
         assert said.startswith(b"HTTP/1.1 200"), "a connection that was there is not served: %r" % said
+        assert sample(server, "modu_http_connections") > 0, "the admin port does not answer"
         for connection in held:
             connection.close()
         deadline = time.monotonic() + 5

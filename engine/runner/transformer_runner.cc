@@ -103,7 +103,7 @@ absl::StatusOr<std::unique_ptr<TransformerRunner>> TransformerRunner::Create(
   if (__builtin_mul_overflow(device->KvBlockBytes(layout), int64_t{num_blocks}, &kv_bytes))
     kv_bytes = INT64_MAX;
   if (memory_bytes > 0 && kv_bytes > memory_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat("kv_tokens: KV of ", options.kv_tokens,
+    return absl::ResourceExhaustedError(absl::StrCat("kv-tokens: KV of ", options.kv_tokens,
                                                      " tokens takes ", kv_bytes >> 20,
                                                      " MiB, the machine has ", memory_bytes >> 20));
   }
@@ -112,7 +112,7 @@ absl::StatusOr<std::unique_ptr<TransformerRunner>> TransformerRunner::Create(
         new TransformerRunner(std::move(device), config, std::move(weights), options, num_blocks));
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("kv_tokens: memory for ", options.kv_tokens, " tokens of KV cannot be had"));
+        absl::StrCat("kv-tokens: memory for ", options.kv_tokens, " tokens of KV cannot be had"));
   }
 }
 

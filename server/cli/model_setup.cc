@@ -114,8 +114,8 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
   options.kv_tokens = KvTokens(config, model, context, options.kv_dtype);
 
   absl::StatusOr<engine::LoadedModel> loaded =
-      engine::LoadModel(path, *std::move(device), options, ShowProgress(config));
-  if (!loaded.ok()) return loaded.status();
+      engine::LoadModel(path, *std::move(device), options, ShowProgress(config, "loading"));
+  if (!loaded.ok()) return InModel(path, loaded.status());
   absl::StatusOr<api::ServedModel> served = Served(config, path, *loaded);
   if (!served.ok()) return InModel(path, served.status());
   return ModelSetup{std::move(*loaded), std::move(*served), options.max_batch_tokens};

@@ -31,7 +31,7 @@ int RunPull(int argc, char** argv) {
       return argument == "--help" ? 0 : 2;
     }
   }
-  auto line = std::make_unique<store::ProgressLine>(STDERR_FILENO);
+  auto line = std::make_unique<store::ProgressLine>(STDERR_FILENO, "fetching");
   options.progress = [&](int64_t done, int64_t total) { line->Update(done, total); };
   options.say = [](const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); };
   const absl::StatusOr<std::string> path = store::Pull(name, options);

@@ -19,7 +19,7 @@ using std::chrono::milliseconds;
 /// A path on this machine; what is missing is fetched, with progress.
 absl::StatusOr<std::string> FindModel(const config::Config& config) {
   store::StoreOptions options = store::StoreOptionsFromEnvironment();
-  options.progress = ShowProgress(config);
+  options.progress = ShowProgress(config, "fetching");
   options.say = [&](const std::string& text) { PrintRemark(config, text); };
   return store::ResolveModel(config.model, options);
 }

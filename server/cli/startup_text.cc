@@ -54,9 +54,10 @@ void PrintSettings(const config::Config& config) {
   }
 }
 
-std::function<void(int64_t done, int64_t total)> ShowProgress(const config::Config& config) {
+std::function<void(int64_t done, int64_t total)> ShowProgress(const config::Config& config,
+                                                              const std::string& doing) {
   if (Json(config)) return [](int64_t, int64_t) {};
-  auto line = std::make_shared<store::ProgressLine>(STDERR_FILENO);
+  auto line = std::make_shared<store::ProgressLine>(STDERR_FILENO, doing);
   return [line = std::move(line)](int64_t done, int64_t total) { line->Update(done, total); };
 }
 

@@ -20,7 +20,8 @@ struct BoundPorts {
 /// Values of key files are paths, never keys.
 void PrintSettings(const config::Config& config);
 /// Of a fetch or a load: to be called with the bytes done and in all.
-std::function<void(int64_t done, int64_t total)> ShowProgress(const config::Config& config);
+std::function<void(int64_t done, int64_t total)> ShowProgress(const config::Config& config,
+                                                              const std::string& doing);
 void PrintRemark(const config::Config& config, const std::string& text);
 void PrintServed(const config::Config& config, const ModelSetup& model, const BoundPorts& ports,
                  double seconds);

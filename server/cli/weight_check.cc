@@ -42,8 +42,9 @@ absl::Status CheckWeightsFinite(const std::string& path) {
   std::vector<std::byte> data;
   for (const engine::TensorInfo& info : (*checkpoint)->tensors()) {
     data.resize(static_cast<size_t>(info.bytes));
-    if (absl::Status read = (*checkpoint)->Read(info, data.data()); !read.ok()) return read;
-    if (absl::Status finite = CheckTensor(info, data); !finite.ok()) return finite;
+    if (absl::Status read = (*checkpoint)->Read(info, data.data()); !read.ok())
+      return InModel(path, read);
+    if (absl::Status finite = CheckTensor(info, data); !finite.ok()) return InModel(path, finite);
   }
   return absl::OkStatus();
 }

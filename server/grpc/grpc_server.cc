@@ -15,7 +15,8 @@
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/support/server_interceptor.h"
-#include "server/grpc/connection_acceptor.h"
+#include "server/config/descriptor_limit.h"
+#include "server/grpc/acceptor/connection_acceptor.h"
 #include "server/grpc/modu_service.h"
 
 namespace modu::grpc_door {
@@ -169,7 +170,7 @@ struct GrpcServer::Impl {
   ModuService service;
   std::unique_ptr<grpc::Server> server;
   // What the library's listener would be; the first feeds the second.
-  ConnectionAcceptor acceptor;
+  ConnectionAcceptor acceptor{config::FirstReservedDescriptor()};
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections;
   std::atomic<bool> draining{false};
   std::mutex mutex;

@@ -1,7 +1,6 @@
 // How many connections there may be, in all and from one address, counted before anything is read;
 // and none takes a descriptor that is kept for other ends. Thread-safe.
 #pragma once
-#include <climits>
 #include <cstdint>
 #include <mutex>
 #include <string>
@@ -11,8 +10,7 @@ namespace modu::http {
 
 class ConnectionGate {
  public:
-  ConnectionGate(int32_t max_total, int32_t max_per_address,
-                 int first_reserved_descriptor = INT_MAX)
+  ConnectionGate(int32_t max_total, int32_t max_per_address, int first_reserved_descriptor)
       : max_total_(max_total),
         max_per_address_(max_per_address),
         first_reserved_descriptor_(first_reserved_descriptor) {}

@@ -4,10 +4,15 @@
 
 #include <cstdio>
 #include <string>
+#include <utility>
 
 namespace modu::store {
 
-ProgressLine::ProgressLine(int fd) : fd_(fd), terminal_(isatty(fd) == 1) {}
+ProgressLine::ProgressLine(int fd, std::string doing)
+    : fd_(fd),
+      doing_(std::move(doing)),
+      terminal_(isatty(fd) == 1),
+      last_(terminal_ ? Clock::time_point() : start_) {}
 
 ProgressLine::~ProgressLine() {
   if (open_) dprintf(fd_, "\n");
@@ -36,13 +41,13 @@ void ProgressLine::Update(int64_t done, int64_t total) {
   } else if (done > 0) {
     std::snprintf(text, sizeof(text), "%.1f MB  %.1f MB/s", static_cast<double>(done) / 1e6, rate);
   } else {
-    std::snprintf(text, sizeof(text), "working, %.0f s", seconds);
+    std::snprintf(text, sizeof(text), "%.0f s", seconds);
   }
   if (terminal_) {
-    dprintf(fd_, "\r\x1b[K%s", text);
+    dprintf(fd_, "\r\x1b[K%s %s", doing_.c_str(), text);
     open_ = true;
   } else {
-    dprintf(fd_, "%s\n", text);
+    dprintf(fd_, "%s %s\n", doing_.c_str(), text);
   }
 }
 

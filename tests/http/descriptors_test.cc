@@ -1,6 +1,5 @@
 // Running out of file descriptors, and very many idle connections.
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -10,27 +9,11 @@
 #include <vector>
 
 #include "tests/catch.h"
+#include "tests/http/descriptor_limit.h"
 #include "tests/http/server_fixture.h"
 
 namespace modu::testing {
 namespace {
-
-class DescriptorLimit {
- public:
-  explicit DescriptorLimit(rlim_t limit) {
-    ::getrlimit(RLIMIT_NOFILE, &before_);
-    rlimit now = before_;
-    now.rlim_cur = std::min(limit, before_.rlim_max);
-    ::setrlimit(RLIMIT_NOFILE, &now);
-    limit_ = now.rlim_cur;
-  }
-  ~DescriptorLimit() { ::setrlimit(RLIMIT_NOFILE, &before_); }
-  rlim_t limit() const { return limit_; }
-
- private:
-  rlimit before_{};
-  rlim_t limit_ = 0;
-};
 
 int64_t ResidentBytes() {
   std::ifstream file("/proc/self/statm");

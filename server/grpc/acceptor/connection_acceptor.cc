@@ -1,4 +1,4 @@
-#include "server/grpc/connection_acceptor.h"
+#include "server/grpc/acceptor/connection_acceptor.h"
 
 #include <netdb.h>
 #include <netinet/in.h>
@@ -15,7 +15,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/config/descriptor_limit.h"
 
 namespace modu::grpc_door {
 namespace {
@@ -91,7 +90,6 @@ bool ConnectionAcceptor::WaitForStop(int milliseconds) {
 }
 
 void ConnectionAcceptor::Run() {
-  const int first_reserved = config::FirstReservedDescriptor();
   for (;;) {
     pollfd wanted[] = {{stop_event_, POLLIN, 0}, {listener_, POLLIN, 0}};
     if (poll(wanted, 2, -1) < 0) {
@@ -101,7 +99,7 @@ void ConnectionAcceptor::Run() {
     if (wanted[0].revents != 0) return;
     if (wanted[1].revents == 0) continue;
     const int connection = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (connection >= first_reserved) {
+    if (connection >= first_reserved_descriptor_) {
       close(connection);
       ++refused_total_;
     } else if (connection >= 0) {

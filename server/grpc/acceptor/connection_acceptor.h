@@ -19,7 +19,9 @@ class ConnectionAcceptor {
   /// Takes `connection` over. On the acceptor's thread.
   using OnConnection = std::function<void(int listener, int connection)>;
 
-  ConnectionAcceptor() = default;
+  /// A connection that gets this descriptor or a higher one is closed at once.
+  explicit ConnectionAcceptor(int first_reserved_descriptor)
+      : first_reserved_descriptor_(first_reserved_descriptor) {}
   ~ConnectionAcceptor() { Stop(); }
   ConnectionAcceptor(const ConnectionAcceptor&) = delete;
   ConnectionAcceptor& operator=(const ConnectionAcceptor&) = delete;
@@ -39,6 +41,7 @@ class ConnectionAcceptor {
   void Run();
   bool WaitForStop(int milliseconds);
 
+  const int first_reserved_descriptor_;
   int listener_ = -1, stop_event_ = -1, port_ = 0;
   std::atomic<int64_t> refused_total_{0};
   OnConnection on_connection_;

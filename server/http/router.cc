@@ -58,7 +58,7 @@ Router::Match Router::Find(std::string_view method, std::string_view path) const
 bool SplitTarget(std::string_view target, std::string* path, std::string* query) {
   query->clear();
   if (target == "*") {
-    *path = "*";
+    path->assign(target);
     return true;
   }
   if (!target.starts_with('/')) {  // absolute form, RFC 9112 3.2.2

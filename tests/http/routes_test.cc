@@ -1,5 +1,6 @@
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
 #include "tests/catch.h"
 #include "tests/http/server_fixture.h"
 
@@ -188,7 +189,8 @@ TEST_CASE("nothing of a request shows in the answer to the next") {
   RawClient client(running.port());
   client.Send("HEAD /livez HTTP/1.1\r\nHost: a\r\nX-Request-Id: first\r\n\r\n");
   CHECK(HeaderOf(client.ReadUntil("\r\n\r\n"), "X-Request-Id") == "first");
-  client.Send("GET /livez HTTP/1.1\r\nHost: a\r\nX-Long: " + std::string(100'000, 'x'));
+  client.Send(
+      absl::StrCat("GET /livez HTTP/1.1\r\nHost: a\r\nX-Long: ", std::string(100'000, 'x')));
   const std::string answer = client.ReadUntil("\"error\"");
   CHECK(StatusOf(answer) == 431);
   CHECK(HeaderOf(answer, "X-Request-Id").starts_with("req-"));

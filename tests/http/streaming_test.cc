@@ -3,6 +3,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/catch.h"
 #include "tests/http/self_signed.h"
 #include "tests/http/server_fixture.h"
@@ -260,8 +261,8 @@ TEST_CASE("TLS: the same answers, streams and going away") {
     REQUIRE(client.connected());
     client.Send(PostJson("/v1/chat/completions", kChatStream));
     CHECK(Said(Events(BodyOf(client.ReadAnswer()))) == "tok tok tok ");
-    client.Send(
-        PostJson("/v1/completions", R"({"prompt":")" + std::string(200'000, 'y') + R"("})"));
+    client.Send(PostJson("/v1/completions",
+                         absl::StrCat(R"({"prompt":")", std::string(200'000, 'y'), R"("})")));
     CHECK(StatusOf(client.ReadAnswer()) == 200);
     client.Send("GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     CHECK(StatusOf(client.ReadAll(2'000)) == 200);

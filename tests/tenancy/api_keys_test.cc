@@ -7,6 +7,7 @@
 #include <fstream>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "tests/catch.h"
 
 namespace modu::tenancy {
@@ -57,12 +58,12 @@ TEST_CASE("a key in the file opens, anything else does not") {
 }
 
 TEST_CASE("a hashed key is compared by its hash, and the hash itself opens nothing") {
-  KeyFile file(std::string("sha256:") + kDigest + "\n");
+  KeyFile file(absl::StrCat("sha256:", kDigest, "\n"));
   auto keys = ApiKeys::FromFile(file.path());
   REQUIRE(keys.ok());
   CHECK(keys->Allows("Bearer sk-test-1"));
-  CHECK_FALSE(keys->Allows(std::string("Bearer ") + kDigest));
-  CHECK_FALSE(keys->Allows(std::string("Bearer sha256:") + kDigest));
+  CHECK_FALSE(keys->Allows(absl::StrCat("Bearer ", kDigest)));
+  CHECK_FALSE(keys->Allows(absl::StrCat("Bearer sha256:", kDigest)));
 }
 
 TEST_CASE("errors name the line and never its text") {

@@ -125,9 +125,9 @@ Value ToJsonFilter(Runtime& rt, const Value& input, const CallArguments& argumen
     } else {
       const auto width = static_cast<int64_t>(std::clamp<Int>(args.Integer(1, 0), 0, Int{1} << 40));
       if (!args.ok() || !rt.FitsString(width, 1)) return Value();
-      style.indent = std::string(static_cast<size_t>(width), ' ');
+      style.indent.emplace(static_cast<size_t>(width), ' ');
     }
-    style.item_separator = ",";
+    style.item_separator.assign(1, ',');
   }
   if (args[2] != nullptr && !args[2]->none()) {
     const std::vector<Value> pair = rt.Iterate(*args[2]);

@@ -12,12 +12,14 @@
 #include "engine/clock.h"
 #include "engine/request/request.h"
 #include "engine/runner/model_runner.h"
+#include "engine/scheduler/step_budget.h"
 
 namespace modu::engine {
 
 struct EngineOptions {
   int32_t max_running = 64;       // sequences that may hold KV at once
   int32_t max_step_tokens = 256;  // token budget of a step: decodes first, the rest prefill
+  StepBudgetOptions step_budget;  // how long prefill may make a step
   bool prefix_cache = true;
   // How the prefix cache hashes a block of tokens after its parent's hash; null: the built-in one.
   // A test's seam.

@@ -26,6 +26,7 @@ SchedulerOptions SchedulerOptionsOf(const RunnerSpec& spec, const EngineOptions&
   SchedulerOptions scheduler;
   scheduler.max_running = std::min(options.max_running, spec.max_sequences);
   scheduler.max_step_tokens = std::min(options.max_step_tokens, spec.max_batch_tokens);
+  scheduler.step_budget = options.step_budget;
   return scheduler;
 }
 
@@ -144,6 +145,7 @@ bool EngineCore::LaunchStep() {
   ++next_step_;
   launched.launched_ns = clock_->NowNs();
   launched.schedule_ns = launched.launched_ns - planned_ns;
+  launched.shape = plan_.shape;
   launched.handle.step = step;
   try {
     launched.handle = runner_->Launch(std::move(input));
@@ -210,6 +212,10 @@ void EngineCore::CompleteStep() {
   in_flight_.pop_front();
   StepOutput output = WaitFor(step);
   const int64_t now_ns = clock_->NowNs();
+  // In a pipeline a step begins where the one before it ended.
+  if (output.status.ok()) {
+    scheduler_.Learn(step.shape, now_ns - std::max(step.launched_ns, last_step_ns_));
+  }
   last_step_ns_ = now_ns;
   ++num_steps_;
   events_.steps.push_back({step.schedule_ns, output.forward_ns, output.sample_ns});

@@ -55,6 +55,7 @@ class EngineCore {
     StepHandle handle;
     absl::Status status;  // not OK: the launch itself failed
     int64_t launched_ns = 0, schedule_ns = 0;
+    StepShape shape;
     std::vector<LaunchedChunk> chunks;
   };
 

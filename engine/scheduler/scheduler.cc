@@ -1,6 +1,7 @@
 #include "engine/scheduler/scheduler.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "kernels/check.h"
 
@@ -11,9 +12,11 @@ void StepPlan::Clear() {
   admitted.clear();
   preempted.clear();
   num_tokens = 0;
+  shape = StepShape();
 }
 
-Scheduler::Scheduler(SchedulerOptions options, KvCacheManager* kv) : options_(options), kv_(kv) {
+Scheduler::Scheduler(SchedulerOptions options, KvCacheManager* kv)
+    : options_(options), kv_(kv), step_budget_(options.step_budget) {
   MODU_CHECK(options_.max_step_tokens > 0 && options_.max_running > 0);
   options_.max_running = std::min(options_.max_running, options_.max_step_tokens);
 }
@@ -41,8 +44,8 @@ void Scheduler::Plan(uint64_t step, StepPlan* plan) {
   step_ = step;
   plan->Clear();
   PlanDecodes(plan);
+  step_budget_.Begin(plan->shape.decodes);
   PlanPrefills(plan);
-  if (waiting_.size() > 0) Admit(plan);
 }
 
 Sequence* Scheduler::Victim() const {
@@ -95,6 +98,7 @@ void Scheduler::PlanDecodes(StepPlan* plan) {
       grown = kv_->Grow(&sequence->kv, sequence->num_scheduled + 1);
     }
     if (grown) {
+      ++plan->shape.decodes;
       AddChunk(sequence, 1, plan);
     } else {
       --i;  // it left its place to the next
@@ -103,15 +107,44 @@ void Scheduler::PlanDecodes(StepPlan* plan) {
 }
 
 void Scheduler::PlanPrefills(StepPlan* plan) {
-  for (size_t i = 0; i < running_.size() && budget(*plan) > 0; ++i) {
-    Sequence* sequence = running_[i];
-    if (sequence->decoding() || !sequence->wants_step()) continue;
-    PlanPrefill(sequence, plan);
+  prefills_.clear();
+  for (Sequence* sequence : running_) {
+    if (!sequence->decoding() && sequence->wants_step()) prefills_.push_back(sequence);
   }
+  if (prefills_.empty()) return Admit(INT64_MIN, INT64_MAX, plan);
+  Sequence* const oldest = prefills_.front();
+  const int64_t urgency = oldest->request.priority;
+  std::ranges::stable_sort(prefills_, [](const Sequence* a, const Sequence* b) {
+    if (a->request.priority != b->request.priority)
+      return a->request.priority < b->request.priority;
+    return a->num_pending() < b->num_pending();
+  });
+  const auto plan_others = [&](auto&& wanted) {
+    for (Sequence* sequence : prefills_) {
+      // It may have been preempted for another.
+      if (sequence == oldest || sequence->state != SequenceState::kRunning) continue;
+      if (wanted(sequence->request.priority)) PlanPrefill(sequence, plan);
+    }
+  };
+  const int32_t first = oldest->num_scheduled;
+  const int32_t alone =
+      step_budget_.Fit(first, std::min(oldest->num_pending(), std::max(0, budget(*plan))));
+  held_ = step_budget_.Hold(first, (alone + 1) / 2);
+  plan_others([&](int32_t priority) { return priority == urgency; });
+  Admit(INT64_MIN, urgency, plan);
+  step_budget_.GiveBack(held_);
+  held_ = StepBudget::Share();
+  // One that is more urgent may have taken its blocks.
+  if (oldest->state == SequenceState::kRunning) PlanPrefill(oldest, plan);
+  plan_others([&](int32_t priority) { return priority > urgency; });
+  Admit(urgency + 1, INT64_MAX, plan);
 }
 
 void Scheduler::PlanPrefill(Sequence* sequence, StepPlan* plan) {
-  int32_t chunk = std::min(sequence->num_pending(), budget(*plan));
+  const int32_t wanted = std::min(sequence->num_pending(), budget(*plan));
+  if (wanted <= 0) return;
+  int32_t chunk = step_budget_.Fit(sequence->num_scheduled, wanted);
+  if (chunk <= 0) return;
   int32_t room = kv_->GrowableTokens(sequence->kv) - sequence->num_scheduled;
   while (room <= 0) {
     Sequence* victim = Victim();
@@ -121,6 +154,9 @@ void Scheduler::PlanPrefill(Sequence* sequence, StepPlan* plan) {
   }
   chunk = std::min(chunk, room);
   MODU_CHECK(kv_->Grow(&sequence->kv, sequence->num_scheduled + chunk));
+  step_budget_.Take(sequence->num_scheduled, chunk);
+  plan->shape.prefill_tokens += chunk;
+  plan->shape.prefill_pairs += PrefillPairs(sequence->num_scheduled, chunk);
   AddChunk(sequence, chunk, plan);
 }
 
@@ -164,13 +200,16 @@ bool Scheduler::PrefixUnderWay(const Sequence& sequence, int32_t num_hit, int32_
   return false;
 }
 
-void Scheduler::Admit(StepPlan* plan) {
+/// Of those whose priority lies between the two.
+void Scheduler::Admit(int64_t first_priority, int64_t last_priority, StepPlan* plan) {
+  if (waiting_.size() == 0) return;
   candidates_.clear();  // those that do not fit and were looked at before
   WaitingQueue::Walk walk(waiting_);
   for (int32_t scanned = 0; scanned < options_.max_scanned; ++scanned) {
     if (budget(*plan) <= 0 || num_running() >= options_.max_running) return;
     Sequence* sequence = walk.Next();
-    if (sequence == nullptr) return;
+    if (sequence == nullptr || sequence->request.priority > last_priority) return;
+    if (sequence->request.priority < first_priority) continue;
     // A preempted one comes back once no launched step names it (until then it does not know its
     // own history) and its sampler slot has been given back, so never in the plan that preempted
     // it.
@@ -187,6 +226,7 @@ void Scheduler::Admit(StepPlan* plan) {
       candidates_.push_back(sequence);
       continue;
     }
+    if (step_budget_.Fit(hit.num_tokens, 1) == 0) return;
     for (Sequence* passed : candidates_) ++passed->times_passed;
     kv_->Attach(hit, &sequence->kv);
     sequence->num_scheduled = sequence->num_computed = hit.num_tokens;

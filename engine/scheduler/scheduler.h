@@ -1,14 +1,17 @@
 // Decides, step by step, which sequences compute how many tokens. Decodes first, then prefill in
-// chunks under the step's token budget, then admission of who waits. KV grows with the tokens; when
-// it runs out, the least urgent youngest running sequence is preempted: its blocks go, and it is
-// computed again later with its output as part of the prompt. Engine thread only. Knows nothing of
-// runners or clocks; owns no sequence.
+// chunks under the step's budget of tokens and time, then admission of who waits. Half of the
+// prefill is the oldest prompt's, what is left goes to the shortest first, so that a short prompt
+// does not wait for a long one and the long one gets on. KV grows with the tokens; when it runs
+// out, the least urgent youngest running sequence is preempted: its blocks go, and it is computed
+// again later with its output as part of the prompt. Engine thread only. Knows nothing of runners
+// or clocks; owns no sequence.
 #pragma once
 #include <cstdint>
 #include <vector>
 
 #include "engine/kv/kv_cache_manager.h"
 #include "engine/scheduler/sequence.h"
+#include "engine/scheduler/step_budget.h"
 #include "engine/scheduler/waiting_queue.h"
 
 namespace modu::engine {
@@ -16,6 +19,7 @@ namespace modu::engine {
 struct SchedulerOptions {
   int32_t max_running = 64;
   int32_t max_step_tokens = 256;
+  StepBudgetOptions step_budget;
   int32_t max_scanned = 32;  // waiting sequences looked at in one step
   int32_t max_passed =
       64;  // admissions that may overtake one that does not fit; then nobody passes it
@@ -37,6 +41,7 @@ struct StepPlan {
   std::vector<Sequence*> admitted;  // new in running; their sampler state is to be made
   std::vector<Sequence*> preempted;
   int32_t num_tokens = 0;
+  StepShape shape;
   void Clear();
 };
 
@@ -62,6 +67,8 @@ class Scheduler {
   /// then they are fed by reference to it; tokens that an earlier unfinished step draws wait one
   /// step.
   void Plan(uint64_t step, StepPlan* plan);
+  /// A step of that shape took so long.
+  void Learn(const StepShape& shape, int64_t ns) { step_budget_.Learn(shape, ns); }
 
   int32_t num_waiting() const { return waiting_.size(); }
   int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
@@ -73,20 +80,25 @@ class Scheduler {
   void PlanDecodes(StepPlan* plan);
   void PlanPrefills(StepPlan* plan);
   void PlanPrefill(Sequence* sequence, StepPlan* plan);
-  void Admit(StepPlan* plan);
+  void Admit(int64_t first_priority, int64_t last_priority, StepPlan* plan);
   bool Fits(const Sequence& sequence, const PrefixHit& hit) const;
   bool PrefixUnderWay(const Sequence& sequence, int32_t num_hit, int32_t limit) const;
   int32_t HitLimit(const Sequence& sequence) const;
   void AddChunk(Sequence* sequence, int32_t num_tokens, StepPlan* plan);
   Sequence* Victim() const;
   void Preempt(Sequence* sequence, StepPlan* plan);
-  int32_t budget(const StepPlan& plan) const { return options_.max_step_tokens - plan.num_tokens; }
+  int32_t budget(const StepPlan& plan) const {
+    return options_.max_step_tokens - plan.num_tokens - held_.tokens;
+  }
 
   SchedulerOptions options_;
   KvCacheManager* kv_;
   WaitingQueue waiting_;
   std::vector<Sequence*> running_;     // RunsBefore order
-  std::vector<Sequence*> candidates_;  // scratch
+  std::vector<Sequence*> candidates_;  // scratch, as the next
+  std::vector<Sequence*> prefills_;
+  StepBudget step_budget_;
+  StepBudget::Share held_;  // for the oldest prompt, while others are planned
   uint64_t step_ = 0;
   SchedulerCounts counts_;
 };

@@ -1,0 +1,82 @@
+// How much prefill a step may carry beside its decodes, so that the gap between two tokens of a
+// running stream stays within a small multiple of what it is when no prompt arrives. Learned from
+// measured steps, so that the same bound holds on every machine and follows one that slows down:
+// normalised least mean squares (Widrow and Hoff, 1960), which needs no history and moves only the
+// weights that a step has something to say about. Decodes and prefill are learned apart: a step
+// with both could be explained in many ways. One thread; pure arithmetic, no clock.
+#pragma once
+#include <array>
+#include <cstdint>
+
+namespace modu::engine {
+
+struct StepBudgetOptions {
+  /// A step with decodes and prefill may take this many times as long as its decodes alone; 0: no
+  /// bound.
+  double max_slowdown = 2.5;
+  /// A step may always take this long: a bound that nobody can see would only cost throughput.
+  int64_t min_step_ns = 20'000'000;
+  /// A step carries this many prefill tokens whatever they cost: prompts must get on.
+  int32_t min_prefill_tokens = 16;
+};
+
+/// What decides how long a step takes.
+struct StepShape {
+  int32_t decodes = 0;         // sequences that compute one token
+  int32_t prefill_tokens = 0;  // of all others
+  int64_t prefill_pairs = 0;   // (token, earlier token) pairs that prefill's attention looks at
+};
+
+/// Weights w of a time w * x, x >= 0.
+template <int kInputs>
+class LearnedTime {
+ public:
+  using Inputs = std::array<double, kInputs>;
+  double Predict(const Inputs& x) const;
+  void Learn(const Inputs& x, double ns);
+  double weight(int i) const { return weights_[i]; }
+  bool knows() const { return num_learned_ > 0; }
+
+ private:
+  Inputs weights_{};
+  int64_t num_learned_ = 0;
+};
+
+class StepBudget {
+ public:
+  explicit StepBudget(StepBudgetOptions options) : options_(options) {}
+
+  /// ns <= 0 (the backend measures nothing) teaches nothing.
+  void Learn(const StepShape& shape, int64_t ns);
+
+  /// Starts a plan: prefill beside `decodes` sequences.
+  void Begin(int32_t decodes);
+  /// The tokens of a chunk from position `first` on that still fit, at most `wanted`.
+  int32_t Fit(int32_t first, int32_t wanted) const;
+  void Take(int32_t first, int32_t num_tokens);
+
+  /// A part of the budget that is kept for a chunk from `first` on, until it is given back.
+  struct Share {
+    int32_t tokens = 0;
+    double ns = 0;
+  };
+  Share Hold(int32_t first, int32_t num_tokens);
+  void GiveBack(const Share& share);
+
+  double DecodeNs(int32_t decodes) const;
+  double PrefillNs(int32_t first, int32_t num_tokens) const;
+
+ private:
+  StepBudgetOptions options_;
+  LearnedTime<2> decode_;   // once a step, each sequence
+  LearnedTime<2> prefill_;  // each token, each pair
+  double left_ns_ = 0;      // infinite: no bound
+  int32_t left_minimum_ = 0;
+};
+
+/// Pairs of a chunk: each token looks at itself and all before it.
+constexpr int64_t PrefillPairs(int32_t first, int32_t num_tokens) {
+  return int64_t{first} * num_tokens + int64_t{num_tokens} * (num_tokens + 1) / 2;
+}
+
+}  // namespace modu::engine

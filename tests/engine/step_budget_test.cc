@@ -1,0 +1,269 @@
+// The step budget against machines of known speed, alone and under a scheduler.
+#include "engine/scheduler/step_budget.h"
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include "engine/engine.h"
+#include "tests/catch.h"
+#include "tests/engine/fake_runner.h"
+
+namespace modu::engine {
+namespace {
+
+struct Machine {
+  double step, decode, token, pair;  // ns
+  double Takes(const StepShape& shape) const {
+    return step + decode * shape.decodes + token * shape.prefill_tokens +
+           pair * static_cast<double>(shape.prefill_pairs);
+  }
+};
+
+constexpr Machine kMachines[] = {
+    {5e6, 1.2e6, 0.9e6, 300},   // two small cores
+    {2e6, 0.1e6, 0.1e6, 50},    // a large server
+    {2.5e6, 0.02e6, 5e3, 0.1},  // an accelerator
+    {40e6, 9e6, 8e6, 20'000},   // something slow with long contexts
+};
+
+/// Plans and learns one step with `decodes` beside one prompt at `first`; returns its shape.
+StepShape Step(StepBudget& budget, const Machine& machine, int32_t decodes, int32_t first,
+               int32_t wanted, double noise = 1.0) {
+  budget.Begin(decodes);
+  StepShape shape;
+  shape.decodes = decodes;
+  shape.prefill_tokens = wanted > 0 ? budget.Fit(first, wanted) : 0;
+  shape.prefill_pairs = PrefillPairs(first, shape.prefill_tokens);
+  budget.Learn(shape, static_cast<int64_t>(machine.Takes(shape) * noise));
+  return shape;
+}
+
+}  // namespace
+
+TEST_CASE("what the budget has learned keeps mixed steps near the bound, on any machine") {
+  for (const Machine& machine : kMachines) {
+    for (int32_t decodes : {1, 15, 64}) {
+      CAPTURE(machine.step, decodes);
+      StepBudgetOptions options;
+      options.min_prefill_tokens = 1;
+      StepBudget budget(options);
+      for (int i = 0; i < 20; ++i) Step(budget, machine, decodes, 0, 0);
+      const double alone = machine.Takes({decodes, 0, 0});
+      const double bound = std::max(options.max_slowdown * alone, double(options.min_step_ns));
+      double longest = 0, shortest = 1e18;
+      for (int prompt = 0; prompt < 8; ++prompt) {
+        for (int32_t first = 0; first < 1500;) {
+          const StepShape shape = Step(budget, machine, decodes, first, 1500 - first);
+          first += shape.prefill_tokens;
+          if (prompt < 2) continue;
+          longest = std::max(longest, machine.Takes(shape));
+          if (first < 1500) shortest = std::min(shortest, machine.Takes(shape));
+        }
+        for (int i = 0; i < 5; ++i) Step(budget, machine, decodes, 0, 0);
+      }
+      CHECK(longest < 1.25 * bound);
+      if (shortest < 1e18) CHECK(shortest > 0.6 * std::min(bound, longest));  // and it is used
+    }
+  }
+}
+
+TEST_CASE("the budget follows a machine that becomes slower, and forgets single stalls") {
+  StepBudget budget{StepBudgetOptions{}};
+  const Machine& machine = kMachines[0];
+  for (int i = 0; i < 50; ++i) Step(budget, machine, 15, 100, i % 2 == 0 ? 0 : 200);
+  const int32_t before = Step(budget, machine, 15, 100, 200).prefill_tokens;
+  Step(budget, machine, 15, 100, 0, 300.0);  // 7 s: the host was away
+  for (int i = 0; i < 20; ++i) Step(budget, machine, 15, 100, 0);
+  const int32_t after = Step(budget, machine, 15, 100, 200).prefill_tokens;
+  CHECK(std::abs(after - before) <= before / 10 + 1);
+  for (int i = 0; i < 40; ++i) Step(budget, machine, 15, 100, i % 2 == 0 ? 0 : 200, 3.0);
+  CHECK(budget.DecodeNs(15) > 2.7 * machine.Takes({15, 0, 0}));
+  CHECK(budget.DecodeNs(15) < 3.3 * machine.Takes({15, 0, 0}));
+}
+
+TEST_CASE("without decodes, without knowledge and without a bound everything fits") {
+  StepBudget budget{StepBudgetOptions{}};
+  budget.Begin(7);
+  CHECK(budget.Fit(0, 5'000) == 5'000);
+  for (int i = 0; i < 10; ++i) Step(budget, kMachines[0], 1, 0, i % 2 == 0 ? 0 : 300);
+  budget.Begin(0);
+  CHECK(budget.Fit(0, 5'000) == 5'000);
+  budget.Begin(1);
+  CHECK(budget.Fit(0, 5'000) < 5'000);
+  StepBudget unbound{StepBudgetOptions{.max_slowdown = 0}};
+  for (int i = 0; i < 10; ++i) Step(unbound, kMachines[0], 1, 0, i % 2 == 0 ? 0 : 300);
+  unbound.Begin(1);
+  CHECK(unbound.Fit(0, 5'000) == 5'000);
+  unbound.Learn({3, 4, 5}, 0);  // measures nothing, teaches nothing
+  unbound.Learn({0, 0, 0}, 1000);
+}
+
+TEST_CASE("a step always carries a little prefill, in all") {
+  StepBudgetOptions options;
+  options.min_step_ns = 0;
+  options.max_slowdown = 1.0;
+  StepBudget budget(options);
+  for (int i = 0; i < 10; ++i) Step(budget, kMachines[3], 4, 0, i % 2 == 0 ? 0 : 30);
+  budget.Begin(4);
+  CHECK(budget.Fit(900, 500) == options.min_prefill_tokens);
+  budget.Take(900, 10);
+  CHECK(budget.Fit(0, 500) == options.min_prefill_tokens - 10);
+  const StepBudget::Share held = budget.Hold(0, options.min_prefill_tokens - 10);
+  CHECK(budget.Fit(0, 500) == 0);
+  budget.GiveBack(held);
+  CHECK(budget.Fit(0, 500) == options.min_prefill_tokens - 10);
+}
+
+TEST_CASE(
+    "whatever was measured, a fit is within what was wanted and its cost within what is left") {
+  std::mt19937 random(7);
+  const auto dice = [&](int64_t below) { return static_cast<int64_t>(random() % uint64_t(below)); };
+  for (int round = 0; round < 300; ++round) {
+    StepBudgetOptions options;
+    options.max_slowdown = double(dice(40)) / 10;
+    options.min_step_ns = dice(100'000'000);
+    options.min_prefill_tokens = int32_t(dice(40));
+    StepBudget budget(options);
+    for (int step = 0; step < 60; ++step) {
+      const auto decodes = int32_t(dice(70));
+      budget.Begin(decodes);
+      StepShape shape{decodes, 0, 0};
+      for (int chunk = 0; chunk < 3; ++chunk) {
+        const auto first = int32_t(dice(4'000)), wanted = int32_t(dice(600));
+        const int32_t fit = budget.Fit(first, wanted);
+        REQUIRE((fit >= 0 && fit <= wanted));
+        budget.Take(first, fit);
+        shape.prefill_tokens += fit;
+        shape.prefill_pairs += PrefillPairs(first, fit);
+      }
+      budget.Learn(shape, dice(3) == 0 ? dice(5) : dice(int64_t{1} << dice(40)) - 100);
+      REQUIRE(std::isfinite(budget.PrefillNs(4'000, 600)));
+      REQUIRE(budget.DecodeNs(70) >= 0);
+    }
+  }
+}
+
+namespace {
+
+/// Streams that decode on a machine of known speed while prompts arrive.
+class Mixed final : public EventSink {
+ public:
+  explicit Mixed(const Machine& machine, EngineOptions options = {}) {
+    RunnerSpec spec;
+    spec.groups = {{"full", 16, 4'000, 0}};
+    spec.vocab_size = 1'000;
+    spec.max_model_len = 8'192;
+    spec.max_batch_tokens = 256;
+    spec.max_sequences = 64;
+    options.prefix_cache = false;
+    auto owned = std::make_unique<FakeRunner>(spec, 1);
+    owned->faults.during_step = [this, machine](const ForwardInput& input) {
+      shape = StepShape();
+      for (size_t s = 0; s + 1 < input.cu_seqlens.size(); ++s) {
+        const int32_t rows = input.cu_seqlens[s + 1] - input.cu_seqlens[s];
+        const bool decodes = rows == 1;
+        shape.decodes += decodes;
+        if (decodes) continue;
+        shape.prefill_tokens += rows;
+        shape.prefill_pairs += PrefillPairs(input.seq_lens[s] - rows, rows);
+      }
+      clock.now_ns += static_cast<int64_t>(machine.Takes(shape));
+    };
+    engine = std::make_unique<Engine>(std::move(owned), options, &clock, this);
+  }
+  void Submit(RequestId id, int prompt, int max_tokens) {
+    Request request;
+    request.id = id;
+    for (int i = 0; i < prompt; ++i)
+      request.prompt_ids.push_back(static_cast<int32_t>((id * 31 + i) % 997));
+    request.sampling.max_tokens = max_tokens;
+    request.arrival_ns = clock.now_ns;
+    REQUIRE(engine->Submit(std::move(request)).ok());
+  }
+  void Deliver(StepEvents events) override {
+    for (const TokenEvent& event : events.tokens) {
+      auto& seen = first_token_ns[event.request];
+      if (seen == 0) seen = clock.now_ns;
+    }
+  }
+
+  FakeClock clock;
+  StepShape shape;  // of the last step
+  std::map<RequestId, int64_t> first_token_ns;
+  std::unique_ptr<Engine> engine;
+};
+
+}  // namespace
+
+TEST_CASE("streams go on while long prompts arrive, and the prompts get on") {
+  const Machine& machine = kMachines[0];
+  Mixed mixed(machine);
+  for (RequestId id = 1; id <= 15; ++id) mixed.Submit(id, 32, 4'000);
+  for (int i = 0; i < 100; ++i) mixed.engine->RunOnce();
+  REQUIRE(mixed.shape.decodes == 15);
+  const double quiet = machine.Takes(mixed.shape);
+  std::vector<double> gaps;
+  RequestId next = 100;
+  mixed.Submit(next, 1'500, 1);
+  int64_t prefilled = 0;
+  const int64_t start = mixed.clock.now_ns;
+  for (int i = 0; i < 600; ++i) {
+    const int64_t before = mixed.clock.now_ns;
+    mixed.engine->RunOnce();
+    gaps.push_back(static_cast<double>(mixed.clock.now_ns - before));
+    prefilled += mixed.shape.prefill_tokens;
+    if (mixed.first_token_ns.count(next) != 0) mixed.Submit(++next, 1'500, 1);
+  }
+  std::ranges::sort(gaps);
+  CHECK(gaps[gaps.size() * 99 / 100] < 3 * quiet);
+  CHECK(gaps.back() < 14 * quiet);  // the very first steps, before anything was learned
+  // At least half of the machine's time goes to prompts, if they want it.
+  const double seconds = static_cast<double>(mixed.clock.now_ns - start) / 1e9;
+  CHECK(static_cast<double>(prefilled) / seconds >
+        0.5 * 1e9 / (machine.token + 750 * machine.pair));
+}
+
+TEST_CASE("a short prompt does not wait for a long one, which gets on all the same") {
+  for (const bool busy : {false, true}) {
+    CAPTURE(busy);
+    Mixed mixed(kMachines[0]);
+    if (busy) {
+      for (RequestId id = 1; id <= 8; ++id) mixed.Submit(id, 32, 4'000);
+    }
+    for (int i = 0; i < 60; ++i) mixed.engine->RunOnce();
+    mixed.Submit(100, 6'000, 1);
+    for (int i = 0; i < 3; ++i) mixed.engine->RunOnce();
+    const int64_t asked = mixed.clock.now_ns;
+    mixed.Submit(101, 60, 1);
+    while (mixed.first_token_ns.count(101) == 0) mixed.engine->RunOnce();
+    CHECK(mixed.first_token_ns.count(100) == 0);
+    // At twice the time of its own tokens beside what decodes, and a step's grain.
+    CHECK(mixed.clock.now_ns - asked < 600'000'000);
+    // Short ones without end do not keep the long one out.
+    RequestId next = 200;
+    int steps = 0;
+    while (mixed.first_token_ns.count(100) == 0) {
+      for (int i = 0; i < 4; ++i) mixed.Submit(next++, 60, 1);
+      mixed.engine->RunOnce();
+      REQUIRE(++steps < 2'000);
+    }
+  }
+}
+
+TEST_CASE("a more urgent prompt is not held up by an older one") {
+  Mixed mixed(kMachines[0]);
+  mixed.Submit(1, 4'000, 1);
+  for (int i = 0; i < 3; ++i) mixed.engine->RunOnce();
+  Request urgent;
+  urgent.id = 2;
+  urgent.prompt_ids.assign(2'000, 5);
+  urgent.sampling.max_tokens = 1;
+  urgent.priority = -1;
+  urgent.arrival_ns = mixed.clock.now_ns;
+  REQUIRE(mixed.engine->Submit(std::move(urgent)).ok());
+  while (mixed.first_token_ns.count(2) == 0) mixed.engine->RunOnce();
+  CHECK(mixed.first_token_ns.count(1) == 0);
+}
+
+}  // namespace modu::engine

@@ -7,65 +7,69 @@
 namespace modu::engine {
 namespace {
 
-// Inputs are scaled to be about 1 in a usual step, so that one step size suits all weights.
+// Counts are scaled to be about 1 in a usual step, so that one step size suits all weights.
 constexpr double kDecodes = 1.0 / 16, kTokens = 1.0 / 64, kPairs = 1.0 / (64 * 1024);
 constexpr double kStepSize = 0.3;
 // A step that took far longer than it should have (the system took the core away) says little about
 // the next.
 constexpr double kMaxSurprise = 2.0;
+constexpr double kLeastSurpriseNs = 1e5;
 
 }  // namespace
 
-template <int kInputs>
-double LearnedTime<kInputs>::Predict(const Inputs& x) const {
-  double ns = 0;
-  for (int i = 0; i < kInputs; ++i) ns += weights_[i] * x[i];
-  return ns;
-}
-
-template <int kInputs>
-void LearnedTime<kInputs>::Learn(const Inputs& x, double ns) {
-  double norm = 0;
-  for (int i = 0; i < kInputs; ++i) norm += x[i] * x[i];
-  if (norm <= 0) return;
-  const double predicted = Predict(x);
-  double error = ns - predicted;
-  if (num_learned_ > 0) error = std::min(error, kMaxSurprise * std::max(predicted, 1e5));
-  // The first steps are believed whole, later ones less and less.
-  const double step = std::max(kStepSize, 1.0 / static_cast<double>(++num_learned_));
-  for (int i = 0; i < kInputs; ++i) {
-    weights_[i] = std::max(0.0, weights_[i] + step * error * x[i] / norm);
-  }
-}
-
-template class LearnedTime<2>;
-
 double StepBudget::DecodeNs(int32_t decodes) const {
-  return decodes == 0 ? 0 : decode_.Predict({1.0, kDecodes * decodes});
+  return decodes == 0 ? 0 : once_ns_ + decode_ns_ * decodes;
 }
 
 double StepBudget::PrefillNs(int32_t first, int32_t num_tokens) const {
-  return prefill_.Predict(
-      {kTokens * num_tokens, kPairs * static_cast<double>(PrefillPairs(first, num_tokens))});
+  return token_ns_ * num_tokens + pair_ns_ * static_cast<double>(PrefillPairs(first, num_tokens));
 }
 
 void StepBudget::Learn(const StepShape& shape, int64_t ns) {
-  if (ns <= 0) return;
-  if (shape.prefill_tokens == 0) {
-    decode_.Learn({1.0, kDecodes * shape.decodes}, static_cast<double>(ns));
-    return;
+  const bool prefills = shape.prefill_tokens > 0;
+  if (ns <= 0 || (!prefills && shape.decodes == 0)) return;
+  // Decodes and prefill are learned apart: a step with both could be explained in many ways.
+  const double x = prefills ? kTokens * shape.prefill_tokens : 1.0;
+  const double y =
+      prefills ? kPairs * static_cast<double>(shape.prefill_pairs) : kDecodes * shape.decodes;
+  double& a = prefills ? token_ns_ : once_ns_;
+  double& b = prefills ? pair_ns_ : decode_ns_;
+  const double a_scale = prefills ? kTokens : 1.0, b_scale = prefills ? kPairs : kDecodes;
+  const double took =
+      prefills ? static_cast<double>(ns) - DecodeNs(shape.decodes) : static_cast<double>(ns);
+  const double predicted = a / a_scale * x + b / b_scale * y;
+  double error = std::max(0.0, took) - predicted;
+  // The first steps of a kind are believed whole, later ones less.
+  int64_t& seen = prefills ? prefills_seen_ : decodes_seen_;
+  if (seen > 0) error = std::min(error, kMaxSurprise * std::max(predicted, kLeastSurpriseNs));
+  const double step =
+      std::max(kStepSize, 1.0 / static_cast<double>(++seen)) * error / (x * x + y * y);
+  a = std::max(0.0, a + step * x * a_scale);
+  b = std::max(0.0, b + step * y * b_scale);
+  KeepDecodesDearest(shape);
+}
+
+/// A decode takes the products that a prefill token takes, and more: the head, its whole context.
+/// Without that knowledge a crowd whose every step carries a little prefill could be explained by
+/// prefill being dear, which would keep it little for ever.
+void StepBudget::KeepDecodesDearest(const StepShape& shape) {
+  if (token_ns_ <= decode_ns_) return;
+  if (shape.prefill_tokens > 0) {
+    const double rows = static_cast<double>(shape.decodes) + shape.prefill_tokens;
+    token_ns_ = (decode_ns_ * shape.decodes + token_ns_ * shape.prefill_tokens) / rows;
+    decode_ns_ = token_ns_;
+  } else {  // such a step says nothing of prefill, and little of what is once and what each
+    const double moved = std::min(token_ns_ - decode_ns_, once_ns_ / shape.decodes);
+    decode_ns_ += moved;
+    once_ns_ -= moved * shape.decodes;
   }
-  const double rest = static_cast<double>(ns) - DecodeNs(shape.decodes);
-  prefill_.Learn(
-      {kTokens * shape.prefill_tokens, kPairs * static_cast<double>(shape.prefill_pairs)},
-      std::max(0.0, rest));
 }
 
 void StepBudget::Begin(int32_t decodes) {
   left_minimum_ = options_.min_prefill_tokens;
   left_ns_ = std::numeric_limits<double>::infinity();
   // Nobody waits for the step's end, or nothing is known yet.
-  if (decodes == 0 || options_.max_slowdown <= 0 || !prefill_.knows()) return;
+  if (decodes == 0 || options_.max_slowdown <= 0 || prefills_seen_ == 0) return;
   const double alone = DecodeNs(decodes);
   const double most =
       std::max(options_.max_slowdown * alone, static_cast<double>(options_.min_step_ns));
@@ -75,8 +79,7 @@ void StepBudget::Begin(int32_t decodes) {
 int32_t StepBudget::Fit(int32_t first, int32_t wanted) const {
   if (wanted <= left_minimum_ || PrefillNs(first, wanted) <= left_ns_) return wanted;
   // The largest n with a*n + b*n^2 <= left.
-  const double pair = kPairs * prefill_.weight(1);
-  const double a = kTokens * prefill_.weight(0) + pair * (first + 0.5), b = pair / 2;
+  const double a = token_ns_ + pair_ns_ * (first + 0.5), b = pair_ns_ / 2;
   const double left = std::max(0.0, left_ns_);
   const double root = a + std::sqrt(a * a + 4 * b * left);
   const double n = root > 0 ? 2 * left / root : wanted;

@@ -2,10 +2,8 @@
 // running stream stays within a small multiple of what it is when no prompt arrives. Learned from
 // measured steps, so that the same bound holds on every machine and follows one that slows down:
 // normalised least mean squares (Widrow and Hoff, 1960), which needs no history and moves only the
-// weights that a step has something to say about. Decodes and prefill are learned apart: a step
-// with both could be explained in many ways. One thread; pure arithmetic, no clock.
+// weights that a step has something to say about. One thread; pure arithmetic, no clock.
 #pragma once
-#include <array>
 #include <cstdint>
 
 namespace modu::engine {
@@ -25,21 +23,6 @@ struct StepShape {
   int32_t decodes = 0;         // sequences that compute one token
   int32_t prefill_tokens = 0;  // of all others
   int64_t prefill_pairs = 0;   // (token, earlier token) pairs that prefill's attention looks at
-};
-
-/// Weights w of a time w * x, x >= 0.
-template <int kInputs>
-class LearnedTime {
- public:
-  using Inputs = std::array<double, kInputs>;
-  double Predict(const Inputs& x) const;
-  void Learn(const Inputs& x, double ns);
-  double weight(int i) const { return weights_[i]; }
-  bool knows() const { return num_learned_ > 0; }
-
- private:
-  Inputs weights_{};
-  int64_t num_learned_ = 0;
 };
 
 class StepBudget {
@@ -67,10 +50,13 @@ class StepBudget {
   double PrefillNs(int32_t first, int32_t num_tokens) const;
 
  private:
+  void KeepDecodesDearest(const StepShape& shape);
+
   StepBudgetOptions options_;
-  LearnedTime<2> decode_;   // once a step, each sequence
-  LearnedTime<2> prefill_;  // each token, each pair
-  double left_ns_ = 0;      // infinite: no bound
+  // What a step takes: once, for each decode, prefill token, pair.
+  double once_ns_ = 0, decode_ns_ = 0, token_ns_ = 0, pair_ns_ = 0;
+  int64_t decodes_seen_ = 0, prefills_seen_ = 0;  // steps without and with prefill
+  double left_ns_ = 0;                            // infinite: no bound
   int32_t left_minimum_ = 0;
 };
 

@@ -134,9 +134,9 @@ absl::Status Render(const std::vector<std::string>& arguments, std::istream& in,
       text::ChatTemplate::Parse(source->source);
   if (!parsed.ok()) return parsed.status();
 
-  const std::string input{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  const Json conversations = Json::parse(input, nullptr, /*allow_exceptions=*/false);
-  if (!conversations.is_array()) return absl::InvalidArgumentError("stdin: not a JSON array");
+  const absl::StatusOr<Json> read = ReadJsonArray(in);
+  if (!read.ok()) return read.status();
+  const Json& conversations = *read;
   Json answer = Json::array();
   for (size_t i = 0; i < conversations.size(); ++i) {
     if (!conversations[i].is_object()) {

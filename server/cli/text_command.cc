@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <iostream>
+#include <iterator>
 
+#include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
 #include "server/store/store.h"
 
 namespace modu::cli {
@@ -18,6 +21,19 @@ int RunTextCommand(const char* usage, TextCommand command, int argc, char** argv
   if (status.ok()) return 0;
   std::cerr << status.message() << '\n';
   return status.message() == usage ? 2 : 1;
+}
+
+absl::StatusOr<nlohmann::ordered_json> ReadJsonArray(std::istream& in) {
+  const std::string input{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  try {
+    auto parsed = nlohmann::ordered_json::parse(input);
+    if (!parsed.is_array()) return absl::InvalidArgumentError("stdin: not a JSON array");
+    return parsed;
+  } catch (const nlohmann::json::parse_error& error) {
+    return absl::InvalidArgumentError(absl::StrCat("stdin: not JSON, at byte ", error.byte));
+  } catch (const nlohmann::json::out_of_range&) {
+    return absl::InvalidArgumentError("stdin: not JSON, a number is out of range");
+  }
 }
 
 absl::StatusOr<std::string> FileOf(const std::string& name) {

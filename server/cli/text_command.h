@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "nlohmann/json_fwd.hpp"
 
 namespace modu::cli {
 
@@ -14,6 +15,9 @@ using TextCommand = absl::Status (*)(const std::vector<std::string>& arguments, 
 
 /// The exit code: 0; 1 for an error, which is on stderr; 2 where that is the usage.
 int RunTextCommand(const char* usage, TextCommand command, int argc, char** argv);
+
+/// All of `in`, which must be one JSON array. Errors: kInvalidArgument.
+absl::StatusOr<nlohmann::ordered_json> ReadJsonArray(std::istream& in);
 
 /// A path as it is; else what the store knows by that name, fetched if need be.
 absl::StatusOr<std::string> FileOf(const std::string& name);

@@ -15,7 +15,7 @@
 namespace modu::cli {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 constexpr char kTokenizeUsage[] =
     "usage: modu tokenize TOKENIZER [--add-special] [--parse-special] < STRINGS\n\n"
@@ -35,13 +35,6 @@ absl::StatusOr<std::unique_ptr<text::Tokenizer>> Open(const std::string& name) {
   auto tokenizer = text::LoadTokenizer(*files);
   if (!tokenizer.ok()) return InModel(*path, tokenizer.status());
   return tokenizer;
-}
-
-absl::StatusOr<json> ReadArray(std::istream& in) {
-  const std::string input{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  json parsed = json::parse(input, nullptr, /*allow_exceptions=*/false);
-  if (!parsed.is_array()) return absl::InvalidArgumentError("stdin: not a JSON array");
-  return parsed;
 }
 
 void WriteJson(const json& value, std::ostream& out) {
@@ -85,7 +78,7 @@ absl::Status Tokenize(const std::vector<std::string>& arguments, std::istream& i
   if (path.empty()) return absl::InvalidArgumentError(kTokenizeUsage);
   absl::StatusOr<std::unique_ptr<text::Tokenizer>> tokenizer = Open(path);
   if (!tokenizer.ok()) return tokenizer.status();
-  absl::StatusOr<json> texts = ReadArray(in);
+  absl::StatusOr<json> texts = ReadJsonArray(in);
   if (!texts.ok()) return texts.status();
   json answer = json::array();
   for (size_t i = 0; i < texts->size(); ++i) {
@@ -109,7 +102,7 @@ absl::Status Detokenize(const std::vector<std::string>& arguments, std::istream&
   }
   absl::StatusOr<std::unique_ptr<text::Tokenizer>> tokenizer = Open(arguments[0]);
   if (!tokenizer.ok()) return tokenizer.status();
-  absl::StatusOr<json> lists = ReadArray(in);
+  absl::StatusOr<json> lists = ReadJsonArray(in);
   if (!lists.ok()) return lists.status();
   json answer = json::array();
   for (size_t i = 0; i < lists->size(); ++i) {

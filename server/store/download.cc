@@ -216,7 +216,8 @@ absl::Status Fetch(const Url& first, PartFile* part, const DownloadOptions& opti
   Url url = first;
   for (int redirects = 0;; ++redirects) {
     if (!url.tls && !url.IsLoopback() && !options.allow_http) {
-      return absl::InvalidArgumentError("http:// is not encrypted: use https://, or allow http");
+      return absl::InvalidArgumentError(
+          "http:// is not encrypted: use https://, or modu pull --allow-http");
     }
     int64_t start = part->Size();
     const std::string tag = part->Tag();

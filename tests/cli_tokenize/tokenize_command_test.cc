@@ -63,6 +63,10 @@ TEST_CASE("wrong input is named", "[cli]") {
   CHECK(tokenize({}, "[]").find("usage") == 0);
   CHECK(tokenize({file.path(), "--wrong"}, "[]").find("usage") == 0);
   CHECK(tokenize({file.path()}, "{}") == "stdin: not a JSON array");
+  CHECK(tokenize({file.path()}, "[\"a\",]") == "stdin: not JSON, at byte 6");
+  CHECK(tokenize({file.path()}, "[\"\\ud800\"]").rfind("stdin: not JSON, at byte", 0) == 0);
+  CHECK(tokenize({file.path()}, "[1e999]") == "stdin: not JSON, a number is out of range");
+  CHECK(tokenize({file.path()}, "").rfind("stdin: not JSON", 0) == 0);
   CHECK(tokenize({file.path()}, "[\"a\", 1]") == "stdin[1]: not a string");
   CHECK(!tokenize({file.path() + ".missing"}, "[]").empty());
 

@@ -74,7 +74,7 @@ void ChunkWriter::Delta(const ChoiceDelta& delta, const Usage& so_far, std::stri
       AppendIds(prompt_ids_[prompt], out);
     }
     *out += '}';
-    Tail(Usage{so_far.prompt_tokens, 0, so_far.cached_tokens}, out);
+    Tail(so_far, out);
   }
   state.started = true;
   const bool says_tokens =

@@ -177,6 +177,10 @@ Parsed<Json> ReadJsonObject(std::string_view body, const Limits& limits) {
   const auto is_space = [](char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; };
   if (std::all_of(body.begin(), body.end(), is_space))
     return InvalidField("", "body must be a JSON object");
+  // The library takes a NUL for the end of its input; JSON has none outside an escape.
+  if (const size_t nul = body.find('\0'); nul != std::string_view::npos) {
+    return InvalidField("", "invalid JSON at byte offset " + std::to_string(nul) + ": a NUL byte");
+  }
   Builder builder(limits);
   if (!Json::sax_parse(body.begin(), body.end(), &builder)) return builder.error();
   if (!builder.root().is_object()) return InvalidField("", "body must be a JSON object");

@@ -132,7 +132,10 @@ absl::Status Doors::OpenGrpc() {
   return grpc_->Start();
 }
 
-void Doors::BeginDrain() { http_->BeginDrain(); }
+void Doors::BeginDrain() {
+  http_->BeginDrain();
+  if (grpc_ != nullptr) grpc_->BeginDrain();
+}
 
 void Doors::Drain(std::chrono::milliseconds deadline) {
   http_->Drain(deadline);

@@ -1,9 +1,9 @@
 #include "server/cli/inspect_command.h"
 
 #include <cstdio>
-#include <cstring>
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "engine/checkpoint/checkpoint.h"
 #include "server/cli/in_model.h"
@@ -16,6 +16,9 @@ namespace modu::cli {
 namespace {
 
 constexpr double kMib = 1 << 20;
+constexpr char kUsage[] =
+    "usage: modu inspect MODEL [--tensors]\n"
+    "A GGUF file, a folder or a model's name. --tensors: each tensor, its type and its shape.\n";
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
   std::string text;
@@ -146,17 +149,21 @@ int RunInspect(int argc, char** argv) {
   std::string model;
   bool each_tensor = false;
   for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--tensors") == 0) {
+    const std::string_view argument = argv[i];
+    if (argument == "--tensors") {
       each_tensor = true;
+    } else if (argument == "--help" || argument == "-h") {
+      std::fputs(kUsage, stdout);
+      return 0;
     } else if (model.empty() && argv[i][0] != '-') {
       model = argv[i];
     } else {
-      std::fputs("usage: modu inspect MODEL [--tensors]\n", stderr);
+      std::fputs(kUsage, stderr);
       return 2;
     }
   }
   if (model.empty()) {
-    std::fputs("usage: modu inspect MODEL [--tensors]\n", stderr);
+    std::fputs(kUsage, stderr);
     return 2;
   }
   return Inspect(model, each_tensor);

@@ -23,12 +23,14 @@ int RunPull(int argc, char** argv) {
       name = argument;
       named = true;
     } else {
-      std::fprintf(stderr, "usage: modu pull [NAME|URL[#sha256=HEX]] [--allow-http]\nNames:");
+      const bool help = argument == "--help" || argument == "-h";
+      std::FILE* const out = help ? stdout : stderr;
+      std::fprintf(out, "usage: modu pull [NAME|URL[#sha256=HEX]] [--allow-http]\nNames:");
       for (const store::CatalogueEntry& entry : options.catalogue)
-        std::fprintf(stderr, " %s", entry.name.c_str());
-      std::fprintf(stderr, "\nWithout a name: the default model, %s.\n",
+        std::fprintf(out, " %s", entry.name.c_str());
+      std::fprintf(out, "\nWithout a name: the default model, %s.\n",
                    options.catalogue.front().name.c_str());
-      return argument == "--help" ? 0 : 2;
+      return help ? 0 : 2;
     }
   }
   auto line = std::make_unique<store::ProgressLine>(STDERR_FILENO, "fetching");

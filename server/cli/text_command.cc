@@ -25,6 +25,10 @@ int RunTextCommand(const char* usage, TextCommand command, int argc, char** argv
 
 absl::StatusOr<nlohmann::ordered_json> ReadJsonArray(std::istream& in) {
   const std::string input{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  // The library takes a NUL for the end of its input.
+  if (const size_t nul = input.find('\0'); nul != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("stdin: not JSON, at byte ", nul + 1));
+  }
   try {
     auto parsed = nlohmann::ordered_json::parse(input);
     if (!parsed.is_array()) return absl::InvalidArgumentError("stdin: not a JSON array");

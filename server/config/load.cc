@@ -5,6 +5,7 @@
 
 #include <map>
 #include <optional>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -45,6 +46,7 @@ absl::Status TakeYamlEntry(const std::string& key, const YAML::Node& value, Conf
   }
   sources[key] = "file";
   if (key == "model") {
+    if (!value.IsScalar()) return absl::InvalidArgumentError("model: one model is wanted, no list");
     config.model = text;
     return absl::OkStatus();
   }
@@ -65,7 +67,13 @@ absl::Status TakeFile(const std::string& path, Config& config, Sources& sources)
   }
   YAML::Node root;
   try {
-    root = YAML::LoadFile(path);
+    const std::vector<YAML::Node> documents = YAML::LoadAllFromFile(path);
+    if (documents.size() > 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("config: ", name, ": one document is wanted, there are ", documents.size()));
+    }
+    if (documents.empty()) return absl::OkStatus();
+    root = documents.front();
   } catch (const YAML::Exception& error) {
     return absl::InvalidArgumentError(
         absl::StrCat("config: ", name, ": line ", error.mark.line + 1, ": ", error.msg));

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <fstream>
 #include <mutex>
+#include <optional>
 #include <sstream>
 #include <thread>
 #include <utility>
@@ -148,9 +149,13 @@ struct GrpcServer::Impl {
     if (health == nullptr) return;
     const bool ready = !draining && (!hooks.not_ready || hooks.not_ready().empty());
     const bool progress = hooks.no_progress ? hooks.no_progress().empty() : ready;
-    health->SetServingStatus("", ready);
-    health->SetServingStatus("modu.v1.Modu", ready);
-    health->SetServingStatus("engine.progress", progress && !draining);
+    const std::pair<bool, bool> now(ready, progress && !draining);
+    const std::lock_guard lock(health_mutex);
+    if (told_health == now) return;  // a watcher hears of changes only
+    told_health = now;
+    health->SetServingStatus("", now.first);
+    health->SetServingStatus("modu.v1.Modu", now.first);
+    health->SetServingStatus("engine.progress", now.second);
   }
 
   void Watch() {
@@ -173,6 +178,8 @@ struct GrpcServer::Impl {
   ConnectionAcceptor acceptor{config::FirstReservedDescriptor()};
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections;
   std::atomic<bool> draining{false};
+  std::mutex health_mutex;
+  std::optional<std::pair<bool, bool>> told_health;  // guarded by health_mutex
   std::mutex mutex;
   std::condition_variable changed;
   bool stopping = false;
@@ -229,6 +236,12 @@ int GrpcServer::port() const { return impl_->acceptor.port(); }
 int GrpcServer::num_streams() const { return impl_->service.num_streams(); }
 int64_t GrpcServer::refused_total() const { return impl_->acceptor.refused_total(); }
 int64_t GrpcServer::cut_off_total() const { return impl_->service.cut_off_total(); }
+
+void GrpcServer::BeginDrain() {
+  Impl& impl = *impl_;
+  impl.draining = true;
+  if (impl.server) impl.UpdateHealth();
+}
 
 bool GrpcServer::Drain(Millis deadline) {
   Impl& impl = *impl_;

@@ -42,6 +42,8 @@ class GrpcServer {
   int64_t cut_off_total() const;
   int64_t refused_total() const;  // connections, for want of descriptors
 
+  /// Health goes; calls go on.
+  void BeginDrain();
   /// Health goes, GOAWAY goes out, new calls get UNAVAILABLE, streams finish until the deadline;
   /// what is left then ends with UNAVAILABLE. True: all finished by themselves.
   bool Drain(std::chrono::milliseconds deadline);

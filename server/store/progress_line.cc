@@ -22,9 +22,9 @@ void ProgressLine::Update(int64_t done, int64_t total) {
   const auto now = Clock::now();
   const bool whole = total > 0 && done >= total;
   const auto gap = terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(10'000);
+  if (first_done_ < 0) first_done_ = whole ? 0 : done;
   if (!whole && now - last_ < gap) return;
   last_ = now;
-  if (first_done_ < 0) first_done_ = done;
   const double seconds = std::chrono::duration<double>(now - start_).count();
   const double rate = seconds > 0.2 ? static_cast<double>(done - first_done_) / 1e6 / seconds : 0;
   char text[160];

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace modu::tenancy {
@@ -83,7 +84,7 @@ absl::StatusOr<ApiKeys> ApiKeys::FromFile(const std::string& path) {
         return error("a key has only printable ASCII characters, without spaces");
     }
     Digest digest{};
-    if (line.substr(0, 7) == "sha256:") {
+    if (absl::StartsWithIgnoreCase({line.data(), line.size()}, "sha256:")) {
       line.remove_prefix(7);
       if (!ParseDigest(line, &digest)) return error("sha256: takes 64 hexadecimal digits");
     } else {

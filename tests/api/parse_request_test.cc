@@ -172,6 +172,15 @@ TEST_CASE("a wrong type is told the range, in the words of a value out of range"
         "logprobs must be an integer between 0 and 20");
 }
 
+TEST_CASE("row 31: nothing may follow the object, behind a NUL either") {
+  for (const std::string& after :
+       {std::string("\0", 1), std::string("\0{{", 3), std::string("x")}) {
+    CHECK(ChatError(With(Chat(), "\"n\":1") + after).http_status == 400);
+  }
+  CHECK(ChatError(std::string("\0", 1) + With(Chat(), "\"n\":1")).http_status == 400);
+  CHECK(ChatError(With(Chat(), "\"n\":1") + " \n").http_status == 200);
+}
+
 TEST_CASE("row 34: duplicate keys") {
   CHECK(ChatError(With(Chat(), "\"n\":1,\"n\":9999")).param == "n");
   CHECK(ChatError(With(Chat(), "\"zzz\":{\"a\":1,\"a\":1}")).param == "zzz");

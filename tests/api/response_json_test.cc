@@ -190,6 +190,23 @@ TEST_CASE("stream: head constant, role first, usage and [DONE] last") {
   CHECK(events[5]["usage"]["total_tokens"] == 7);
 }
 
+TEST_CASE("continuous usage never falls, whatever choice begins") {
+  GenerationRequest request = Request(2);
+  request.continuous_usage = true;
+  ChunkWriter writer(kHead, request, true);
+  std::string out;
+  writer.Delta({0, "a", {5}}, {3, 1, 0}, &out);
+  writer.Delta({1, "b", {6}}, {3, 2, 0}, &out);
+  bool done = false;
+  int before = 0;
+  for (const auto& event : Events(out, &done)) {
+    const int now = event["usage"]["completion_tokens"];
+    CHECK(now >= before);
+    before = now;
+  }
+  CHECK(before == 2);
+}
+
 TEST_CASE("continuous usage; and an error in mid-stream") {
   GenerationRequest request = Request();
   request.continuous_usage = true;

@@ -50,6 +50,7 @@ TEST_CASE("a template file, with tokens and a time from the command line") {
   CHECK(Run({file, "--nope"}, "[]").rfind("error: usage", 0) == 0);
   CHECK(Run({}, "[]").rfind("error: usage", 0) == 0);
   CHECK(Run({file}, "{}") == "error: stdin: not a JSON array");
+  CHECK(Run({file}, std::string("[]\0[", 4)) == "error: stdin: not JSON, at byte 3");
   CHECK(Run({file}, "[1]") == "error: stdin[0]: not an object");
   CHECK(Run({file + ".none"}, "[]").find(".none") != std::string::npos);
 }

@@ -84,6 +84,8 @@ TEST_CASE("a file's mistakes name file, key and line, and no folder") {
   };
   CHECK(error_of_file("prot: 80\n").find("unknown key \"prot\"") != std::string::npos);
   CHECK(error_of_file("port: 80\nport: 81\n").find("twice") != std::string::npos);
+  CHECK(error_of_file("port: 80\n---\nport: 81\n").find("one document") != std::string::npos);
+  CHECK(error_of_file("model: [a, b]\n").find("model: one model") != std::string::npos);
   CHECK(error_of_file("port: [\n").find("line") != std::string::npos);
   CHECK(error_of_file("- a\n").find("map") != std::string::npos);
   CHECK(error_of_file("port: {a: 1}\n").find("port") != std::string::npos);

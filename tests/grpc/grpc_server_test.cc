@@ -407,6 +407,15 @@ TEST_CASE("keys: calls and reflection need one, health does not") {
   CHECK(Reflect(running.channel, "Bearer right").second.find("modu.v1.Modu") != std::string::npos);
 }
 
+TEST_CASE("health goes when draining begins, while calls still run") {
+  RunningGrpc running;
+  CHECK(HealthOf(running.channel, "") == 1);
+  running.server->BeginDrain();
+  for (const char* service : {"", "modu.v1.Modu", "engine.progress"})
+    CHECK(HealthOf(running.channel, service) == 2);
+  CHECK(Chat(running.stub.get(), ChatOf("hi")).status.ok());
+}
+
 TEST_CASE("health by service name, reflection, unknown methods, message cap") {
   std::atomic<bool> ready{true};
   grpc_door::GrpcServerHooks hooks;

@@ -64,6 +64,10 @@ TEST_CASE("a hashed key is compared by its hash, and the hash itself opens nothi
   CHECK(keys->Allows("Bearer sk-test-1"));
   CHECK_FALSE(keys->Allows(absl::StrCat("Bearer ", kDigest)));
   CHECK_FALSE(keys->Allows(absl::StrCat("Bearer sha256:", kDigest)));
+  KeyFile capitals(absl::StrCat("SHA256:", kDigest, "\n"));
+  auto same = ApiKeys::FromFile(capitals.path());
+  REQUIRE(same.ok());
+  CHECK(same->Allows("Bearer sk-test-1"));
 }
 
 TEST_CASE("errors name the line and never its text") {

@@ -128,7 +128,10 @@ bool EngineCore::LaunchStep() {
   const int64_t planned_ns = clock_->NowNs();
   scheduler_.Plan(step, &plan_);
   for (Sequence* sequence : plan_.preempted) EndSlotIfUnused(sequence);
-  for (Sequence* sequence : plan_.admitted) StartSlot(sequence);
+  for (Sequence* sequence : plan_.admitted) {
+    // One that the same plan preempted again gets its slot when it comes back.
+    if (sequence->state == SequenceState::kRunning) StartSlot(sequence);
+  }
   if (plan_.chunks.empty()) return false;
 
   ForwardInput input;

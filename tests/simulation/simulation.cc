@@ -74,6 +74,9 @@ Weather DrawWeather(Dice& dice) {
   w.spec.eos_ids = {0};
   w.options.max_running = dice.Between(1, 24);
   w.options.max_step_tokens = dice.Between(1, 80);
+  w.options.step_budget.max_slowdown = dice.Between(0, 4);
+  w.options.step_budget.min_step_ns = dice.Between(0, 3) * 500'000;
+  w.options.step_budget.min_prefill_tokens = dice.Between(1, 8);
   w.options.prefix_cache = dice.Chance(0.85);
   w.depth = dice.Between(1, 3);
   w.arrivals = dice.Chance(0.5) ? 0.1 : 0.9;

@@ -24,7 +24,10 @@ struct Engine::Impl {
 
   Impl(std::unique_ptr<ModelRunner> runner, const EngineOptions& options, const Clock* clock,
        EventSink* sink)
-      : clock(clock), spec(runner->spec()), core(std::move(runner), options, clock, sink) {
+      : clock(clock),
+        spec(runner->spec()),
+        sink(sink),
+        core(std::move(runner), options, clock, sink) {
     max_kv_tokens = core.max_kv_tokens();
     core.set_on_wait(
         [](void* self, int64_t launched_ns) {
@@ -43,13 +46,13 @@ struct Engine::Impl {
 
   const Clock* clock;
   const RunnerSpec spec;
+  EventSink* const sink;
   int32_t max_kv_tokens = 0;
 
   std::mutex inbox_mutex;
   std::condition_variable inbox_filled;
-  std::vector<Command> inbox;  // guarded by inbox_mutex, as the next three are
+  std::vector<Command> inbox;  // guarded by inbox_mutex, as the next two are
   int32_t inbox_requests = 0;
-  bool draining = false;
   bool stopping = false;
   std::thread thread;
   std::mutex stop_mutex;  // Stop may come from two threads
@@ -113,7 +116,11 @@ void Engine::Impl::CheckWhenIdle() {
   if (now.num_steps == checked_at_step || now_ns - checked_ns < kSelfCheckEveryNs) return;
   checked_at_step = now.num_steps;
   checked_ns = now_ns;
-  if (!core.SelfCheck().empty()) ++self_check_failures;
+  StepEvents events;
+  events.broken_invariant = core.SelfCheck();
+  if (events.broken_invariant.empty()) return;
+  ++self_check_failures;
+  sink->Deliver(std::move(events));
 }
 
 void Engine::Impl::Publish() {
@@ -135,11 +142,6 @@ Engine::~Engine() { Stop(); }
 void Engine::Start() {
   MODU_CHECK(!impl_->thread.joinable());
   impl_->thread = std::thread([impl = impl_.get()] { impl->Loop(); });
-}
-
-void Engine::Drain() {
-  const std::lock_guard lock(impl_->inbox_mutex);
-  impl_->draining = true;
 }
 
 void Engine::Stop() {
@@ -169,7 +171,6 @@ absl::Status Engine::Submit(Request request) {
   {
     const std::lock_guard lock(impl_->inbox_mutex);
     if (impl_->stopping) return absl::UnavailableError("the server is stopping");
-    if (impl_->draining) return absl::UnavailableError("the server is draining");
     impl_->inbox.emplace_back(std::move(request));
     ++impl_->inbox_requests;
   }
@@ -192,7 +193,6 @@ EngineStats Engine::Stats() const {
   EngineStats stats = impl_->stats;
   stats.num_waiting += impl_->inbox_requests;
   stats.step_started_ns = impl_->step_started_ns.load(std::memory_order_relaxed);
-  stats.draining = impl_->draining || impl_->stopping;
   return stats;
 }
 

@@ -38,7 +38,6 @@ struct EngineStats {
   int64_t step_started_ns = 0;  // of the step in flight, or 0
   uint64_t self_check_failures =
       0;  // idle recounts of blocks that did not balance: a bug, worth an alert
-  bool draining = false;
 };
 
 class Engine {
@@ -50,11 +49,9 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   void Start();
-  /// No new requests; those that run go on. Idempotent.
-  void Drain();
   void Stop();
 
-  /// kInvalidArgument: can never fit (names the field and the limit). kUnavailable: draining or
+  /// kInvalidArgument: can never fit (names the field and the limit). kUnavailable:
   /// stopped. OK: exactly one TerminalEvent will follow.
   absl::Status Submit(Request request);
   /// Unknown or finished ids are ignored: cancelling twice or too late is no error.

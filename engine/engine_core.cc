@@ -146,6 +146,7 @@ bool EngineCore::LaunchStep() {
     return false;
   }
   ++next_step_;
+  launched.num_tokens = static_cast<int32_t>(input.token_ids.size());
   launched.launched_ns = clock_->NowNs();
   launched.schedule_ns = launched.launched_ns - planned_ns;
   launched.shape = plan_.shape;
@@ -221,7 +222,7 @@ void EngineCore::CompleteStep() {
   }
   last_step_ns_ = now_ns;
   ++num_steps_;
-  events_.steps.push_back({step.schedule_ns, output.forward_ns, output.sample_ns});
+  events_.steps.push_back({step.num_tokens, step.schedule_ns, output.forward_ns, output.sample_ns});
   events_.tokens.reserve(step.chunks.size());
   for (const LaunchedChunk& chunk : step.chunks) {
     --chunk.sequence->num_in_flight;
@@ -244,8 +245,7 @@ void EngineCore::CompleteChunk(const LaunchedChunk& chunk, StepOutput& output, i
   for (int32_t r = 0; r < num_rows; ++r) {
     if (!output.rows[chunk.first_row + r].numeric_error) continue;
     kv_.Distrust(&sequence->kv);
-    End(sequence, FinishReason::kFailed,
-        absl::InternalError("numeric_error: the model's logits are not finite"));
+    End(sequence, FinishReason::kFailed, absl::DataLossError("the model's logits are not finite"));
     return;
   }
   if (chunk.epoch == sequence->epoch) {
@@ -258,8 +258,8 @@ void EngineCore::CompleteChunk(const LaunchedChunk& chunk, StepOutput& output, i
   }
   if (chunk.samples) {
     TakeToken(sequence, output.rows[chunk.first_row + chunk.num_prompt_rows], now_ns);
-  } else if (sequence->request.sampling.max_tokens == 0 &&
-             sequence->num_computed == sequence->num_prompt) {
+  } else if (sequence->request.sampling.max_tokens == 0 && chunk.end == sequence->num_prompt) {
+    // Preempted meanwhile or not: all that was asked for is said, and nothing is to be said twice.
     End(sequence, FinishReason::kLength, absl::OkStatus());
   }
 }

@@ -54,6 +54,7 @@ class EngineCore {
   struct LaunchedStep {
     StepHandle handle;
     absl::Status status;  // not OK: the launch itself failed
+    int32_t num_tokens = 0;
     int64_t launched_ns = 0, schedule_ns = 0;
     StepShape shape;
     std::vector<LaunchedChunk> chunks;

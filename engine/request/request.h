@@ -61,22 +61,26 @@ struct TerminalEvent {
   RequestId request = 0;
   FinishReason reason = FinishReason::kStop;
   int32_t stop_token_id = -1;  // which id stopped it, or -1
-  absl::Status status;         // not OK for kFailed and kExpired
+  // Not OK for kFailed and kExpired; kDataLoss: the model gave logits that are not finite.
+  absl::Status status;
   int32_t num_prompt_tokens = 0, num_cached_tokens = 0, num_output_tokens = 0, num_preemptions = 0;
   RequestTimes times;
 };
 
-/// Where the time of one step went; of prefill-only steps too, which have nothing else to say.
-struct StepTimes {
+/// What one step computed and where its time went; of prefill-only steps too, which have nothing
+/// else to say.
+struct StepRecord {
+  int32_t num_tokens = 0;  // rows of the forward pass: what the prefix cache held is not in it
   int64_t schedule_ns = 0, forward_ns = 0, sample_ns = 0;
 };
 
 /// Everything the engine has to say after a step: one queue item a step.
 struct StepEvents {
-  std::vector<StepTimes> steps;  // since the last item, in order
+  std::vector<StepRecord> steps;  // since the last item, in order
   std::vector<PromptLogprobsEvent> prompt_logprobs;
   std::vector<TokenEvent> tokens;
   std::vector<TerminalEvent> terminals;
+  std::string broken_invariant;  // what the idle self-check found: a bug; nearly always empty
 };
 
 /// Where events go. Called on the engine thread; must neither block nor call back into the engine.

@@ -20,6 +20,14 @@ void LogAnswer(const http::AccessRecord& record) {
                   {"request_id", std::string_view(record.request_id)}});
 }
 
+void LogCall(const grpc_door::CallRecord& record, const std::string& code) {
+  telemetry::Log(telemetry::LogLevel::kInfo, "call",
+                 {{"method", std::string_view(record.method)},
+                  {"code", std::string_view(code)},
+                  {"seconds", record.seconds},
+                  {"request_id", std::string_view(record.request_id)}});
+}
+
 }  // namespace
 
 Doors::Doors(const Dependencies& dependencies) : on_(dependencies) {}
@@ -116,9 +124,13 @@ absl::Status Doors::OpenGrpc() {
   telemetry::Metrics* const metrics = on_.metrics;
   grpc_door::GrpcServerHooks hooks;
   hooks.allow_key = AllowKey();
-  hooks.not_ready = on_.not_ready;
   hooks.no_progress = on_.not_ready;
-  hooks.on_stream_end = [metrics](double write_seconds) { metrics->Stage("write", write_seconds); };
+  hooks.on_call_end = [metrics](const grpc_door::CallRecord& record) {
+    const std::string code = absl::StatusCodeToString(static_cast<absl::StatusCode>(record.code));
+    metrics->GrpcCall(record.method, code, record.seconds);
+    if (record.write_seconds > 0) metrics->Stage("write", record.write_seconds);
+    LogCall(record, code);
+  };
   grpc_ = std::make_unique<grpc_door::GrpcServer>(
       grpc_door::GrpcServerOptions{config.host, config.grpc_port, config.tls_cert, config.tls_key},
       std::move(hooks), on_.service);

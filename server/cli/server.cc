@@ -83,6 +83,8 @@ void Server::StartEngine() {
   engine_ = std::make_unique<engine::Engine>(std::move(model_.loaded.runner), engine_options,
                                              &clock_, service_.get());
   metrics_->SetStatsSource([this] { return engine_->Stats(); });
+  metrics_->AddSource("engine_draining", "1 while no new request is taken.", false,
+                      [this] { return service_->draining() ? 1.0 : 0.0; });
   DescribeInMetrics();
   service_->Attach(engine_.get());
   engine_->Start();

@@ -13,7 +13,7 @@ namespace modu::generation {
 namespace {
 
 // Isolates prefixes of clients that do not share a salt (FNV-1a, then a finalizer; 0 means no
-// salt).
+// salt). Salts are secrets: who does not know one cannot look for another that meets it in 64 bits.
 uint64_t SaltHash(const std::string& salt) {
   if (salt.empty()) return 0;
   uint64_t hash = 0xcbf29ce484222325u;
@@ -257,6 +257,7 @@ void Call::DoToken(Token& token) {
   Running& one = running_[token.choice];
   LeaveQueue(token.choice);
   if (one.choice->finished() || error_) return;
+  if (core_->metrics != nullptr) core_->metrics->GenerationToken();
   if (request_.echo && !std::exchange(one.echoed, true)) {
     sink_->OnEcho(one.choice->TakeEcho(prompt_ids_[token.choice / request_.n]));
   }
@@ -314,12 +315,12 @@ void Call::DoTerminal(Terminal& terminal) {
     case engine::FinishReason::kFailed: {
       if (one.choice->finished()) break;
       LogInternal(std::string(event.status.message()));
-      api::ApiError error = api::FromStatus(event.status);
-      // The engine's word for NaN or infinity in a row of logits: its batch mates go on.
-      if (event.status.message().find("numeric_error") != event.status.message().npos) {
-        error = api::MakeError(500, "the model gave numbers that are not finite", "numeric_error");
+      if (absl::IsDataLoss(event.status)) {  // NaN or infinity in a row: its batch mates go on
+        return Fail(
+            api::MakeError(500, "the model gave numbers that are not finite", "numeric_error"),
+            "failed", "numeric_error");
       }
-      return Fail(error, "failed", error.code == "numeric_error" ? "numeric_error" : "internal");
+      return Fail(api::FromStatus(event.status), "failed", "internal");
     }
   }
 }

@@ -50,8 +50,6 @@ struct Core {
   std::vector<std::pair<int64_t, engine::StepEvents>>
       events;  // what the engine delivered, with the time
 
-  uint64_t steps_seen = 0, tokens_seen = 0;  // event thread only
-
   // Last: their jobs use what is above.
   TextThreads prompt_threads, side_thread, event_thread;
 };

@@ -16,9 +16,6 @@ namespace modu::generation {
 struct GenerationService::Impl {
   std::shared_ptr<Core> core;
 
-  /// Event thread: what the steps since the last look computed. Steps that only prefilled delivered
-  /// nothing, so several may have gone by: each counts with their mean.
-  static void ObserveSteps(Core& core);
   /// Event thread: hands what the engine delivered to the calls it concerns and lets each work
   /// once.
   static void Dispatch(Core& core);
@@ -28,18 +25,6 @@ struct GenerationService::Impl {
                     std::function<api::Parsed<Result>()> work,
                     std::function<void(std::optional<Result>, api::ApiError)> done);
 };
-
-void GenerationService::Impl::ObserveSteps(Core& core) {
-  if (core.metrics == nullptr || core.engine == nullptr) return;
-  const engine::EngineStats stats = core.engine->Stats();
-  const uint64_t tokens = stats.prompt_tokens + stats.generation_tokens;
-  const uint64_t steps = stats.num_steps - core.steps_seen;
-  if (steps == 0) return;
-  const auto mean = static_cast<int32_t>((tokens - core.tokens_seen) / steps);
-  for (uint64_t i = 0; i < std::min<uint64_t>(steps, 256); ++i) core.metrics->StepTokens(mean);
-  core.steps_seen = stats.num_steps;
-  core.tokens_seen = tokens;
-}
 
 void GenerationService::Impl::Dispatch(Core& core) {
   std::vector<std::pair<int64_t, engine::StepEvents>> steps;
@@ -73,11 +58,13 @@ void GenerationService::Impl::Dispatch(Core& core) {
       }
     }
   }
-  ObserveSteps(core);
-  if (core.metrics != nullptr) {
-    for (const auto& [time_ns, step] : steps) {
-      for (const engine::StepTimes& times : step.steps) core.metrics->StepStages(times);
+  for (const auto& [time_ns, step] : steps) {
+    if (!step.broken_invariant.empty()) {
+      telemetry::Log(telemetry::LogLevel::kError, "engine self-check failed: a bug",
+                     {{"what", std::string_view(step.broken_invariant)}});
     }
+    if (core.metrics == nullptr) continue;
+    for (const engine::StepRecord& record : step.steps) core.metrics->Step(record);
   }
   const int64_t start = core.clock->NowNs();
   for (const auto& call : idle) call->Run();
@@ -206,12 +193,18 @@ void GenerationService::CountRefused(const api::ApiError& error) {
   record.failure = "invalid_request";
   if (error.http_status == 404) record.failure = "not_found";
   if (error.http_status == 401) record.failure = "unauthorized";
+  if (error.http_status == 503) record.failure = error.code;  // shutting_down
   metrics->CallEnded(record);
 }
 
 void GenerationService::Drain() {
   std::lock_guard lock(impl_->core->mu);
   impl_->core->draining = true;
+}
+
+bool GenerationService::draining() const {
+  std::lock_guard lock(impl_->core->mu);
+  return impl_->core->draining;
 }
 
 bool GenerationService::Idle() const {

@@ -87,8 +87,8 @@ class Generator {
   virtual void Detokenize(std::vector<int32_t> ids, int64_t body_bytes,
                           std::function<void(std::optional<std::string>, api::ApiError)> done) = 0;
 
-  /// A generation that a door refused before Start (a body that does not parse): counted as
-  /// received and rejected.
+  /// A generation that a door refused before Start (its key, a drain, a body that does not parse):
+  /// counted as received and rejected.
   virtual void CountRefused(const api::ApiError& error) {}
 };
 
@@ -113,6 +113,7 @@ class GenerationService final : public Generator, public engine::EventSink {
 
   /// New calls get 503 from now on; true once no call is left.
   void Drain();
+  bool draining() const;
   bool Idle() const;
   /// Ends every call that is left with an error event, whether or not the engine still answers.
   void AbortAll(const api::ApiError& error);

@@ -270,6 +270,11 @@ double GenerationStream::write_seconds() const {
   return std::chrono::duration<double>(write_time_).count();
 }
 
+grpc::StatusCode GenerationStream::code() const {
+  Lock lock(mutex_);
+  return status_.error_code();
+}
+
 bool GenerationStream::cut_off() const {
   Lock lock(mutex_);
   return cut_off_;

@@ -50,6 +50,7 @@ class GenerationStream final : public generation::ResponseSink {
   void CheckStall(std::chrono::steady_clock::time_point now);
 
   bool cut_off() const;
+  grpc::StatusCode code() const;  // of the status it ended with
   /// Time in which a write was under way, so far.
   double write_seconds() const;
 

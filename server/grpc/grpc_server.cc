@@ -18,6 +18,8 @@
 #include "grpcpp/support/server_interceptor.h"
 #include "server/config/descriptor_limit.h"
 #include "server/grpc/acceptor/connection_acceptor.h"
+#include "server/grpc/grpc_status.h"
+#include "server/grpc/library_log.h"
 #include "server/grpc/modu_service.h"
 
 namespace modu::grpc_door {
@@ -47,7 +49,8 @@ class KeyInterceptor final : public grpc::experimental::Interceptor {
   void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
     using Point = grpc::experimental::InterceptionHookPoints;
     if (guards_ && methods->QueryInterceptionHookPoint(Point::POST_RECV_INITIAL_METADATA)) {
-      refused_ = CheckKey(*methods->GetRecvInitialMetadata(), *allow_key_);
+      const auto error = CheckKey(*methods->GetRecvInitialMetadata(), *allow_key_);
+      if (error) refused_ = ToGrpcStatus(*error);
     }
     if (!refused_.ok()) {
       if (methods->QueryInterceptionHookPoint(Point::POST_RECV_MESSAGE) &&
@@ -142,14 +145,13 @@ struct GrpcServer::Impl {
       : options(std::move(options_in)),
         hooks(std::move(hooks_in)),
         generator(generator_in),
-        service(generator_in, hooks.allow_key, hooks.on_stream_end) {}
+        service(generator_in, hooks.allow_key, hooks.on_call_end) {}
 
   void UpdateHealth() {
     grpc::HealthCheckServiceInterface* const health = server->GetHealthCheckService();
     if (health == nullptr) return;
-    const bool ready = !draining && (!hooks.not_ready || hooks.not_ready().empty());
-    const bool progress = hooks.no_progress ? hooks.no_progress().empty() : ready;
-    const std::pair<bool, bool> now(ready, progress && !draining);
+    const bool progress = !hooks.no_progress || hooks.no_progress().empty();
+    const std::pair<bool, bool> now(progress && !draining, progress);
     const std::lock_guard lock(health_mutex);
     if (told_health == now) return;  // a watcher hears of changes only
     told_health = now;
@@ -199,6 +201,7 @@ absl::Status GrpcServer::Start() {
   if (auto status = impl.acceptor.Listen(impl.options.host, impl.options.port); !status.ok()) {
     return status;
   }
+  TakeLibraryLogs();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
@@ -240,16 +243,15 @@ int64_t GrpcServer::cut_off_total() const { return impl_->service.cut_off_total(
 void GrpcServer::BeginDrain() {
   Impl& impl = *impl_;
   impl.draining = true;
+  impl.service.BeginDrain();
   if (impl.server) impl.UpdateHealth();
 }
 
 bool GrpcServer::Drain(Millis deadline) {
   Impl& impl = *impl_;
   if (!impl.server) return true;
-  impl.draining = true;
+  BeginDrain();
   impl.acceptor.Stop();
-  impl.service.BeginDrain();
-  impl.UpdateHealth();
   // Sends GOAWAY at once and waits for calls; whatever outlives the farewell is cancelled.
   std::thread shutdown(
       [&] { impl.server->Shutdown(std::chrono::system_clock::now() + deadline + kFarewellTime); });

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "server/generation/generation_service.h"
+#include "server/grpc/call_record.h"
 
 namespace modu::grpc_door {
 
@@ -23,9 +24,9 @@ struct GrpcServerOptions {
 /// Any of them may be empty. Must not block.
 struct GrpcServerHooks {
   std::function<bool(std::string_view authorization)> allow_key;  // empty: no keys are configured
-  std::function<std::string()> not_ready;    // "" when ready: health of "" and modu.v1.Modu
-  std::function<std::string()> no_progress;  // "" when it is well: health of engine.progress
-  std::function<void(double write_seconds)> on_stream_end;  // once a stream, for the metrics
+  // "" when it is well: health of engine.progress, and while not draining of "" and modu.v1.Modu
+  std::function<std::string()> no_progress;
+  OnCallEnd on_call_end;  // once for each call of modu.v1.Modu
 };
 
 class GrpcServer {
@@ -42,7 +43,7 @@ class GrpcServer {
   int64_t cut_off_total() const;
   int64_t refused_total() const;  // connections, for want of descriptors
 
-  /// Health goes; calls go on.
+  /// Health goes, new calls get UNAVAILABLE; those that run go on.
   void BeginDrain();
   /// Health goes, GOAWAY goes out, new calls get UNAVAILABLE, streams finish until the deadline;
   /// what is left then ends with UNAVAILABLE. True: all finished by themselves.

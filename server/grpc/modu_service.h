@@ -6,11 +6,14 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "modu/v1/modu.grpc.pb.h"
+#include "server/api/error.h"
+#include "server/grpc/call_record.h"
 #include "server/grpc/generation_stream.h"
 
 namespace modu::grpc_door {
@@ -18,10 +21,10 @@ namespace modu::grpc_door {
 class ModuService final : public modu::v1::Modu::CallbackService {
  public:
   ModuService(generation::Generator* generator, std::function<bool(std::string_view)> allow_key,
-              std::function<void(double)> on_stream_end)
+              OnCallEnd on_call_end)
       : generator_(generator),
         allow_key_(std::move(allow_key)),
-        on_stream_end_(std::move(on_stream_end)) {}
+        on_call_end_(std::move(on_call_end)) {}
 
   EventReactor* Chat(grpc::CallbackServerContext* context,
                      const modu::v1::ChatRequest* request) override;
@@ -44,21 +47,23 @@ class ModuService final : public modu::v1::Modu::CallbackService {
 
  private:
   class Reactor;
-  grpc::Status Admit(const grpc::CallbackServerContext& context) const;
+  /// Its key, and whether calls are still taken.
+  std::optional<api::ApiError> CheckMayCome(const grpc::CallbackServerContext& context) const;
   template <typename Request>
   EventReactor* Run(grpc::CallbackServerContext* context, const Request& request, bool chat);
 
   generation::Generator* const generator_;
   const std::function<bool(std::string_view)> allow_key_;
-  const std::function<void(double write_seconds)> on_stream_end_;
+  const OnCallEnd on_call_end_;
   std::atomic<bool> draining_{false};
   std::atomic<int64_t> cut_off_total_{0};
   mutable std::mutex mutex_;
   std::unordered_map<GenerationStream*, std::shared_ptr<GenerationStream>> streams_;
 };
 
-/// UNAUTHENTICATED or INVALID_ARGUMENT unless the call's one `authorization` is allowed.
-grpc::Status CheckKey(const std::multimap<grpc::string_ref, grpc::string_ref>& metadata,
-                      const std::function<bool(std::string_view)>& allow_key);
+/// 401 or 400 unless the call's one `authorization` is allowed.
+std::optional<api::ApiError> CheckKey(
+    const std::multimap<grpc::string_ref, grpc::string_ref>& metadata,
+    const std::function<bool(std::string_view)>& allow_key);
 
 }  // namespace modu::grpc_door

@@ -134,8 +134,10 @@ HttpResponse ErrorAnswer(const api::ApiError& error) {
 void AddApiRoutes(const RouteContext& context, Router* router) {
   generation::Generator* const generator = context.generator;
   BodyThreads* const threads = context.body_threads;
-  const auto post = [&](const char* pattern, std::function<void(const ExchangePtr&)> work) {
+  const auto post = [&](const char* pattern, std::function<void(const ExchangePtr&)> work,
+                        std::function<void(const api::ApiError&)> on_refused = {}) {
     Route route;
+    route.on_refused = std::move(on_refused);
     route.method = "POST";
     route.pattern = pattern;
     route.admits_work = true;
@@ -145,9 +147,13 @@ void AddApiRoutes(const RouteContext& context, Router* router) {
     };
     router->Add(std::move(route));
   };
-  post("/v1/chat/completions",
-       [=](const ExchangePtr& e) { Generate(generator, e, /*chat=*/true); });
-  post("/v1/completions", [=](const ExchangePtr& e) { Generate(generator, e, /*chat=*/false); });
+  const auto count = [=](const api::ApiError& error) { generator->CountRefused(error); };
+  post(
+      "/v1/chat/completions", [=](const ExchangePtr& e) { Generate(generator, e, /*chat=*/true); },
+      count);
+  post(
+      "/v1/completions", [=](const ExchangePtr& e) { Generate(generator, e, /*chat=*/false); },
+      count);
   post("/v1/chat/completions/render", [=](const ExchangePtr& e) { Render(generator, e); });
   post("/tokenize", [=](const ExchangePtr& e) { Tokenize(generator, e); });
   post("/detokenize", [=](const ExchangePtr& e) { Detokenize(generator, e); });

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "server/api/error.h"
 #include "server/http/exchange.h"
 
 namespace modu::http {
@@ -17,7 +18,10 @@ struct Route {
   const char* pattern = "/";   // exact, or a prefix ending in "/*"
   Handler handler;
   bool needs_key = true;     // when keys are configured
-  bool admits_work = false;  // generation: refused while draining
+  bool admits_work = false;  // refused while draining
+  // Told of each request that gets no further than the session: its key, its body's framing or
+  // size, a drain. May be empty; must not block.
+  std::function<void(const api::ApiError&)> on_refused;
 };
 
 class Router {

@@ -82,6 +82,7 @@ void Session::AwaitRequest() {
   phase_ = Phase::kIdle;
   context_ = AnswerContext();
   request_ = HttpRequest();
+  route_ = nullptr;
   scanner_.Reset();
   parser_.reset();
   if (buffer_.size() > 0) return OnHeadBytes();

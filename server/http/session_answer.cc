@@ -149,6 +149,7 @@ std::string Session::AllowedOrigin(std::string_view origin) const {
 /// An error before the body was read: the connection can only be kept if there is none.
 void Session::Refuse(const api::ApiError& error,
                      std::vector<std::pair<std::string, std::string>> headers) {
+  if (route_ && route_->on_refused) route_->on_refused(error);
   HttpResponse response = ErrorAnswer(error);
   for (auto& header : headers) response.headers.push_back(std::move(header));
   AnswerUnread(std::move(response));

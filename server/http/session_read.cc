@@ -136,17 +136,17 @@ void Session::OnParsedHead(const Framing& framing) {
     return Refuse(HttpError(400, "malformed request target"));
   }
   Router::Match match = site_->router.Find(request_.method, request_.path);
+  route_ = match.route;
+  if (route_) request_.route = route_->pattern;
   if (request_.method == "OPTIONS") return AnswerOptions(match);
   if (site_->allow_key && !match.open && !site_->allow_key(Field(field::authorization))) {
     return Refuse(
         HttpError(401, "a valid API key is needed: Authorization: Bearer KEY", "invalid_api_key"));
   }
-  if (!match.route) {
+  if (!route_) {
     if (match.allow.empty()) return Refuse(HttpError(404, "no such route"));
     return Refuse(HttpError(405, "method not allowed for this route"), {{"Allow", match.allow}});
   }
-  route_ = match.route;
-  request_.route = route_->pattern;
   request_.path_rest = std::move(match.path_rest);
   if (route_->admits_work && site_->draining) {
     api::ApiError error = HttpError(503, "the server is shutting down", "shutting_down");
@@ -175,7 +175,8 @@ std::optional<api::ApiError> Session::CheckContent(const Framing& framing) const
     return HttpError(417, "the only expectation supported is 100-continue");
   }
   const std::string_view encoding = Field(field::content_encoding);
-  if (!encoding.empty() && encoding != "identity") {
+  if (!encoding.empty() &&
+      !beast::iequals(beast::string_view(encoding.data(), encoding.size()), "identity")) {
     return HttpError(415, "Content-Encoding is not supported: send the body as it is");
   }
   if (request_.method == "POST" && !IsJsonContentType(Field(field::content_type))) {
@@ -237,6 +238,7 @@ void Session::FeedBody() {
 /// Where the next request would begin is not known: answer and close.
 void Session::FailFraming(const api::ApiError& error) {
   ++site_->counters.bad_framing_total;
+  if (route_ && route_->on_refused) route_->on_refused(error);
   if (context_.request_id.empty()) context_.request_id = ChooseRequestId("");
   request_.request_id = context_.request_id;
   context_.keep_alive = false;

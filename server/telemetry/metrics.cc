@@ -152,7 +152,7 @@ struct Metrics::Impl {
   prometheus::Registry registry;
 
   std::atomic<uint64_t> received{0}, ended{0};
-  Counter& received_total;
+  Counter &received_total, &generated_total;
   CounterSet outcomes, finishes, failures, rejections;
   Histogram &first_token, &inter_token, &per_output_token, &e2e, &queue, &inference, &prefill,
       &decode;
@@ -161,6 +161,8 @@ struct Metrics::Impl {
   std::map<std::string, Histogram*, std::less<>> stages;
   Family<Counter>& http_requests;
   Family<Histogram>& http_seconds;
+  Family<Counter>& grpc_requests;
+  Family<Histogram>& grpc_seconds;
 
   mutable std::mutex mu;
   std::map<std::string, std::set<std::string>> label_values;  // of Count
@@ -181,11 +183,17 @@ Metrics::Impl::Impl(std::string model_name, const engine::Clock* engine_clock)
       base({{"model_name", Printable(std::move(model_name))}, {"engine", "0"}}),
       received_total(
           NewCounters("requests_received_total", "Generation requests that came in.").Add({})),
+      generated_total(NewCounters("generation_tokens_total",
+                                  "Tokens generated, as usage counts them: without those that were "
+                                  "computed beyond a stop string.")
+                          .Add({})),
       outcomes(&NewCounters("requests_ended_total",
                             "Requests by how they ended; with those in flight, all received."),
                "outcome", kOutcomes),
-      finishes(&NewCounters("request_success_total", "Requests that ran, by finish reason."),
-               "finished_reason", kFinishes),
+      finishes(
+          &NewCounters("request_success_total",
+                       "Requests that ran, by finish reason, whatever it is (the name is vLLM's)."),
+          "finished_reason", kFinishes),
       failures(&NewCounters("requests_failed_total",
                             "Requests that did not get their answer, by reason."),
                "reason", kFailures),
@@ -214,11 +222,18 @@ Metrics::Impl::Impl(std::string model_name, const engine::Clock* engine_clock)
       kv_computed(NewHistogram("request_prefill_kv_computed_tokens",
                                "Prompt tokens not found in the cache.", kTokens)),
       choices(NewHistogram("request_params_n", "n asked for.", kChoices)),
-      step(NewHistogram("iteration_tokens_total", "Tokens of an engine step.", kStepTokens)),
+      step(NewHistogram("iteration_tokens_total", "Tokens that an engine step computed.",
+                        kStepTokens)),
       http_requests(NewCounters("http_requests_total", "HTTP answers by route and status.")),
       http_seconds(prometheus::BuildHistogram()
                        .Name("modu_http_request_duration_seconds")
                        .Help("HTTP requests, first byte in to last byte out.")
+                       .Labels(base)
+                       .Register(registry)),
+      grpc_requests(NewCounters("grpc_requests_total", "gRPC calls by method and status code.")),
+      grpc_seconds(prometheus::BuildHistogram()
+                       .Name("modu_grpc_request_duration_seconds")
+                       .Help("gRPC calls, from their request to their status.")
                        .Labels(base)
                        .Register(registry)) {
   Family<Histogram>& family = prometheus::BuildHistogram()
@@ -271,6 +286,8 @@ void Metrics::CallEnded(const CallRecord& record) {
     m.per_output_token.Observe(Seconds(t.first_token_ns, t.last_token_ns) / (per_choice - 1));
 }
 
+void Metrics::GenerationToken() { impl_->generated_total.Increment(); }
+
 void Metrics::InterTokenGap(double seconds) { impl_->inter_token.Observe(seconds); }
 
 void Metrics::Stage(const char* stage, double seconds) {
@@ -279,13 +296,12 @@ void Metrics::Stage(const char* stage, double seconds) {
   found->second->Observe(seconds);
 }
 
-void Metrics::StepStages(const engine::StepTimes& times) {
-  if (times.schedule_ns > 0) Stage("schedule", Seconds(0, times.schedule_ns));
-  if (times.forward_ns > 0) Stage("forward", Seconds(0, times.forward_ns));
-  if (times.sample_ns > 0) Stage("sample", Seconds(0, times.sample_ns));
+void Metrics::Step(const engine::StepRecord& step) {
+  impl_->step.Observe(step.num_tokens);
+  if (step.schedule_ns > 0) Stage("schedule", Seconds(0, step.schedule_ns));
+  if (step.forward_ns > 0) Stage("forward", Seconds(0, step.forward_ns));
+  if (step.sample_ns > 0) Stage("sample", Seconds(0, step.sample_ns));
 }
-
-void Metrics::StepTokens(int32_t tokens) { impl_->step.Observe(tokens); }
 
 void Metrics::HttpRequest(const std::string& route, int status, double seconds) {
   constexpr size_t kMostRoutes = 64;
@@ -304,6 +320,11 @@ void Metrics::HttpRequest(const std::string& route, int status, double seconds) 
   // Add returns the same counter for the same labels.
   impl_->http_requests.Add({{"handler", label}, {"status", std::to_string(status)}}).Increment();
   impl_->http_seconds.Add({{"handler", label}}, kRequest).Observe(seconds);
+}
+
+void Metrics::GrpcCall(const char* method, const std::string& code, double seconds) {
+  impl_->grpc_requests.Add({{"method", method}, {"code", code}}).Increment();
+  impl_->grpc_seconds.Add({{"method", method}}, kRequest).Observe(seconds);
 }
 
 void Metrics::Count(const char* name, const char* label_name, const char* label_value) {
@@ -397,13 +418,15 @@ void Metrics::Impl::AddEngine(std::vector<MetricFamily>* out) const {
   gauge("kv_blocks_cached", "KV blocks that only the prefix cache holds.",
         static_cast<double>(s.blocks_cached));
   gauge("kv_blocks_held", "KV blocks that sequences hold.", static_cast<double>(s.blocks_held));
-  gauge("engine_draining", "1 while no new request is taken.", s.draining ? 1 : 0);
   counter("engine_steps_total", "Steps of the engine.", s.num_steps);
   counter("self_check_failures_total", "Idle recounts of KV blocks that did not balance: a bug.",
           s.self_check_failures);
   counter("num_preemptions_total", "Sequences put back to be computed again.", s.num_preemptions);
-  counter("prompt_tokens_total", "Prompt tokens prefilled.", s.prompt_tokens);
-  counter("generation_tokens_total", "Tokens generated.", s.generation_tokens);
+  counter(
+      "prompt_tokens_total",
+      "Prompt tokens of the sequences that began, n of them where a request asks for n choices; "
+      "those found in the prefix cache are among them.",
+      s.prompt_tokens);
   counter("prompt_tokens_cached_total", "Prompt tokens found in the prefix cache.",
           s.prompt_tokens_cached);
   counter("prompt_tokens_recomputed_total", "Tokens computed again after preemption.",

@@ -31,13 +31,15 @@ class Metrics {
 
   void CallReceived();
   void CallEnded(const CallRecord& record);
+  void GenerationToken();  // one that a client gets, or whose text is part of what it gets
   void InterTokenGap(double seconds);
   void Stage(const char* stage,
              double seconds);  // render, tokenize, schedule, forward, sample, detokenize, write
-  /// schedule, forward and sample of one engine step; what was not measured (0) is left out.
-  void StepStages(const engine::StepTimes& times);
-  void StepTokens(int32_t tokens);
+  /// One engine step: its tokens, and its schedule, forward and sample stages; what was not
+  /// measured (0) is left out.
+  void Step(const engine::StepRecord& step);
   void HttpRequest(const std::string& route, int status, double seconds);
+  void GrpcCall(const char* method, const std::string& code, double seconds);
   /// Counter of our own, without prefix; label_name may be "". Past 64 label values the rest is
   /// counted as "other".
   void Count(const char* name, const char* label_name, const char* label_value);

@@ -30,10 +30,14 @@ class Drain(TinyModel):
             while sum(v for k, v in server.metrics().items() if k.startswith("modu_num_requests_running")) < 4:
                 self.assertLess(time.monotonic(), deadline, "the streams do not start")
                 time.sleep(0.01)
+            self.assertEqual(server.metric("modu_engine_draining"), 0)
             server.process.send_signal(signal.SIGTERM)
             time.sleep(0.1)
             try:
                 self.assertEqual(server.get("/readyz", timeout=2)[0], 503)
+                self.assertEqual(server.post("/v1/completions", {"prompt": "late"})[0], 503)
+                self.assertEqual(server.metric("modu_engine_draining"), 1)
+                self.assertEqual(server.metric("modu_requests_failed_total", 'reason="shutting_down"'), 1)
             except OSError:
                 pass  # the listener may be closed already
             for thread in threads:
@@ -82,6 +86,8 @@ class Keys(TinyModel):
                 for key in ("plain-key", "hashed-key"):
                     self.assertEqual(server.request(method, path, sent, {"Authorization": "Bearer " + key})[0], 200)
             self.assertNotIn("plain-key", server.log_text())
+            # Of the refusals four were generations.
+            self.assertEqual(server.metric("modu_requests_failed_total", 'reason="unauthorized"'), 4)
 
 
 if __name__ == "__main__":

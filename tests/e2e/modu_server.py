@@ -95,6 +95,11 @@ class Server:
                 samples[name] = float(value)
         return samples
 
+    def metric(self, name, label=""):
+        """The sum of the samples of that name whose labels contain `label`."""
+        return sum(value for sample, value in self.metrics().items()
+                   if sample.split("{")[0] == name and label in sample)
+
     def stop(self, timeout_s=40):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)

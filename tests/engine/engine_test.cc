@@ -435,7 +435,7 @@ TEST_CASE("A row that is not finite fails its request only, and what it computed
   house.RunUntilIdle();
   house.CheckAnswer(fine);
   CHECK(house.sink.requests[2].terminal.reason == FinishReason::kFailed);
-  CHECK(std::string(house.sink.requests[2].terminal.status.message()).find("numeric_error") == 0);
+  CHECK(absl::IsDataLoss(house.sink.requests[2].terminal.status));
   CHECK(house.sink.requests[2].tokens.size() == 2);
   house.runner->faults = {};
   const Request again = MakeRequest(3, 20, 12, 300);
@@ -472,30 +472,19 @@ TEST_CASE("A failed step, launch, or start fails who was in it; the engine goes 
   }
 }
 
-TEST_CASE("Drain refuses new requests and lets the rest finish; Stop cancels what is left") {
+TEST_CASE("Stop cancels what is left, and nothing is taken after it") {
   House house(SmallSpec(), 2);
-  const Request first = MakeRequest(1, 9, 12);
-  REQUIRE(house.engine->Submit(first).ok());
+  REQUIRE(house.engine->Submit(MakeRequest(1, 9, 50)).ok());
   house.engine->RunOnce();
-  house.engine->Drain();
-  house.engine->Drain();
-  CHECK(house.engine->Stats().draining);
-  CHECK(house.engine->Submit(MakeRequest(2, 3, 3)).code() == absl::StatusCode::kUnavailable);
-  house.RunUntilIdle();
-  house.CheckAnswer(first);
-
-  House other(SmallSpec(), 2);
-  REQUIRE(other.engine->Submit(MakeRequest(1, 9, 50)).ok());
-  other.engine->RunOnce();
-  other.engine->RunOnce();
-  REQUIRE(other.engine->Submit(MakeRequest(2, 9, 50)).ok());
-  other.engine->Stop();
-  other.engine->Stop();
-  CHECK(other.sink.requests[1].terminal.reason == FinishReason::kCancelled);
-  CHECK(other.sink.requests[2].terminal.reason == FinishReason::kCancelled);
-  CHECK(other.sink.requests[1].terminals + other.sink.requests[2].terminals == 2);
-  CHECK(other.engine->Submit(MakeRequest(3, 3, 3)).code() == absl::StatusCode::kUnavailable);
-  other.CheckClean();
+  house.engine->RunOnce();
+  REQUIRE(house.engine->Submit(MakeRequest(2, 9, 50)).ok());
+  house.engine->Stop();
+  house.engine->Stop();
+  CHECK(house.sink.requests[1].terminal.reason == FinishReason::kCancelled);
+  CHECK(house.sink.requests[2].terminal.reason == FinishReason::kCancelled);
+  CHECK(house.sink.requests[1].terminals + house.sink.requests[2].terminals == 2);
+  CHECK(house.engine->Submit(MakeRequest(3, 3, 3)).code() == absl::StatusCode::kUnavailable);
+  house.CheckClean();
 }
 
 TEST_CASE("A sliding group gives back blocks behind its window and still serves prefixes") {

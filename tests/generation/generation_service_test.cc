@@ -56,7 +56,13 @@ TEST_CASE("text goes in and comes out") {
   CHECK(f.Metric("vllm:request_success_total", "finished_reason=\"stop\"") == 1);
   CHECK(f.Metric("modu_time_to_first_token_seconds_count") == 1);
   CHECK(f.Metric("modu_inter_token_latency_seconds_count") == 5);
-  CHECK(f.Metric("modu_iteration_tokens_total_count") >= 6);
+  // The prompt's step gave the first token; five more steps gave a token each. One more may have
+  // been under way when the end was seen.
+  CHECK(f.Metric("modu_iteration_tokens_total_bucket", "le=\"1\"") >= 5);
+  CHECK(f.Metric("modu_iteration_tokens_total_count") -
+            f.Metric("modu_iteration_tokens_total_bucket", "le=\"8\"") ==
+        1);
+  CHECK(f.Metric("modu_generation_tokens_total") == 6);
 }
 
 TEST_CASE("max_tokens, min_tokens, and ids that stop") {
@@ -99,14 +105,20 @@ TEST_CASE("stop strings end the choice, and usage counts the token that complete
   CHECK(sink->choices.at(0).finish == Finish::kStop);
   CHECK(sink->usage.completion_tokens == 7);
   CHECK(sink->choices.at(0).token_ids.size() == 7);
+  double generated = sink->usage.completion_tokens;
   request.include_stop_str_in_output = true;
-  CHECK(f.Run(request)->choices.at(0).text == "one END");
+  sink = f.Run(request);
+  CHECK(sink->choices.at(0).text == "one END");
+  generated += sink->usage.completion_tokens;
   // Before min_tokens a stop string is text like any other.
   request = f.Text("say:ab ab ab");
   request.stop = {"ab"};
   request.sampling.min_tokens = 4;
-  CHECK(f.Run(request)->choices.at(0).text == "ab ab ");
+  sink = f.Run(request);
+  CHECK(sink->choices.at(0).text == "ab ab ");
+  generated += sink->usage.completion_tokens;
   CheckAtRest(f);
+  CHECK(f.Metric("modu_generation_tokens_total") == generated);  // nothing beyond a stop string
   CHECK(f.Metric("modu_requests_ended_total", "outcome=\"done\"") == 3);
   CHECK(f.Metric("modu_requests_ended_total", "outcome=\"cancelled\"") == 0);
 }

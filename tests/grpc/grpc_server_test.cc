@@ -1,6 +1,8 @@
 #include "server/grpc/grpc_server.h"
 
+#include <algorithm>
 #include <cmath>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -407,29 +409,95 @@ TEST_CASE("keys: calls and reflection need one, health does not") {
   CHECK(Reflect(running.channel, "Bearer right").second.find("modu.v1.Modu") != std::string::npos);
 }
 
-TEST_CASE("health goes when draining begins, while calls still run") {
+TEST_CASE("each call ends in one record, refused or not") {
+  std::mutex mutex;
+  std::vector<std::string> calls;
+  grpc_door::GrpcServerHooks hooks;
+  hooks.allow_key = [](std::string_view authorization) { return authorization == "Bearer right"; };
+  hooks.on_call_end = [&](const grpc_door::CallRecord& record) {
+    std::lock_guard lock(mutex);
+    calls.push_back(std::string(record.method).substr(14) + " " + std::to_string(record.code) +
+                    " " + record.request_id);
+    CHECK(record.seconds >= record.write_seconds);
+  };
+  RunningGrpc running({}, {}, hooks);
+  const auto num_calls = [&] {
+    std::lock_guard lock(mutex);
+    return calls.size();
+  };
+  const auto chat = [&](const char* key, const pb::ChatRequest& request) {
+    grpc::ClientContext context;
+    context.AddMetadata("authorization", key);
+    ReadAll(running.stub->Chat(&context, request));
+  };
+  pb::ChatRequest good = ChatOf("hi"), bad = ChatOf("hi");
+  good.mutable_options()->set_request_id("mine");
+  bad.mutable_sampling()->set_temperature(9);
+  chat("Bearer right", good);
+  chat("Bearer right", bad);
+  chat("Bearer wrong", good);
+  CHECK(running.generator.refused_statuses() == std::vector<int>{400, 401});
+  const auto unary = [&](const char* key) {
+    grpc::ClientContext one, two, three;
+    for (auto* context : {&one, &two, &three}) context->AddMetadata("authorization", key);
+    pb::TokenizeRequest text;
+    text.set_text("a");
+    pb::TokenizeResponse tokens;
+    pb::DetokenizeResponse detokenized;
+    pb::ListModelsResponse models;
+    running.stub->Tokenize(&one, text, &tokens);
+    running.stub->Detokenize(&two, {}, &detokenized);
+    running.stub->ListModels(&three, {}, &models);
+  };
+  unary("Bearer right");
+  unary("Bearer wrong");
+  CHECK(ScriptedGenerator::Eventually([&] { return num_calls() == 9; }));
+  std::ranges::sort(calls);
+  CHECK(calls == std::vector<std::string>{"Chat 0 mine", "Chat 16 ", "Chat 3 ", "Detokenize 0 ",
+                                          "Detokenize 16 ", "ListModels 0 ", "ListModels 16 ",
+                                          "Tokenize 0 ", "Tokenize 16 "});
+}
+
+TEST_CASE("when draining begins health goes and new calls are refused, while calls still run") {
   RunningGrpc running;
+  Script script;
+  script.num_deltas = 30;
+  script.interval_us = 10'000;
+  running.generator.Set(script);
   CHECK(HealthOf(running.channel, "") == 1);
+  Heard heard;
+  std::thread client([&] { heard = Chat(running.stub.get(), ChatOf("hi")); });
+  CHECK(ScriptedGenerator::Eventually([&] { return running.generator.deltas > 0; }));
   running.server->BeginDrain();
-  for (const char* service : {"", "modu.v1.Modu", "engine.progress"})
-    CHECK(HealthOf(running.channel, service) == 2);
-  CHECK(Chat(running.stub.get(), ChatOf("hi")).status.ok());
+  CHECK(Chat(running.stub.get(), ChatOf("hi")).status.error_code() ==
+        grpc::StatusCode::UNAVAILABLE);
+  CHECK(running.generator.refused_statuses() == std::vector<int>{503});
+  grpc::ClientContext context;
+  pb::TokenizeRequest text;
+  text.set_text("a");
+  pb::TokenizeResponse tokens;
+  CHECK(running.stub->Tokenize(&context, text, &tokens).error_code() ==
+        grpc::StatusCode::UNAVAILABLE);
+  for (const char* service : {"", "modu.v1.Modu"}) CHECK(HealthOf(running.channel, service) == 2);
+  CHECK(HealthOf(running.channel, "engine.progress") == 1);  // it is what finishes the calls
+  client.join();
+  CHECK(heard.status.ok());
+  CHECK(heard.text.size() == 120);
 }
 
 TEST_CASE("health by service name, reflection, unknown methods, message cap") {
-  std::atomic<bool> ready{true};
+  std::atomic<bool> well{true};
   grpc_door::GrpcServerHooks hooks;
-  hooks.not_ready = [&] { return std::string(ready ? "" : "loading"); };
-  hooks.no_progress = [&] { return std::string(); };
+  hooks.no_progress = [&] { return std::string(well ? "" : "no step"); };
   api::Limits limits;
   limits.max_grpc_message_bytes = 64 << 10;
   RunningGrpc running(limits, {}, hooks);
   for (const char* service : {"", "modu.v1.Modu", "engine.progress"})
     CHECK(HealthOf(running.channel, service) == 1);
   CHECK(HealthOf(running.channel, "none") == -1);
-  ready = false;
+  well = false;
   CHECK(ScriptedGenerator::Eventually([&] { return HealthOf(running.channel, "") == 2; }));
-  CHECK(HealthOf(running.channel, "engine.progress") == 1);
+  CHECK(HealthOf(running.channel, "engine.progress") == 2);
   const auto [status, services] = Reflect(running.channel);
   CHECK(services.find("modu.v1.Modu") != std::string::npos);
   CHECK(services.find("grpc.health.v1.Health") != std::string::npos);

@@ -1,4 +1,8 @@
+#include <algorithm>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/catch.h"
@@ -145,6 +149,42 @@ TEST_CASE("with keys set every route but liveness, readiness and health needs on
                              "Authorization: Bearer right\r\nAuthorization: Bearer right\r\n")) ==
         400);
   CHECK(running.generator.started == 1);
+  // Of these only the two generations are counted as such.
+  CHECK(running.generator.refused_statuses() == std::vector<int>{401, 401});
+}
+
+TEST_CASE("a generation refused before its handler is counted, and logged with its route") {
+  std::mutex mutex;
+  std::vector<std::string> logged;
+  http::HttpServerHooks hooks;
+  hooks.on_answer = [&](const http::AccessRecord& record) {
+    std::lock_guard lock(mutex);
+    logged.push_back(absl::StrCat(record.route, " ", record.status));
+  };
+  api::Limits limits;
+  limits.max_body_bytes = 1000;
+  {
+    RunningServer running(limits, {}, hooks);
+    running.Post("/v1/completions", std::string(1001, ' '));
+    running.Get("/v1/completions");  // no generation: another method
+    RawClient typed(running.port()), cut(running.port()), after(running.port());
+    typed.Send("POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}");
+    typed.ReadAnswer();
+    cut.Send(
+        "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        "Transfer-Encoding: chunked\r\n\r\nzz\r\n");
+    cut.ReadAnswer();
+    // What follows a refusal on the same connection is a request of its own.
+    after.Send("POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    after.ReadAnswer();
+    after.Send("GET / HTTP/1.1\r\nbad\r\n\r\n");
+    after.ReadAnswer();
+    CHECK(running.generator.refused_statuses() == std::vector<int>{413, 415, 400, 415});
+  }
+  std::ranges::sort(logged);
+  CHECK(logged == std::vector<std::string>{" 400", " 405", "/v1/completions 400",
+                                           "/v1/completions 413", "/v1/completions 415",
+                                           "/v1/completions 415"});
 }
 
 TEST_CASE("CORS only for configured origins") {

@@ -90,6 +90,16 @@ api::GenerationRequest ScriptedGenerator::last_request() const {
   return last_request_;
 }
 
+void ScriptedGenerator::CountRefused(const api::ApiError& error) {
+  std::lock_guard lock(mutex_);
+  refused_statuses_.push_back(error.http_status);
+}
+
+std::vector<int> ScriptedGenerator::refused_statuses() const {
+  std::lock_guard lock(mutex_);
+  return refused_statuses_;
+}
+
 std::shared_ptr<generation::GenerationCall> ScriptedGenerator::Start(
     api::GenerationRequest request, std::shared_ptr<generation::ResponseSink> sink) {
   auto call = std::make_shared<Call>();

@@ -40,8 +40,11 @@ class ScriptedGenerator final : public generation::Generator {
   void Detokenize(std::vector<int32_t> ids, int64_t body_bytes,
                   std::function<void(std::optional<std::string>, api::ApiError)> done) override;
 
+  void CountRefused(const api::ApiError& error) override;
+
   void Set(Script script);
   api::GenerationRequest last_request() const;
+  std::vector<int> refused_statuses() const;  // of CountRefused, in order
 
   std::atomic<int> started{0}, running{0}, cancelled{0}, finished{0};
   std::atomic<int64_t> deltas{0};
@@ -58,6 +61,7 @@ class ScriptedGenerator final : public generation::Generator {
   mutable std::mutex mutex_;
   Script script_;
   api::GenerationRequest last_request_;
+  std::vector<int> refused_statuses_;
   std::vector<std::weak_ptr<Call>> calls_;
   std::vector<std::thread> threads_;
 };

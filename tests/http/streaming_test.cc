@@ -226,6 +226,7 @@ TEST_CASE("draining: not ready, no new work, streams finish, connections close")
   const std::string refused = running.Post("/v1/chat/completions", kChat);
   CHECK(StatusOf(refused) == 503);
   CHECK(!HeaderOf(refused, "Retry-After").empty());
+  CHECK(running.generator.refused_statuses() == std::vector<int>{503});
   CHECK(running.server->Drain(milliseconds(10'000)));
   CHECK(streaming.ReadUntil("[DONE]").find("[DONE]") != std::string::npos);
   CHECK(running.generator.cancelled == 0);

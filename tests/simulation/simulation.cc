@@ -134,10 +134,6 @@ class World final : public EventSink {
       engine_->Stop();
       Check();
     } else {
-      engine_->Drain();
-      if (dice_.Chance(0.5)) engine_->Drain();
-      if (engine_->Submit(MakeRequest()).code() != absl::StatusCode::kUnavailable)
-        Fail("a draining engine took a request");
       DrainToTheEnd();
     }
     if (Ok()) CheckEnd();

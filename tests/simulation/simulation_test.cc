@@ -37,5 +37,10 @@ TEST_CASE("Many small worlds hold every invariant, and the same seed gives the s
   CHECK(sum.prefix_hit_tokens > 1000);
 }
 
+TEST_CASE("Worlds that once broke an invariant") {
+  // A prompt of one token, scored with max_tokens 0 and preempted in flight, was scored twice.
+  CHECK(Simulate(802, 500).failure == "");
+}
+
 }  // namespace
 }  // namespace modu::engine

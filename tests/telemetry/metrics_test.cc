@@ -117,7 +117,8 @@ TEST_CASE("every vLLM name is there under both prefixes, with model and engine")
   metrics.CallReceived();
   metrics.CallEnded(Done());
   metrics.InterTokenGap(0.003);
-  metrics.StepTokens(12);
+  metrics.GenerationToken();
+  metrics.Step({12, 0, 2'000'000, 0});
   metrics.HttpRequest("/v1/models", 200, 0.001);
   std::map<std::string, std::string> types;
   const auto samples = Parse(metrics.Scrape(), &types);
@@ -229,12 +230,16 @@ TEST_CASE("what a client chooses never grows the label sets or forges a line") {
 
 TEST_CASE("the stages of a step, and what other rooms count, are there") {
   Metrics metrics("tiny");
-  metrics.StepStages({2'000, 3'000'000, 50'000});
-  metrics.StepStages({2'000, 0, 0});  // a runner that does not measure
+  metrics.Step({40, 2'000, 3'000'000, 50'000});
+  metrics.Step({2, 2'000, 0, 0});  // a runner that does not measure
+  metrics.GrpcCall("/modu.v1.Modu/Chat", "NOT_FOUND", 0.25);
   metrics.Stage("write", 0.5);
   metrics.AddSource("door_total", "Counted elsewhere.", true, [] { return 7.0; });
   std::map<std::string, std::string> types;
   const auto samples = Parse(metrics.Scrape(), &types);
+  CHECK(Value(samples, "modu_iteration_tokens_total_sum") == 42);
+  CHECK(Value(samples, "modu_grpc_requests_total", "code=\"NOT_FOUND\"") == 1);
+  CHECK(Value(samples, "modu_grpc_request_duration_seconds_sum", "Modu/Chat") == Approx(0.25));
   CHECK(Value(samples, "modu_stage_seconds_count", "stage=\"schedule\"") == 2);
   CHECK(Value(samples, "modu_stage_seconds_count", "stage=\"forward\"") == 1);
   CHECK(Value(samples, "modu_stage_seconds_sum", "stage=\"forward\"") == Approx(0.003));

@@ -36,10 +36,6 @@ def answers(server, key=None, prompt="hello"):
     return server.post("/v1/completions", {"prompt": prompt, "max_tokens": 2}, headers=headers)[0]
 
 
-def sample(server, name):
-    return sum(value for key, value in server.metrics().items() if key.split("{")[0] == name)
-
-
 def last_event(data):
     """The last event of a stream that is not [DONE], and whether [DONE] came."""
     events = [line[6:] for line in data.decode().split("\n") if line.startswith("data: ")]

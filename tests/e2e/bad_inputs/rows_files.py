@@ -11,7 +11,7 @@ import time
 import tiny_folder
 import tiny_gguf
 from bad_inputs.case import Case
-from bad_inputs.own_server import sample, serving
+from bad_inputs.own_server import serving
 from modu_server import BINARY
 
 GOOD = tiny_gguf.tiny_gguf()
@@ -184,7 +184,7 @@ def not_finite(_):
                 beside.join()
                 assert mate[0][1]["choices"][0]["token_ids"] == alone, numerics
                 deadline = time.monotonic() + 5
-                while sample(server, "modu_kv_blocks_held") > 0:
+                while server.metric("modu_kv_blocks_held") > 0:
                     assert time.monotonic() < deadline, "a block is not given back"
                     time.sleep(0.02)
         done = subprocess.run([BINARY, "serve", folder, "--check", "--port", "0", "--grpc-port", "-1", "--admin-port", "-1"],

@@ -7,7 +7,6 @@ import socket
 import struct
 
 from bad_inputs.case import Case
-from bad_inputs.own_server import sample
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 3, 4, 6, 7, 9
@@ -66,7 +65,7 @@ MOST_LIVE_BYTES = 288 << 20
 
 def flood(title, bytes_of, must_end=True):
     def act(server):
-        before = sample(server, "modu_process_live_bytes")
+        before = server.metric("modu_process_live_bytes")
         connection = socket.create_connection(("127.0.0.1", server.grpc_port), timeout=2)
         ended, answer = False, b""
         try:
@@ -77,7 +76,7 @@ def flood(title, bytes_of, must_end=True):
             ended = True
         except socket.timeout:
             ended = True  # it does not read on: what it holds is bounded
-        grown = sample(server, "modu_process_live_bytes") - before
+        grown = server.metric("modu_process_live_bytes") - before
         assert grown < MOST_LIVE_BYTES, "%s: memory grew by %d bytes" % (title, grown)
         assert serves(server), "%s: others are not served" % title
         try:

@@ -10,7 +10,7 @@ import threading
 import time
 
 from bad_inputs.case import Case
-from bad_inputs.own_server import answers, key_file, last_event, sample, serving
+from bad_inputs.own_server import answers, key_file, last_event, serving
 from bad_inputs.rows_grpc import serves as grpc_answers
 from modu_server import BINARY, free_ports
 
@@ -50,7 +50,7 @@ def out_of_descriptors(_):
         held[0].sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         said = held[0].recv(100)
         assert said.startswith(b"HTTP/1.1 200"), "a connection that was there is not served: %r" % said
-        assert sample(server, "modu_http_connections") > 0, "the admin port does not answer"
+        assert server.metric("modu_http_connections") > 0, "the admin port does not answer"
         for connection in held:
             connection.close()
         deadline = time.monotonic() + 5
@@ -69,7 +69,7 @@ def log_goes_nowhere(_):
         for _ in range(5):
             assert answers(server) == 200
         deadline = time.monotonic() + 3
-        while sample(server, "modu_log_dropped_total") == 0:
+        while server.metric("modu_log_dropped_total") == 0:
             assert time.monotonic() < deadline, "lost log lines are not counted"
             time.sleep(0.05)
     reader, writer = os.pipe()
@@ -77,7 +77,7 @@ def log_goes_nowhere(_):
         os.close(reader)
         for _ in range(5):
             assert answers(server) == 200
-        assert sample(server, "modu_requests_in_flight") == 0
+        assert server.metric("modu_requests_in_flight") == 0
     os.close(writer)
 
 
@@ -106,7 +106,7 @@ class Stream(threading.Thread):
         self.server, self.headers, self.answer = server, headers, b""
         self.start()
         deadline = time.monotonic() + 10
-        while sample(server, "modu_generation_tokens_total") < 5:
+        while server.metric("modu_generation_tokens_total") < 5:
             assert time.monotonic() < deadline, "the stream does not start"
             time.sleep(0.01)
 

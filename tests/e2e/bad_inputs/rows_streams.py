@@ -6,7 +6,7 @@ import struct
 import time
 
 from bad_inputs.case import Case
-from bad_inputs.own_server import answers, sample, serving
+from bad_inputs.own_server import answers, serving
 from bad_inputs.rows_routes import BODY, post
 
 STREAM = json.dumps({"prompt": "hello", "max_tokens": 400, "ignore_eos": True, "stream": True}).encode()
@@ -56,12 +56,12 @@ def gone_in_the_queue(_):
         running.recv(1)
         waiting.sendall(stream_request())
         started = time.monotonic()
-        while sample(server, "modu_num_requests_waiting") == 0:
+        while server.metric("modu_num_requests_waiting") == 0:
             assert time.monotonic() - started < 5, "the second call does not wait"
             time.sleep(0.01)
         waiting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         waiting.close()
-        while sample(server, "modu_num_requests_waiting") > 0:
+        while server.metric("modu_num_requests_waiting") > 0:
             assert time.monotonic() - started < 10, "it still waits"
             time.sleep(0.01)
         ended = server.metrics()
@@ -88,10 +88,10 @@ def slow_reader(bytes_a_time):
     """Takes nothing, or next to nothing: the stream is cut off, and nobody waits for it."""
 
     def act(server):
-        before = sample(server, "modu_http_streams_cut_off_total")
+        before = server.metric("modu_http_streams_cut_off_total")
         connection = narrow(server, LARGE)
         started = time.monotonic()
-        while sample(server, "modu_http_streams_cut_off_total") == before:
+        while server.metric("modu_http_streams_cut_off_total") == before:
             assert time.monotonic() - started < 20, "the reader is not cut off"
             if bytes_a_time:
                 connection.recv(bytes_a_time)
@@ -107,7 +107,7 @@ def vanished(_):
     with serving("--write-stall", "1", "--stream-buffer-bytes", str(1 << 29)) as server:
         connection = narrow(server, LARGE)
         started = time.monotonic()
-        while sample(server, "modu_http_writes_stalled_total") + sample(server, "modu_http_streams_cut_off_total") == 0:
+        while server.metric("modu_http_writes_stalled_total") + server.metric("modu_http_streams_cut_off_total") == 0:
             assert time.monotonic() - started < 20, "a write that does not move is not given up"
             time.sleep(0.05)
         settled(server, 5)

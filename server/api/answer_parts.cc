@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "server/api/json_text.h"
+#include "server/text/unicode.h"
 
 namespace modu::api {
 namespace {
@@ -30,6 +31,22 @@ void AppendToken(const LogprobEntry& entry, bool as_id, std::string* out) {
   }
 }
 
+// What tells tokens apart in an object: their text, or their bytes as OpenAI spells those that are
+// only a part of a character, or the id of one that has no text.
+void AppendTokenKey(const LogprobEntry& entry, bool as_id, std::string* out) {
+  if (as_id || entry.bytes.empty()) return AppendToken(entry, true, out);
+  if (text::Utf8Lossy(entry.bytes) == entry.bytes) return AppendToken(entry, false, out);
+  constexpr char kDigits[] = "0123456789abcdef";
+  *out += "\"bytes:";
+  for (const char c : entry.bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    *out += "\\\\x";
+    *out += kDigits[byte >> 4];
+    *out += kDigits[byte & 15];
+  }
+  *out += '"';
+}
+
 void AppendEntry(const LogprobEntry& entry, bool as_id, std::string* out) {
   *out += "{\"token\":";
   AppendToken(entry, as_id, out);
@@ -44,13 +61,14 @@ void AppendEntry(const LogprobEntry& entry, bool as_id, std::string* out) {
 }
 
 // An object by token, best first; the drawn token is always in it. Two ids may spell the same text,
-// of which the better one stays.
+// of which the better one stays. The drawn one may have no text here and have it in the list: a
+// control token that ended the answer.
 void AppendTopObject(const TokenLogprobs& one, bool as_id, std::string* out) {
   *out += '{';
   std::vector<std::string> seen;
   const auto append = [&](const LogprobEntry& entry) {
     std::string key;
-    AppendToken(entry, as_id, &key);
+    AppendTokenKey(entry, as_id, &key);
     if (std::find(seen.begin(), seen.end(), key) != seen.end()) return;
     if (!seen.empty()) *out += ',';
     *out += key;
@@ -58,8 +76,12 @@ void AppendTopObject(const TokenLogprobs& one, bool as_id, std::string* out) {
     AppendLogprob(entry.logprob, out);
     seen.push_back(std::move(key));
   };
-  for (const LogprobEntry& entry : one.top) append(entry);
-  append(one.token);
+  bool drawn = false;
+  for (const LogprobEntry& entry : one.top) {
+    append(entry);
+    drawn |= entry.token_id == one.token.token_id;
+  }
+  if (!drawn) append(one.token);
   *out += '}';
 }
 
@@ -159,13 +181,19 @@ void AppendFinish(Finish finish, const std::string& stop_string, int32_t stop_to
   }
 }
 
-void AppendUsage(const Usage& usage, std::string* out) {
+void AppendUsageSoFar(const Usage& usage, std::string* out) {
   *out += "{\"prompt_tokens\":";
   AppendNumber(usage.prompt_tokens, out);
   *out += ",\"completion_tokens\":";
   AppendNumber(usage.completion_tokens, out);
   *out += ",\"total_tokens\":";
   AppendNumber(static_cast<int64_t>(usage.prompt_tokens) + usage.completion_tokens, out);
+  *out += '}';
+}
+
+void AppendUsage(const Usage& usage, std::string* out) {
+  AppendUsageSoFar(usage, out);
+  out->pop_back();
   *out += ",\"prompt_tokens_details\":{\"cached_tokens\":";
   AppendNumber(usage.cached_tokens, out);
   *out += "},\"completion_tokens_details\":{\"reasoning_tokens\":0}}";

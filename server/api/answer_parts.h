@@ -21,5 +21,7 @@ void AppendCompletionLogprobs(const std::vector<const std::vector<TokenLogprobs>
 void AppendFinish(Finish finish, const std::string& stop_string, int32_t stop_token_id,
                   std::string* out);
 void AppendUsage(const Usage& usage, std::string* out);
+/// Within a stream, where what was cached is not known yet.
+void AppendUsageSoFar(const Usage& usage, std::string* out);
 
 }  // namespace modu::api

@@ -1,4 +1,6 @@
 // Answers that stream: one server-sent event after the other.
+#include <utility>
+
 #include "server/api/answer_parts.h"
 #include "server/api/json_text.h"
 #include "server/api/response_json.h"
@@ -26,19 +28,29 @@ ChunkWriter::ChunkWriter(AnswerHead head, const GenerationRequest& request, bool
 
 void ChunkWriter::Accepted(const std::vector<std::vector<int32_t>>& prompt_ids) {
   if (return_token_ids_) prompt_ids_ = prompt_ids;
+  for (const auto& ids : prompt_ids) so_far_.prompt_tokens += static_cast<int32_t>(ids.size());
 }
 
 void ChunkWriter::Head(std::string* out) const { *out += prefix_; }
 
-void ChunkWriter::Tail(const Usage& so_far, std::string* out) const {
+void ChunkWriter::Tail(std::string* out) const {
   *out += ']';
   if (continuous_usage_) {
     *out += ",\"usage\":";
-    AppendUsage(so_far, out);
+    AppendUsageSoFar(so_far_, out);
   } else if (include_usage_) {
     *out += ",\"usage\":null";
   }
   *out += kEnd;
+}
+
+void ChunkWriter::PromptIds(int32_t index, std::string* out) {
+  if (!return_token_ids_) return;
+  ChoiceState& state = choices_.at(static_cast<size_t>(index));
+  const size_t prompt = static_cast<size_t>(index) / static_cast<size_t>(n_);
+  if (std::exchange(state.said_prompt, true) || prompt >= prompt_ids_.size()) return;
+  *out += ",\"prompt_token_ids\":";
+  AppendIds(prompt_ids_[prompt], out);
 }
 
 void ChunkWriter::Echo(const PromptEcho& echo, std::string* out) {
@@ -54,29 +66,27 @@ void ChunkWriter::Echo(const PromptEcho& echo, std::string* out) {
   } else {
     *out += "null";
   }
-  *out += ",\"finish_reason\":null}";
-  Tail(Usage{static_cast<int32_t>(echo.token_ids.size()), 0, 0}, out);
+  *out += ",\"finish_reason\":null";
+  PromptIds(echo.index, out);
+  if (return_token_ids_) *out += ",\"token_ids\":[]";
+  *out += '}';
+  Tail(out);
 }
 
 void ChunkWriter::Delta(const ChoiceDelta& delta, const Usage& so_far, std::string* out) {
   ChoiceState& state = choices_.at(static_cast<size_t>(delta.index));
-  const bool first = !state.started;
-  if (first && chat_) {
+  so_far_ = so_far;
+  if (!std::exchange(state.started, true) && chat_) {
     Head(out);
     *out += "{\"index\":";
     AppendNumber(delta.index, out);
     *out +=
         ",\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":"
         "null";
-    const size_t prompt = static_cast<size_t>(delta.index) / static_cast<size_t>(n_);
-    if (return_token_ids_ && prompt < prompt_ids_.size()) {
-      *out += ",\"prompt_token_ids\":";
-      AppendIds(prompt_ids_[prompt], out);
-    }
+    PromptIds(delta.index, out);
     *out += '}';
-    Tail(so_far, out);
+    Tail(out);
   }
-  state.started = true;
   const bool says_tokens =
       (return_token_ids_ && !delta.token_ids.empty()) || (logprobs_ && !delta.logprobs.empty());
   if (delta.text.empty() && !says_tokens && delta.finish == api::Finish::kNone) return;
@@ -105,18 +115,12 @@ void ChunkWriter::Delta(const ChoiceDelta& delta, const Usage& so_far, std::stri
   }
   AppendFinish(delta.finish, delta.stop_string, delta.stop_token_id, out);
   if (return_token_ids_) {
-    if (first && !chat_) {
-      const size_t prompt = static_cast<size_t>(delta.index) / static_cast<size_t>(n_);
-      if (prompt < prompt_ids_.size()) {
-        *out += ",\"prompt_token_ids\":";
-        AppendIds(prompt_ids_[prompt], out);
-      }
-    }
+    PromptIds(delta.index, out);
     *out += ",\"token_ids\":";
     AppendIds(delta.token_ids, out);
   }
   *out += '}';
-  Tail(so_far, out);
+  Tail(out);
 }
 
 void ChunkWriter::Finish(const Usage& usage, std::string* out) {

@@ -67,11 +67,13 @@ ApiError InvalidField(std::string param, std::string message, std::string code) 
   return MakeError(400, std::move(message), std::move(code), std::move(param));
 }
 
-ApiError ContextLengthExceeded(std::string param, int64_t context, const std::string& requested) {
+ApiError ContextLengthExceeded(std::string param, int64_t context, const std::string& requested,
+                               bool by_prompt_alone) {
   return InvalidField(std::move(param),
                       "This model's maximum context length is " + std::to_string(context) +
                           " tokens. However, you requested " + requested +
-                          ". Please reduce the length of the prompt or of the output.",
+                          ". Please reduce the length of the prompt" +
+                          (by_prompt_alone ? "." : " or of the output."),
                       "context_length_exceeded");
 }
 

@@ -20,7 +20,9 @@ struct ApiError {
 
 ApiError InvalidField(std::string param, std::string message, std::string code = "");
 /// 400 context_length_exceeded. `requested` is what came: "300 tokens in the prompt".
-ApiError ContextLengthExceeded(std::string param, int64_t context, const std::string& requested);
+/// `by_prompt_alone`: a shorter output would not help.
+ApiError ContextLengthExceeded(std::string param, int64_t context, const std::string& requested,
+                               bool by_prompt_alone);
 /// The type follows from the status.
 ApiError MakeError(int http_status, std::string message, std::string code = "",
                    std::string param = "");

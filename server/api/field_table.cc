@@ -62,8 +62,10 @@ Error String(const Context& c) {
 }
 
 Error MaxTokens(const Context& c) {
-  int64_t value = 0;
-  if (Error error = ReadInteger(c.name, c.value, &value)) return error;
+  int64_t value = std::numeric_limits<int64_t>::max();  // too large for us: too large for any model
+  if (!(c.value.is_number_unsigned() && c.value.get<uint64_t>() > static_cast<uint64_t>(value))) {
+    if (Error error = ReadInteger(c.name, c.value, &value)) return error;
+  }
   // max_tokens is the older name; the newer one wins where both are given.
   if (c.sink.fields.max_tokens && std::string_view(c.name) == "max_tokens") return std::nullopt;
   c.sink.fields.max_tokens = value;

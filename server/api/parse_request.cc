@@ -149,6 +149,8 @@ Parsed<TokenizeRequest> ParseTokenizeRequest(std::string_view body, const Served
   if (model.tokenizer == nullptr)
     return InvalidField("prompt", "this model is served without a tokenizer");
   const bool chat = object.contains("messages");
+  if (chat && object.contains("prompt"))
+    return InvalidField("prompt", "prompt and messages must not both be given");
   FieldSink sink;
   if (Error error = ReadFields(object, chat ? Door::kChat : Door::kCompletions, limits, &sink))
     return *error;

@@ -69,16 +69,20 @@ class ChunkWriter {
  private:
   struct ChoiceState {
     bool started = false;
-    int64_t text_offset = 0;  // code points so far
+    bool said_prompt = false;  // its ids
+    int64_t text_offset = 0;   // code points so far
   };
   void Head(std::string* out) const;
-  void Tail(const Usage& so_far, std::string* out) const;
+  void Tail(std::string* out) const;
+  /// The prompt's ids, if they were asked for, in the first chunk of a choice.
+  void PromptIds(int32_t index, std::string* out);
 
   std::string prefix_;  // "data: {"id":...,"model":..." up to choices
   bool chat_, logprobs_, return_token_ids_, tokens_as_ids_, include_usage_, continuous_usage_;
   int32_t n_;
   std::vector<ChoiceState> choices_;
-  std::vector<std::vector<int32_t>> prompt_ids_;
+  std::vector<std::vector<int32_t>> prompt_ids_;  // kept only to be returned
+  Usage so_far_;
 };
 
 /// {"error":{"message","type","param","code"}}

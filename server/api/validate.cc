@@ -51,7 +51,8 @@ Error CheckNumbers(const RequestFields& f, const Limits& limits) {
   if (Error error = CheckRange("top_k", f.top_k, limits)) return error;
   if (Error error = CheckRange("n", f.n, limits)) return error;
   if (f.best_of && *f.best_of != f.n.value_or(1)) {
-    return InvalidField("best_of", "best_of is not supported unless it equals n");
+    return InvalidField("best_of", "best_of is not supported unless it equals n",
+                        "unsupported_parameter");
   }
   if (Error error = CheckRange("priority", f.priority, limits)) return error;
   const char* top = f.chat ? "top_logprobs" : "logprobs";
@@ -153,7 +154,7 @@ Error CheckPrompts(const RequestFields& f, const ServedModel& model, const Limit
     if (tokens->token_ids.size() > static_cast<size_t>(model.max_model_len)) {
       return ContextLengthExceeded(
           name, model.max_model_len,
-          std::to_string(tokens->token_ids.size()) + " tokens in the prompt");
+          std::to_string(tokens->token_ids.size()) + " tokens in the prompt", true);
     }
     for (int32_t id : tokens->token_ids) {
       if (Error error = TokenInVocabulary(name, id, model.vocab_size)) return error;
@@ -175,7 +176,8 @@ Error CheckRest(const RequestFields& f) {
     return InvalidField("request_id",
                         "request_id must have at most 128 printable ASCII characters");
   }
-  if (f.echo && f.chat) return InvalidField("echo", "echo is not supported in chat");
+  if (f.echo && f.chat)
+    return InvalidField("echo", "echo is not supported in chat", "unsupported_parameter");
   return std::nullopt;
 }
 
@@ -271,7 +273,10 @@ std::optional<ApiError> CheckModel(std::string_view name, const ServedModel& mod
       std::find(model.names.begin(), model.names.end(), name) != model.names.end()) {
     return std::nullopt;
   }
-  return MakeError(404, "the model does not exist", "model_not_found", "model");
+  std::string served;  // what the client wrote it knows: messages repeat none of it
+  for (const std::string& each : model.names) served += (served.empty() ? "" : ", ") + each;
+  return MakeError(404, "the model does not exist; served here: " + served, "model_not_found",
+                   "model");
 }
 
 std::string RandomId(std::string_view prefix) {

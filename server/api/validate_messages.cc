@@ -18,6 +18,9 @@ std::string At(size_t index, const char* field = "") {
 }
 
 Parsed<std::string> TextOfParts(const Json& parts, size_t index) {
+  const auto unsupported = [&](const char* what) {
+    return InvalidField("messages", At(index, "content") + what, "unsupported_content");
+  };
   std::string text;
   for (const Json& part : parts) {
     const auto type = part.is_object() ? part.find("type") : part.end();
@@ -27,17 +30,16 @@ Parsed<std::string> TextOfParts(const Json& parts, size_t index) {
     }
     const std::string& kind = type->get_ref<const std::string&>();
     if (kind == "image_url" || kind == "input_image" || kind == "image") {
-      return InvalidField("messages", At(index, "content") + ": images not supported");
+      return unsupported(": images not supported");
     }
     if (kind == "input_audio" || kind == "audio_url" || kind == "audio") {
-      return InvalidField("messages", At(index, "content") + ": audio not supported");
+      return unsupported(": audio not supported");
     }
     if (kind == "video_url" || kind == "video") {
-      return InvalidField("messages", At(index, "content") + ": video not supported");
+      return unsupported(": video not supported");
     }
     if (kind != "text" && kind != "input_text" && kind != "output_text") {
-      return InvalidField(
-          "messages", At(index, "content") + ": parts of this type are not supported, only text");
+      return unsupported(": parts of this type are not supported, only text");
     }
     const auto value = part.find("text");
     if (value == part.end() || !value->is_string()) {
@@ -98,8 +100,9 @@ Parsed<Json> OneMessage(const Json& message, size_t index, const Limits& limits)
   }
   const std::string& name = role->get_ref<const std::string&>();
   if (std::find(kRoles.begin(), kRoles.end(), name) == kRoles.end()) {
-    return InvalidField("messages",
-                        At(index, "role") + " must be system, developer, user, assistant or tool");
+    return InvalidField(
+        "messages",
+        At(index, "role") + " must be system, developer, user, assistant, tool or function");
   }
   Json result = Json::object();
   // OpenAI renamed the role; templates of open models know the older name.

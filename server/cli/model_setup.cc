@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/cli/in_model.h"
 #include "server/cli/startup_text.h"
+#include "server/store/store.h"
 #include "server/text/chat_template_source.h"
 
 namespace modu::cli {
@@ -37,6 +38,14 @@ std::string BaseName(std::string path) {
   return suffix != std::string::npos && suffix + 5 == path.size() ? path.substr(0, suffix) : path;
 }
 
+/// What it was asked for by, if that is a name, then what it is called where it lies.
+std::vector<std::string> DefaultNames(const std::string& model, const std::string& path) {
+  const std::string there = BaseName(path);
+  const std::string name = store::NameOf(model, store::StoreOptionsFromEnvironment());
+  if (name.empty() || name == there) return {there};
+  return {name, there};
+}
+
 /// KV enough for max-seqs sequences of a planned length, at most a quarter of the memory, at least
 /// one full context.
 int64_t KvTokens(const config::Config& config, const engine::ModelConfig& model, int64_t context,
@@ -52,7 +61,7 @@ absl::StatusOr<api::ServedModel> Served(const config::Config& config, const std:
                                         const engine::LoadedModel& loaded) {
   api::ServedModel served;
   served.names = config.served_model_names;
-  if (served.names.empty()) served.names.push_back(BaseName(path));
+  if (served.names.empty()) served.names = DefaultNames(config.model, path);
   served.created_unix_s = std::time(nullptr);
   served.max_model_len = loaded.runner->spec().max_model_len;
   served.vocab_size = loaded.config.vocab_size;

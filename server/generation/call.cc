@@ -28,7 +28,8 @@ api::ApiError TooLong(bool chat, int64_t context, int64_t prompt, int64_t output
   return api::ContextLengthExceeded(chat ? "messages" : "prompt", context,
                                     std::to_string(prompt + output) + " tokens (" +
                                         std::to_string(prompt) + " in the prompt, " +
-                                        std::to_string(output) + " for the output)");
+                                        std::to_string(output) + " for the output)",
+                                    prompt >= context);
 }
 
 }  // namespace
@@ -164,7 +165,7 @@ bool Call::RenderAll() {
     // Twice the context, so that whoever asked for a little too much is told exactly how much.
     const size_t max_tokens = 2 * static_cast<size_t>(core_->model.max_model_len);
     api::Parsed<RenderedPrompt> rendered =
-        core_->renderer.Render(prompt, {core_->NowUnixSeconds(), max_tokens, on_rendered});
+        core_->renderer.Render(prompt, {core_->NowUnixSeconds(), max_tokens, false, on_rendered});
     if (core_->metrics != nullptr) {
       core_->metrics->Stage("tokenize", static_cast<double>(core_->clock->NowNs() - start) * 1e-9);
     }

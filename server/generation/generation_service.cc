@@ -165,7 +165,10 @@ void GenerationService::Render(
     api::Prompt prompt, int64_t body_bytes,
     std::function<void(std::optional<RenderedPrompt>, api::ApiError)> done) {
   const auto render = [core = impl_->core.get(), prompt = std::move(prompt)] {
-    return core->renderer.Render(prompt, {core->NowUnixSeconds()});
+    PromptRenderer::Options options;
+    options.now_unix_s = core->NowUnixSeconds();
+    options.may_be_empty = true;
+    return core->renderer.Render(prompt, options);
   };
   Impl::Aside<RenderedPrompt>(impl_->core, body_bytes, render, std::move(done));
 }

@@ -122,7 +122,8 @@ api::Parsed<RenderedPrompt> PromptRenderer::Render(const api::Prompt& prompt,
                              "this model is served without a tokenizer: prompt must be token ids");
   }
   if (const auto* text = std::get_if<api::TextPrompt>(&prompt)) {
-    return Tokenize({text->text}, {text->add_special_tokens, false, options.max_tokens}, "prompt");
+    return Tokenize({text->text}, {text->add_special_tokens, false, options.max_tokens}, "prompt",
+                    options.may_be_empty);
   }
   return RenderChat(std::get<api::ChatPrompt>(prompt), options);
 }
@@ -174,12 +175,12 @@ api::Parsed<RenderedPrompt> PromptRenderer::RenderChat(const api::ChatPrompt& pr
   }
   if (options.on_rendered) options.on_rendered();
   return Tokenize(Split(*text, marker), {prompt.add_special_tokens, true, options.max_tokens},
-                  "messages");
+                  "messages", options.may_be_empty);
 }
 
 api::Parsed<RenderedPrompt> PromptRenderer::Tokenize(const std::vector<std::string>& pieces,
-                                                     text::EncodeOptions first,
-                                                     const char* field) const {
+                                                     text::EncodeOptions first, const char* field,
+                                                     bool may_be_empty) const {
   RenderedPrompt rendered;
   text::EncodeOptions options = first;
   for (const std::string& piece : pieces) {
@@ -189,20 +190,24 @@ api::Parsed<RenderedPrompt> PromptRenderer::Tokenize(const std::vector<std::stri
          rendered.token_ids.size() + ids->size() > options.max_ids)) {
       return api::ContextLengthExceeded(
           field, model_.max_model_len,
-          "more than " + std::to_string(options.max_ids) + " tokens in the prompt");
+          "more than " + std::to_string(options.max_ids) + " tokens in the prompt", true);
     }
     if (!ids.ok()) return api::FromStatus(ids.status());
     rendered.token_ids.insert(rendered.token_ids.end(), ids->begin(), ids->end());
     rendered.text += piece;
     options.add_special = false;
   }
-  if (rendered.token_ids.empty() && first.add_special && model_.bos_id >= 0)
-    rendered.token_ids.push_back(model_.bos_id);
-  if (rendered.token_ids.empty()) {
+  if (!rendered.token_ids.empty() || may_be_empty) return rendered;
+  if (!first.add_special) {
     return api::InvalidField(
-        "prompt",
-        "prompt must not be empty: this model has no beginning-of-text token to start from");
+        field, std::string(field) + " must not be empty where add_special_tokens is false");
   }
+  if (model_.bos_id < 0) {
+    return api::InvalidField(field, std::string(field) +
+                                        " must not be empty: this model has no "
+                                        "beginning-of-text token to start from");
+  }
+  rendered.token_ids.push_back(model_.bos_id);
   return rendered;
 }
 

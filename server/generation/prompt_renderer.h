@@ -27,6 +27,9 @@ class PromptRenderer {
     /// Text of more tokens is refused as too long, soon after the tokenizer has come so far: what
     /// cannot be served must not cost as if it were. 0: no limit.
     size_t max_tokens = 0;
+    /// Text that comes to no tokens is an empty prompt rather than the model's first token, or an
+    /// error where it has none: nothing is to be generated from it.
+    bool may_be_empty = false;
     /// If any, called between template and tokenizer; never for a plain prompt.
     std::function<void()> on_rendered = {};
   };
@@ -45,7 +48,8 @@ class PromptRenderer {
   /// The first piece with `first`'s options, the others with no tokens added; `field`: to be named
   /// by errors.
   api::Parsed<RenderedPrompt> Tokenize(const std::vector<std::string>& pieces,
-                                       text::EncodeOptions first, const char* field) const;
+                                       text::EncodeOptions first, const char* field,
+                                       bool may_be_empty) const;
   /// Bytes of the longest control spelling at the start of `text`, or 0.
   size_t ControlSpellingAt(std::string_view text) const;
   void MarkString(std::string_view marker, std::string* text) const;

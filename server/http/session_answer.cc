@@ -130,11 +130,24 @@ void Session::AnswerOptions(const Router::Match& match) {
   response.headers.emplace_back("Allow", allow);
   if (!context_.allow_origin.empty()) {
     response.headers.emplace_back("Access-Control-Allow-Methods", allow);
-    response.headers.emplace_back("Access-Control-Allow-Headers",
-                                  "Authorization, Content-Type, X-Request-Id");
+    response.headers.emplace_back("Access-Control-Allow-Headers", AllowedHeaders());
     response.headers.emplace_back("Access-Control-Max-Age", "600");
   }
   AnswerUnread(std::move(response));
+}
+
+/// What a page asks for: clients send headers of their own, and none of them means more here than
+/// it says. The origin is what is trusted.
+std::string Session::AllowedHeaders() const {
+  constexpr size_t kMostBytes = 1 << 10;
+  const std::string_view asked = ViewOf(parser_->get()["Access-Control-Request-Headers"]);
+  const auto plain = [](char c) {
+    return ('a' <= c && c <= 'z') || ('A' <= c && c <= 'Z') || ('0' <= c && c <= '9') || c == '-' ||
+           c == '_' || c == ',' || c == ' ';
+  };
+  if (asked.empty() || asked.size() > kMostBytes || !std::ranges::all_of(asked, plain))
+    return "Authorization, Content-Type, X-Request-Id";
+  return std::string(asked);
 }
 
 std::string Session::AllowedOrigin(std::string_view origin) const {

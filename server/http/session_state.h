@@ -89,6 +89,7 @@ class Session final : public SessionBase, public std::enable_shared_from_this<Se
   void WriteAnswer();
   void EndAnswer();
   void AnswerOptions(const Router::Match& match);
+  std::string AllowedHeaders() const;
   std::string AllowedOrigin(std::string_view origin) const;
   void Refuse(const api::ApiError& error,
               std::vector<std::pair<std::string, std::string>> headers = {});

@@ -327,6 +327,13 @@ StoreOptions StoreOptionsFromEnvironment() {
   return options;
 }
 
+std::string NameOf(const std::string& model, const StoreOptions& options) {
+  std::error_code ignored;
+  if (!model.empty() && fs::exists(model, ignored)) return "";
+  if (const CatalogueEntry* entry = FindEntry(model, options)) return entry->name;
+  return model.find("://") == std::string::npos ? model : "";
+}
+
 absl::StatusOr<std::string> ResolveModel(const std::string& name, const StoreOptions& options) {
   std::error_code error;
   if (!name.empty() && fs::exists(name, error)) return name;

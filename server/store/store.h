@@ -33,6 +33,9 @@ StoreOptions StoreOptionsFromEnvironment();
 /// says what could be meant.
 absl::StatusOr<std::string> ResolveModel(const std::string& name, const StoreOptions& options);
 
+/// What a MODEL argument is a name for, in the catalogue's own spelling; "" for a path or a URL.
+std::string NameOf(const std::string& model, const StoreOptions& options);
+
 /// As ResolveModel, but only for what can be fetched or is in a hub cache; a model that is here is
 /// checked against its checksum, and fetched again where it is wrong.
 absl::StatusOr<std::string> Pull(const std::string& name, const StoreOptions& options);

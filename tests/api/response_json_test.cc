@@ -153,6 +153,43 @@ TEST_CASE("a completion's top_logprobs hold the drawn token, as OpenAI's and vLL
   CHECK(tops == json::parse(R"([{"a":-1.0,"z":-7.0},{"a":-1.0},{"z":-7.0}])"));
 }
 
+TEST_CASE("parts of characters and tokens without text have keys of their own") {
+  GenerationRequest request = Request(1, true);
+  AnswerBuilder builder({"cmpl-1", 5, "m"}, request, false);
+  const TokenLogprobs parts{{5, "\xed\x95", -1}, {{5, "\xed\x95", -1}, {6, "\xec\x95", -2}}};
+  const TokenLogprobs ended{{2, "", -1}, {{2, "<end>", -1}, {6, "x", -2}}};
+  const TokenLogprobs unlisted{{2, "", -3}, {{6, "x", -2}}};
+  builder.Delta({0, "", {5, 2, 2}, {parts, ended, unlisted}, Finish::kStop});
+  const json tops = json::parse(builder.Finish({}))["choices"][0]["logprobs"]["top_logprobs"];
+  CHECK(tops == json::parse(R"([{"bytes:\\xed\\x95":-1.0,"bytes:\\xec\\x95":-2.0},
+                                {"<end>":-1.0,"x":-2.0},{"x":-2.0,"token_id:2":-3.0}])"));
+}
+
+TEST_CASE("an echoed prompt comes with its ids and the usage of the whole request") {
+  GenerationRequest request = Request(2, true);
+  request.echo = request.return_token_ids = request.continuous_usage = true;
+  request.prompts.resize(2);
+  ChunkWriter writer({"cmpl-1", 5, "m"}, request, false);
+  std::string out;
+  writer.Accepted({{1, 2, 3}, {4, 5}});
+  writer.Echo({0, "abc", {1, 2, 3}, {}}, &out);
+  writer.Delta({0, "d", {7}}, {5, 1, 4}, &out);
+  writer.Echo({2, "ef", {4, 5}, {}}, &out);
+  bool done = false;
+  const auto events = Events(out, &done);
+  REQUIRE(events.size() == 3);
+  CHECK(events[0]["choices"][0]["prompt_token_ids"] == json({1, 2, 3}));
+  CHECK(events[0]["choices"][0]["token_ids"] == json::array());
+  CHECK_FALSE(events[1]["choices"][0].contains("prompt_token_ids"));
+  CHECK(events[1]["choices"][0]["token_ids"] == json({7}));
+  CHECK(events[2]["choices"][0]["prompt_token_ids"] == json({4, 5}));
+  CHECK(events[0]["usage"] ==
+        json::parse(R"({"prompt_tokens":5,"completion_tokens":0,"total_tokens":5})"));
+  // What was cached is known at the end.
+  CHECK(events[2]["usage"] ==
+        json::parse(R"({"prompt_tokens":5,"completion_tokens":1,"total_tokens":6})"));
+}
+
 TEST_CASE("stream: head constant, role first, usage and [DONE] last") {
   GenerationRequest request = Request(2);
   request.include_usage = true;

@@ -38,6 +38,18 @@ class Readme(unittest.TestCase):
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.assertIn(word, done.stdout)
 
+    def test_a_model_served_by_its_name_answers_to_it(self):
+        with Server("smollm2-135m-instruct") as server:
+            names = [model["id"] for model in json.loads(server.get("/v1/models")[2])["data"]]
+            self.assertEqual(names, ["SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct.Q4_1"])
+            for name in names:
+                status, answer = server.post_json("/v1/completions", {"model": name, "prompt": "x", "max_tokens": 1})
+                self.assertEqual((status, answer["model"]), (200, names[0]))
+            # The text of nothing is no token; no text to complete is an answer from the first one.
+            status, empty = server.post_json("/tokenize", {"prompt": ""})
+            self.assertEqual((status, empty["count"], empty["tokens"]), (200, 0, []))
+            self.assertEqual(server.post_json("/v1/completions", {"prompt": "", "max_tokens": 1})[0], 200)
+
     def test_the_texts_commands(self):
         commands = [block for block in blocks("sh") if block.startswith("echo")]
         self.assertEqual(len(commands), 1)

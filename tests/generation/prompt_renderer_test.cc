@@ -117,6 +117,22 @@ TEST_CASE("a template that refuses says why") {
         std::string::npos);
 }
 
+TEST_CASE("an empty text is the first token where something is to follow, and nothing otherwise") {
+  const api::ServedModel model = ChatModel();
+  const auto render = [&](bool add_special, bool may_be_empty) -> std::string {
+    PromptRenderer::Options options;
+    options.may_be_empty = may_be_empty;
+    auto rendered = PromptRenderer(&model).Render(api::TextPrompt{"", add_special}, options);
+    if (auto* error = std::get_if<api::ApiError>(&rendered)) return error->message;
+    std::string ids;
+    for (int32_t id : std::get<RenderedPrompt>(rendered).token_ids) ids += std::to_string(id) + " ";
+    return ids;
+  };
+  CHECK(render(true, false) == std::to_string(model.bos_id) + " ");
+  CHECK(render(false, false) == "prompt must not be empty where add_special_tokens is false");
+  CHECK(render(false, true).empty());
+}
+
 TEST_CASE("a prompt past max_tokens is refused, also where its pieces are short") {
   const api::ServedModel model = ChatModel();
   const PromptRenderer renderer(&model);

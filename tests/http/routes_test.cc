@@ -203,6 +203,16 @@ TEST_CASE("CORS only for configured origins") {
   CHECK(HeaderOf(preflight, "Access-Control-Allow-Methods") == "POST, OPTIONS");
   CHECK(HeaderOf(preflight, "Access-Control-Allow-Headers").find("Authorization") !=
         std::string::npos);
+  const auto allowed = [&](const std::string& asked) {
+    client.Send(
+        "OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: a\r\nOrigin: https://app.example\r\n"
+        "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: " +
+        asked + "\r\n\r\n");
+    return HeaderOf(client.ReadAnswer(), "Access-Control-Allow-Headers");
+  };
+  CHECK(allowed("authorization, x-stainless-os") == "authorization, x-stainless-os");
+  CHECK(allowed("a;b") == "Authorization, Content-Type, X-Request-Id");
+  CHECK(allowed(std::string(2000, 'a')) == "Authorization, Content-Type, X-Request-Id");
   client.Send(PostJson("/v1/chat/completions", kChat,
                        "Origin: https://app.example\r\nAuthorization: Bearer right\r\n"));
   CHECK(HeaderOf(client.ReadAnswer(), "Access-Control-Allow-Origin") == "https://app.example");

@@ -249,6 +249,11 @@ TEST_CASE("names: path, catalogue, hub cache, URL") {
   CHECK(ResolveModel(folder.path.string(), options).value() == folder.path.string());
 
   options.catalogue = {{"Tiny-Model", "tiny.gguf", 4, Sha256OfText("tiny"), "x==1"}};
+  CHECK(NameOf(folder / "own.gguf", options).empty());
+  CHECK(NameOf("https://example.org/own.gguf", options).empty());
+  CHECK(NameOf("tiny-MODEL", options) == "Tiny-Model");
+  CHECK(NameOf("", options) == "Tiny-Model");
+  CHECK(NameOf("org/name", options) == "org/name");
   CHECK(ResolveModel("tiny-model", options).status().code() == absl::StatusCode::kNotFound);
   Write(folder.path / "home/models/tiny.gguf", "tiny");
   CHECK(ResolveModel("tiny-model", options).value() == folder / "home/models/tiny.gguf");

@@ -26,7 +26,7 @@ struct Config {
   std::string kv_dtype = "auto";  // auto, f32, bf16
   int max_seqs = 64;
   int max_step_tokens = 0;        // 0: by backend
-  int max_decode_slowdown = 250;  // percent; 0: no bound
+  int max_decode_slowdown = 250;  // percent, 100 or more; 0: no bound
   std::string numerics = "int8";  // exact, bf16, int8
   std::string isa;                // "", ref, avx2, avx512, amx
   bool prefix_cache = true;

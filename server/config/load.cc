@@ -5,10 +5,12 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "server/config/checks.h"
 #include "server/config/settings.h"
 
 namespace modu::config {
@@ -108,19 +110,40 @@ Flag SplitFlag(const std::string& argument) {
   return {argument.substr(2, equals - 2), argument.substr(equals + 1)};
 }
 
-/// The command line as (name, value) pairs, in order; the positional MODEL as name "model".
-absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ReadArguments(
-    const std::vector<std::string>& arguments) {
-  std::vector<std::pair<std::string, std::string>> pairs;
-  bool have_model = false;
+using Pairs = std::vector<std::pair<std::string, std::string>>;
+
+/// Which of two a person meant cannot be known.
+absl::Status CheckOnce(const Pairs& pairs) {
+  std::set<std::string> seen;
+  for (const auto& [name, value] : pairs) {
+    if (!seen.insert(name).second)
+      return absl::InvalidArgumentError(absl::StrCat("--", name, " stands twice"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TakeModel(const std::string& model, Pairs& pairs) {
+  for (const auto& [name, value] : pairs) {
+    if (name != "model") continue;
+    if (value == model) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("one model per process: --model says \"", value,
+                                                   "\", the command line also \"", model, "\""));
+  }
+  pairs.emplace_back("model", model);
+  return absl::OkStatus();
+}
+
+/// The command line as (name, value) pairs, each name once; the positional MODEL as name "model".
+absl::StatusOr<Pairs> ReadArguments(const std::vector<std::string>& arguments) {
+  Pairs pairs;
+  std::optional<std::string> model;
   for (size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
     if (argument.rfind("--", 0) != 0) {
-      if (have_model)
+      if (model)
         return absl::InvalidArgumentError(
             absl::StrCat("one model per process; \"", argument, "\" is a second"));
-      have_model = true;
-      pairs.emplace_back("model", argument);
+      model = argument;
       continue;
     }
     Flag flag = SplitFlag(argument);
@@ -148,17 +171,11 @@ absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ReadArguments(
     }
     pairs.emplace_back(flag.name, *flag.value);
   }
+  if (const absl::Status once = CheckOnce(pairs); !once.ok()) return once;
+  if (model) {
+    if (const absl::Status taken = TakeModel(*model, pairs); !taken.ok()) return taken;
+  }
   return pairs;
-}
-
-absl::Status CheckTogether(const Config& config) {
-  if (config.tls_cert.empty() != config.tls_key.empty()) {
-    return absl::InvalidArgumentError("tls-cert and tls-key go together");
-  }
-  if (config.watchdog_hard_s < config.watchdog_soft_s) {
-    return absl::InvalidArgumentError("watchdog-hard: must not be below watchdog-soft");
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -184,8 +201,8 @@ absl::StatusOr<Config> LoadConfig(const std::vector<std::string>& arguments) {
     const absl::Status status = Assign(*FindSetting(name), value, config);
     if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat("--", status.message()));
   }
-  const absl::Status together = CheckTogether(config);
-  if (!together.ok()) return together;
+  const absl::Status sound = CheckBeyondBounds(config);
+  if (!sound.ok()) return sound;
 
   const auto source_of = [&](const std::string& name) {
     const auto found = sources.find(name);

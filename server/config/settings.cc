@@ -50,8 +50,10 @@ absl::Status AssignBool(const SettingRow& row, const std::string& text, bool& ou
 absl::Status AssignString(const SettingRow& row, const std::string& text, std::string& out) {
   if (!row.choices.empty() &&
       std::find(row.choices.begin(), row.choices.end(), text) == row.choices.end()) {
-    return absl::InvalidArgumentError(absl::StrCat(row.name, ": \"", text, "\" is not one of ",
-                                                   absl::StrJoin(row.choices, ", ")));
+    std::vector<std::string> words = row.choices;
+    std::erase(words, "");  // where it is a choice it stands for the default, which has no word
+    return absl::InvalidArgumentError(
+        absl::StrCat(row.name, ": \"", text, "\" is not one of ", absl::StrJoin(words, ", ")));
   }
   out = text;
   return absl::OkStatus();
@@ -110,7 +112,7 @@ std::span<const SettingRow> Settings() {
        0, 256},
       {"isa",
        "Engine",
-       "instruction set; default: the best the machine has",
+       "instruction set: ref, avx2, avx512 or amx; default: the best the machine has",
        &Config::isa,
        0,
        0,
@@ -119,7 +121,8 @@ std::span<const SettingRow> Settings() {
       {"max-step-tokens", "Engine", "tokens of one step, decodes first; 0: by backend",
        &Config::max_step_tokens, 0, 65536},
       {"max-decode-slowdown", "Engine",
-       "percent of its own time that prefill may stretch a step of decodes to; 0: no bound",
+       "percent of its own time, 100 or more, that prefill may stretch a step of decodes to; 0: no "
+       "bound",
        &Config::max_decode_slowdown, 0, 100'000},
       {"kv-tokens", "Engine",
        "tokens the KV cache holds; 0: enough for max-seqs, at most a quarter of the memory",

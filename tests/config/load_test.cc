@@ -69,9 +69,52 @@ TEST_CASE("what is wrong is an error that names it") {
   CHECK(ErrorOf({"--port"}).find("wants a value") != std::string::npos);
   CHECK(ErrorOf({"a", "b"}).find("one model") != std::string::npos);
   CHECK(ErrorOf({"--numerics", "fp4"}).find("exact, bf16, int8") != std::string::npos);
+  CHECK(ErrorOf({"--isa", "sse"}) == "--isa: \"sse\" is not one of ref, avx2, avx512, amx");
   CHECK(ErrorOf({"--tls-cert", "x"}).find("tls-key") != std::string::npos);
   CHECK(ErrorOf({"--watchdog-soft", "9", "--watchdog-hard", "8"}).find("watchdog-hard") !=
         std::string::npos);
+}
+
+TEST_CASE("what is said twice is refused") {
+  CHECK(ErrorOf({"--port", "80", "--ctx", "1", "--port=81"}) == "--port stands twice");
+  CHECK(ErrorOf({"--prefix-cache", "--no-prefix-cache"}) == "--prefix-cache stands twice");
+  CHECK(ErrorOf({"--model", "a", "--model", "a"}) == "--model stands twice");
+  CHECK(ErrorOf({"--config", "a", "--config", "b"}) == "--config stands twice");
+  for (const auto& two : {std::vector<std::string>{"--model", "a", "b"}, {"b", "--model=a"}}) {
+    const std::string error = ErrorOf(two);
+    CHECK(error.find("\"a\"") != std::string::npos);
+    CHECK(error.find("\"b\"") != std::string::npos);
+  }
+  CHECK(LoadConfig({"--model", "a", "a"})->model == "a");
+  CHECK(ErrorOf({"--served-model-name", "a,b,a"}) == "served-model-name: \"a\" stands twice");
+}
+
+TEST_CASE("a slowdown below the step itself means nothing") {
+  for (const char* value : {"1", "99"}) {
+    const std::string error = ErrorOf({"--max-decode-slowdown", value});
+    CHECK(error.find("max-decode-slowdown: ") == 0);
+    CHECK(error.find("100") != std::string::npos);
+  }
+  for (const char* value : {"0", "100", "250"})
+    CHECK(ErrorOf({"--max-decode-slowdown", value}).empty());
+}
+
+TEST_CASE("an origin is * or a scheme, a host and perhaps a port") {
+  for (const char* good : {"*", "https://example.org", "http://127.0.0.1:8080", "http://[::1]:3000",
+                           "http://localhost", "chrome-extension://abcdef", "http://[::1]"}) {
+    INFO(good);
+    CHECK(ErrorOf({"--cors-origins", good}).empty());
+  }
+  for (const char* bad :
+       {"example.org", "https://", "https://example.org/", "https://example.org/app", "://a",
+        "https://a:", "https://a:0", "https://a:70000", "https://a:b", "https://a b", "null",
+        "https://*.example.org", "https://u@a", "http://::1", "http://[]", "HTTPS://Example.org",
+        "https://a, https://b", "https://a?x", "1a://b"}) {
+    INFO(bad);
+    const std::string error = ErrorOf({"--cors-origins", bad});
+    CHECK(error.find("cors-origins: ") == 0);
+    CHECK(error.find("scheme://host[:port]") != std::string::npos);
+  }
 }
 
 TEST_CASE("a file's mistakes name file, key and line, and no folder") {

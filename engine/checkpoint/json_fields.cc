@@ -1,6 +1,7 @@
 #include "engine/checkpoint/json_fields.h"
 
 #include "absl/strings/str_cat.h"
+#include "engine/checkpoint/json_text.h"
 
 namespace modu::engine {
 namespace {
@@ -33,7 +34,7 @@ absl::StatusOr<Json> ParseJsonObject(const std::string& text, const std::string&
   if (!JsonNestsWithin(text, kMaxDepth)) {
     return absl::InvalidArgumentError(absl::StrCat(file_name, ": nests deeper than ", kMaxDepth));
   }
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  Json json = ParseJsonText(text);
   if (json.is_discarded())
     return absl::InvalidArgumentError(absl::StrCat(file_name, ": is not valid JSON"));
   if (!json.is_object())

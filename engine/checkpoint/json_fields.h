@@ -17,7 +17,7 @@ using Json = nlohmann::json;
 /// False where brackets outside of strings nest deeper than `limit`.
 bool JsonNestsWithin(const std::string& text, int limit);
 
-/// An object; errors carry `file_name` and the byte where the text stops being JSON.
+/// An object; errors carry `file_name`.
 absl::StatusOr<Json> ParseJsonObject(const std::string& text, const std::string& file_name);
 
 /// Fields of one object. Absent and null are the same. The first error sticks; then everything

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "engine/checkpoint/json_text.h"
 
 namespace modu::engine {
 namespace {
@@ -217,6 +218,10 @@ absl::StatusOr<std::vector<SafetensorsEntry>> ReadSafetensorsHeader(const InputF
     if (text[0] != '{') {
       return absl::InvalidArgumentError(
           absl::StrCat(file.name(), ": the header at offset 8 is no JSON object"));
+    }
+    if (const size_t nul = FindNul(text); nul != std::string::npos) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          file.name(), ": the header is not valid JSON at offset ", sizeof(length) + nul));
     }
     if (!Json::sax_parse(text, &handler)) {
       return absl::InvalidArgumentError(absl::StrCat(file.name(), ": the header ", handler.error));

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/input_file.h"
 #include "engine/checkpoint/json_fields.h"
+#include "engine/checkpoint/json_text.h"
 
 namespace modu::engine {
 namespace {
@@ -119,6 +120,11 @@ absl::StatusOr<TokenizerFiles> ReadFolderTokenizer(const std::string& folder) {
     if (absl::Status status = ReadIfPresent(folder, part.name, part.limit, part.out); !status.ok())
       return status;
   }
+  // server/text reads these as it finds them; here is where a broken one can be named.
+  for (const Part& part : {parts[1], parts[2]}) {
+    if (part.out->empty()) continue;
+    if (auto json = ParseJsonObject(*part.out, part.name); !json.ok()) return json.status();
+  }
   if (!jinja.empty()) {
     files.chat_template = std::move(jinja);
     return files;
@@ -138,7 +144,7 @@ absl::StatusOr<TokenizerFiles> ReadFolderTokenizer(const std::string& folder) {
 absl::StatusOr<int32_t> CountTokenizerIds(const std::string& tokenizer_json) {
   if (tokenizer_json.empty()) return 0;
   IdCounter counter;
-  if (!Json::sax_parse(tokenizer_json, &counter)) {
+  if (FindNul(tokenizer_json) != std::string::npos || !Json::sax_parse(tokenizer_json, &counter)) {
     return absl::InvalidArgumentError("tokenizer.json: is not valid JSON, or nests deeper than 64");
   }
   if (counter.highest >= (int64_t{1} << 24)) {

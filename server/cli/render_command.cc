@@ -56,15 +56,10 @@ absl::StatusOr<text::ChatTemplateSource> Load(const std::string& name) {
     if (!files.ok()) return InModel(*file, files.status());
     return text::FindChatTemplate(*files);
   }
-  // Only the files that say something about chat: the folder need not have a tokenizer.
-  engine::TokenizerFiles files;
-  files.chat_template = ReadFile(path / "chat_template.jinja");
-  files.tokenizer_config_json = ReadFile(path / "tokenizer_config.json");
-  files.special_tokens_map_json = ReadFile(path / "special_tokens_map.json");
-  text::ChatTemplateSource source = text::FindChatTemplate(files);
-  if (!source.source.empty()) return source;
-  absl::StatusOr<engine::TokenizerFiles> all = engine::ReadTokenizerFiles(*file);
-  if (all.ok()) source = text::FindChatTemplate(*all);
+  // The folder need not have a tokenizer.
+  const absl::StatusOr<engine::TokenizerFiles> files = engine::ReadTokenizerFiles(*file);
+  if (!files.ok()) return InModel(*file, files.status());
+  text::ChatTemplateSource source = text::FindChatTemplate(*files);
   if (source.source.empty()) return absl::NotFoundError("the folder has no chat template");
   return source;
 }

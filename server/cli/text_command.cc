@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
+#include "engine/checkpoint/json_text.h"
 #include "nlohmann/json.hpp"
 #include "server/store/store.h"
 
@@ -25,8 +26,7 @@ int RunTextCommand(const char* usage, TextCommand command, int argc, char** argv
 
 absl::StatusOr<nlohmann::ordered_json> ReadJsonArray(std::istream& in) {
   const std::string input{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  // The library takes a NUL for the end of its input.
-  if (const size_t nul = input.find('\0'); nul != std::string::npos) {
+  if (const size_t nul = engine::FindNul(input); nul != std::string::npos) {
     return absl::InvalidArgumentError(absl::StrCat("stdin: not JSON, at byte ", nul + 1));
   }
   try {

@@ -1,5 +1,6 @@
 #include "server/text/chat_template_source.h"
 
+#include "engine/checkpoint/json_text.h"
 #include "nlohmann/json.hpp"
 
 namespace modu::text {
@@ -8,7 +9,7 @@ namespace {
 using Json = nlohmann::json;
 
 Json ParseObject(const std::string& text) {
-  Json parsed = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  Json parsed = engine::ParseJsonText(text);
   return parsed.is_object() ? parsed : Json::object();
 }
 

@@ -14,7 +14,7 @@ struct ChatTemplateSource {
 /// chat_template.jinja (or GGUF's key) first, then tokenizer_config.json's chat_template, a string
 /// or a list whose "default" counts. Tokens: tokenizer_config.json's, strings or AddedToken
 /// objects, then special_tokens_map.json's, then the vocabulary's (GGUF). Files that are not JSON
-/// give nothing here: the tokenizer's load names them.
+/// give nothing here: engine/checkpoint, which reads them, names them.
 ChatTemplateSource FindChatTemplate(const engine::TokenizerFiles& files);
 
 }  // namespace modu::text

@@ -1,6 +1,7 @@
 #include "server/text/tokenizer_file.h"
 
 #include "absl/strings/str_cat.h"
+#include "engine/checkpoint/json_text.h"
 
 namespace modu::text {
 namespace {
@@ -142,6 +143,9 @@ class Handler : public nlohmann::json_sax<nlohmann::json> {
 }  // namespace
 
 absl::StatusOr<TokenizerFile> ReadTokenizerFile(std::string_view text) {
+  if (const size_t nul = engine::FindNul(text); nul != text.npos) {
+    return absl::InvalidArgumentError(absl::StrCat("tokenizer.json: not JSON at byte ", nul + 1));
+  }
   Handler handler;
   try {
     if (nlohmann::json::sax_parse(text, &handler)) return std::move(handler.file);

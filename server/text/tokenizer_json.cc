@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "engine/checkpoint/json_text.h"
 #include "nlohmann/json.hpp"
 #include "server/text/pipeline_tokenizer.h"
 #include "server/text/tokenizer_components.h"
@@ -133,7 +134,7 @@ std::string SpecialToken(const json& config, const char* key) {
 }
 
 json ParseOrEmpty(const std::string& text) {
-  json parsed = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  json parsed = engine::ParseJsonText(text);
   return parsed.is_object() ? parsed : json::object();
 }
 

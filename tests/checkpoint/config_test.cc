@@ -226,6 +226,27 @@ TEST_CASE("refusals name file and field") {
   }
 }
 
+TEST_CASE("a NUL ends no file of JSON") {
+  const std::string nul(1, '\0');
+  for (const std::string& rest : {nul, nul + "x", nul + "{}", "\n" + nul}) {
+    Refused(Config("") + rest, "config.json");
+    Refused(Config(""), "generation_config.json", "{}" + rest);
+    CHECK_FALSE(CountTokenizerIds("{}" + rest).ok());
+  }
+  CHECK(CountTokenizerIds("{}\n").ok());
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+    // Even where the template is elsewhere, so that nothing of the file seems to be needed.
+    const tests::TempFolder folder;
+    folder.Write("chat_template.jinja", "x");
+    folder.Write(name, "{}");
+    CHECK(ReadTokenizerFiles(folder.Path()).ok());
+    folder.Write(name, "{}" + nul);
+    const auto files = ReadTokenizerFiles(folder.Path());
+    REQUIRE_FALSE(files.ok());
+    CHECK(std::string(files.status().message()).find(name) == 0);
+  }
+}
+
 TEST_CASE("quantised checkpoints: FP8 with tensor or channel scales, the rest by name") {
   const auto with = [](const std::string& quantization) {
     return Config("\"quantization_config\":" + quantization);

@@ -108,6 +108,7 @@ TEST_CASE("row 93: offsets and shapes") {
   Mentions(error("{\"a\":{\"dtype\":\"F32\"", 0), "JSON");
   Mentions(error("[]", 0), "JSON");
   Mentions(error("{} x", 0), "JSON");
+  Mentions(error(std::string("{}\0 x", 5), 0), "JSON at offset 10");
   Mentions(error(std::string(100000, '['), 0), "JSON");
   Mentions(error("{\"a\":" + std::string(100000, '{'), 0), "JSON");
   const std::string tensor = "{\"dtype\":" + one("U8", "[2]", "[0,2]");

@@ -67,6 +67,8 @@ TEST_CASE("a folder: where the template and the tokens come from") {
   folder.Write("chat_template.jinja", "J{{ eos_token }}{{ raise_exception('no') if x }}");
   CHECK(Run({folder.path}, "[{}]") == "[\"J<e>\"]\n");
   CHECK(Run({folder.path}, "[{},{\"x\":1}]") == "error: stdin[1]: no");
+  folder.Write("tokenizer_config.json", std::string("{}\0", 3));
+  CHECK(Run({folder.path}, "[{}]").find("tokenizer_config.json") != std::string::npos);
 }
 
 TEST_CASE("a null token in tokenizer_config.json is no token; GGUF's come from the vocabulary") {

@@ -201,6 +201,11 @@ TEST_CASE("wrong files are named errors", "[tokenizer]") {
   engine::TokenizerFiles deep;
   deep.tokenizer_json = "{\"normalizer\":" + std::string(100000, '[');
   CHECK(!LoadTokenizer(deep).ok());
+  engine::TokenizerFiles cut;
+  cut.tokenizer_json = sound.dump() + std::string(1, '\0');
+  CHECK(
+      std::string(LoadTokenizer(cut).status().message()).find("tokenizer.json: not JSON at byte") ==
+      0);
   CHECK(LoadTokenizer({}).status().code() == absl::StatusCode::kNotFound);
 }
 

@@ -109,5 +109,22 @@ class GrpcClient(unittest.TestCase):
         self.assertTrue(text)
 
 
+class WrongMessages(unittest.TestCase):
+    def test_a_message_that_cannot_be_sent_is_named_before_anything_is(self):
+        with Client("127.0.0.1:1") as client:
+            for message, words in (({"role": "robot", "content": "x"}, ("messages[1].role", "'robot'", "assistant")),
+                                   ({"content": "x"}, ("messages[1].role", "None")),
+                                   ({"role": ["user"], "content": "x"}, ("messages[1].role", "user")),
+                                   ({"role": "user"}, ("messages[1].content", "NoneType")),
+                                   ({"role": "user", "content": [{"type": "text", "text": "x"}]},
+                                    ("messages[1].content", "'list'", "REST")),
+                                   ("hello", ("messages[1]", "'str'"))):
+                for call in (client.chat, client.chat_events):
+                    with self.assertRaises(ValueError) as raised:
+                        call([*MESSAGES, message])
+                    for word in words:
+                        self.assertIn(word, str(raised.exception))
+
+
 if __name__ == "__main__":
     unittest.main()

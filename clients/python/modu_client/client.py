@@ -17,6 +17,20 @@ _ROLES = {"system": pb.ROLE_SYSTEM, "user": pb.ROLE_USER, "assistant": pb.ROLE_A
           "developer": pb.ROLE_DEVELOPER}
 
 
+def _message(index, message):
+    """The proto's message of a dictionary as REST takes it; gRPC's client knows text only."""
+    where = "messages[%d]" % index
+    if not isinstance(message, dict):
+        raise ValueError("%s: a dictionary with role and content is wanted, not %r" % (where, type(message).__name__))
+    role, content = message.get("role"), message.get("content")
+    if not isinstance(role, str) or role not in _ROLES:
+        raise ValueError("%s.role: %r is not one of %s" % (where, role, ", ".join(sorted(_ROLES))))
+    if not isinstance(content, str):
+        raise ValueError("%s.content: a string is wanted, not %r; content parts go over REST"
+                         % (where, type(content).__name__))
+    return pb.Message(role=_ROLES[role], content=content)
+
+
 class Client:
     """One channel to a server. Sampling fields are those of SamplingParams in the proto file.
 
@@ -38,9 +52,11 @@ class Client:
         self._channel.close()
 
     def chat_events(self, messages, timeout_s=None, **sampling):
-        """Every GenerationEvent of a chat call; the returned object can be cancelled."""
-        conversation = pb.Conversation(messages=[
-            pb.Message(role=_ROLES[message["role"]], content=message["content"]) for message in messages])
+        """Every GenerationEvent of a chat call; the returned object can be cancelled.
+
+        messages: dictionaries with a role and a text; ValueError names the one that is something else.
+        """
+        conversation = pb.Conversation(messages=[_message(i, message) for i, message in enumerate(messages)])
         request = pb.ChatRequest(conversation=conversation, sampling=pb.SamplingParams(**sampling))
         return self._stub.Chat(request, timeout=timeout_s, metadata=self._metadata)
 

@@ -11,7 +11,13 @@
 
 namespace {
 
-int RunVersion(int, char**) {
+int RunVersion(int argc, char** argv) {
+  if (argc > 1) {
+    const bool help = std::strcmp(argv[1], "--help") == 0 || std::strcmp(argv[1], "-h") == 0;
+    if (!help) std::fprintf(stderr, "modu version: unexpected \"%s\"\n", argv[1]);
+    std::fputs("usage: modu version\n", help ? stdout : stderr);
+    return help ? 0 : 2;
+  }
   std::puts("modu " MODU_VERSION);
   return 0;
 }
@@ -47,7 +53,7 @@ int main(int argc, char** argv) {
     PrintUsage(argc < 2 ? stderr : stdout);
     return argc < 2 ? 2 : 0;
   }
-  if (std::strcmp(argv[1], "--version") == 0) return RunVersion(0, nullptr);
+  if (std::strcmp(argv[1], "--version") == 0) return RunVersion(argc - 1, argv + 1);
   for (const Command& command : kCommands) {
     if (std::strcmp(argv[1], command.name) == 0) return command.run(argc - 1, argv + 1);
   }

@@ -15,7 +15,7 @@ StatusAnswer GetStatus(const Endpoint& endpoint, const std::string& target,
   boost::asio::io_context io;
   Connection connection(io, endpoint);
   http::request<http::empty_body> request(http::verb::get, target, 11);
-  request.set(http::field::host, endpoint.host);
+  request.set(http::field::host, HostHeader(endpoint));
   if (!endpoint.api_key.empty())
     request.set(http::field::authorization, "Bearer " + endpoint.api_key);
   beast::flat_buffer buffer;

@@ -29,7 +29,7 @@ class HttpStreamCall final : public StreamCall,
     request_.method(http::verb::post);
     request_.target(target);
     request_.version(11);
-    request_.set(http::field::host, endpoint.host);
+    request_.set(http::field::host, HostHeader(endpoint));
     request_.set(http::field::content_type, "application/json");
     request_.set(http::field::connection, "close");
     if (!endpoint.api_key.empty())

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -11,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <utility>
@@ -21,6 +23,7 @@
 #include "clients/cpp/modu/get_status.h"
 #include "server/cli/chat_session.h"
 #include "server/cli/serve_child.h"
+#include "server/store/url.h"
 
 namespace modu::cli {
 namespace {
@@ -100,21 +103,21 @@ struct CommandLine {
   bool has_url = false;
 };
 
-bool ParseEndpoint(const std::string& url, client::Endpoint* endpoint) {
-  endpoint->tls = url.rfind("https://", 0) == 0;
-  if (!endpoint->tls && url.rfind("http://", 0) != 0) return false;
-  std::string authority = url.substr(endpoint->tls ? 8 : 7);
-  authority = authority.substr(0, authority.find('/'));
-  const size_t colon = authority.rfind(':');
-  const bool bracketed = !authority.empty() && authority[0] == '[';
-  const size_t close = bracketed ? authority.find(']') : 0;
-  if (bracketed && close == authority.npos) return false;
-  const bool has_port = colon != authority.npos && colon >= close;
-  endpoint->host = bracketed ? authority.substr(1, close - 1)
-                             : authority.substr(0, has_port ? colon : authority.npos);
-  endpoint->port = has_port ? authority.substr(colon + 1) : endpoint->tls ? "443" : "80";
-  return !endpoint->host.empty() && !endpoint->port.empty() &&
-         endpoint->port.find_first_not_of("0123456789") == endpoint->port.npos;
+/// The server that a URL names; what the URL says behind it is not looked at.
+bool ParseEndpoint(const std::string& text, client::Endpoint* endpoint) {
+  const absl::StatusOr<store::Url> url = store::ParseUrl(text);
+  if (!url.ok()) return false;
+  endpoint->tls = url->tls;
+  endpoint->host = url->host;
+  endpoint->port = url->port;
+  return true;
+}
+
+bool IsFlag(const std::string& name) {
+  constexpr const char* kFlags[] = {"--url",    "--ca-cert",    "--model",
+                                    "--system", "--api-key",    "--temperature",
+                                    "--top-p",  "--max-tokens", "--seed"};
+  return std::find(std::begin(kFlags), std::end(kFlags), name) != std::end(kFlags);
 }
 
 /// "": good; else what is wrong.
@@ -131,9 +134,9 @@ std::string ParseCommandLine(int argc, char** argv, CommandLine* line) {
     if (const size_t equals = name.find('='); equals != name.npos) {
       value = name.substr(equals + 1);
       name.resize(equals);
-    } else if (i + 1 < argc) {
-      value = argv[++i];
     }
+    if (!IsFlag(name)) return absl::StrCat("unknown flag ", name);
+    if (!value && i + 1 < argc) value = argv[++i];
     if (!value) return absl::StrCat(name, " needs a value");
     ChatSettings& settings = line->settings;
     double real = 0;
@@ -163,11 +166,9 @@ std::string ParseCommandLine(int argc, char** argv, CommandLine* line) {
       if (!absl::SimpleAtoi(*value, &whole) || whole < 1)
         return "--max-tokens must be a positive integer";
       settings.max_tokens = whole;
-    } else if (name == "--seed") {
+    } else {  // --seed
       if (!absl::SimpleAtoi(*value, &whole)) return "--seed must be an integer";
       settings.seed = whole;
-    } else {
-      return absl::StrCat("unknown option ", name);
     }
   }
   return "";
@@ -179,8 +180,9 @@ absl::Status FindOrStartServer(const CommandLine& line, ServeChild* child) {
       client::GetStatus(endpoint, "/livez", std::chrono::seconds(2));
   if (answer.status != 0) return absl::OkStatus();
   if (line.has_url) {
-    return absl::UnavailableError(
-        absl::StrCat("no server answers at ", endpoint.host, ":", endpoint.port, ": ", answer.why));
+    return absl::UnavailableError(absl::StrCat("no server answers at ",
+                                               client::HostAndPort(endpoint.host, endpoint.port),
+                                               ": ", answer.why));
   }
   std::cerr << "No server on port " << endpoint.port
             << ": starting one. Loading may take a moment.\n";

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
-#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -14,6 +12,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "nlohmann/json.hpp"
 #include "server/cli/in_model.h"
+#include "server/cli/iso_time.h"
 #include "server/cli/text_command.h"
 #include "server/text/chat_template.h"
 #include "server/text/chat_template_source.h"
@@ -27,7 +26,9 @@ using Json = nlohmann::ordered_json;
 constexpr char kUsage[] =
     "usage: modu render FOLDER|TEMPLATE [--bos-token T] [--eos-token T] [--now ISO8601] < CHATS\n\n"
     "A template's file, a GGUF file, a model's folder or name. CHATS: a JSON array of\n"
-    "{messages, tools?, add_generation_prompt?, ...}; out comes an array of strings.";
+    "{messages, tools?, add_generation_prompt?, ...}; out comes an array of strings. --now: a "
+    "date, or\n"
+    "2025-07-26T12:34:00 with Z, +09:00 or nothing (UTC); templates see it in UTC.";
 constexpr size_t kMaxFileBytes = 8 << 20;
 
 std::string ReadFile(const fs::path& path) {
@@ -64,30 +65,6 @@ absl::StatusOr<text::ChatTemplateSource> Load(const std::string& name) {
   return source;
 }
 
-/// "2025-07-26", "2025-07-26T12:00:00", with or without Z.
-absl::StatusOr<int64_t> ParseTime(const std::string& text) {
-  std::tm time{};
-  int used = 0;
-  const int fields =
-      std::sscanf(text.c_str(), "%4d-%2d-%2d%n", &time.tm_year, &time.tm_mon, &time.tm_mday, &used);
-  if (fields == 3) {
-    const std::string rest = text.substr(static_cast<size_t>(used));
-    int rest_used = 0;
-    const bool has_time = std::sscanf(rest.c_str(), "%*1[T ]%2d:%2d:%2d%n", &time.tm_hour,
-                                      &time.tm_min, &time.tm_sec, &rest_used) == 3;
-    const std::string tail = has_time ? rest.substr(static_cast<size_t>(rest_used)) : rest;
-    const bool in_range = time.tm_mon >= 1 && time.tm_mon <= 12 && time.tm_mday >= 1 &&
-                          time.tm_mday <= 31 && time.tm_hour < 24 && time.tm_min < 60 &&
-                          time.tm_sec < 61;
-    if (in_range && (tail.empty() || (has_time && tail == "Z"))) {
-      time.tm_year -= 1900;
-      time.tm_mon -= 1;
-      return static_cast<int64_t>(timegm(&time));
-    }
-  }
-  return absl::InvalidArgumentError("--now: expected YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS[Z] (UTC)");
-}
-
 }  // namespace
 
 absl::Status Render(const std::vector<std::string>& arguments, std::istream& in,
@@ -107,22 +84,26 @@ absl::Status Render(const std::vector<std::string>& arguments, std::istream& in,
     }
     const bool known =
         argument == "--bos-token" || argument == "--eos-token" || argument == "--now";
-    if (known && !value && i + 1 < arguments.size()) value = arguments[++i];
-    if (known && value && argument == "--bos-token") {
-      bos = value;
-    } else if (known && value && argument == "--eos-token") {
-      eos = value;
-    } else if (known && value) {
-      absl::StatusOr<int64_t> parsed = ParseTime(*value);
-      if (!parsed.ok()) return parsed.status();
-      now = *parsed;
-    } else if (name.empty() && !argument.empty() && argument[0] != '-') {
+    if (!known) {
+      if (!name.empty() || argument.empty() || argument[0] == '-')
+        return WrongUsage(Unexpected(argument), kUsage);
       name = argument;
+      continue;
+    }
+    if (!value && i + 1 < arguments.size()) value = arguments[++i];
+    if (!value) return WrongUsage(argument + " needs a value", kUsage);
+    if (argument == "--bos-token") {
+      bos = value;
+    } else if (argument == "--eos-token") {
+      eos = value;
     } else {
-      return absl::InvalidArgumentError(kUsage);
+      const absl::StatusOr<int64_t> parsed = ParseIsoTime(*value);
+      if (!parsed.ok())
+        return absl::InvalidArgumentError(absl::StrCat("--now: ", parsed.status().message()));
+      now = *parsed;
     }
   }
-  if (name.empty()) return absl::InvalidArgumentError(kUsage);
+  if (name.empty()) return WrongUsage("", kUsage);
   absl::StatusOr<text::ChatTemplateSource> source = Load(name);
   if (!source.ok()) return source.status();
   absl::StatusOr<std::unique_ptr<text::ChatTemplate>> parsed =

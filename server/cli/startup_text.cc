@@ -1,10 +1,13 @@
 #include "server/cli/startup_text.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <memory>
 
+#include "clients/cpp/modu/endpoint.h"
 #include "server/cli/model_setup.h"
 #include "server/store/progress_line.h"
 #include "server/telemetry/log.h"
@@ -18,6 +21,21 @@ using telemetry::LogLevel;
 constexpr double kMib = 1 << 20;
 
 bool Json(const config::Config& config) { return config.log_format == "json"; }
+
+std::string Address(const std::string& host, int port) {
+  return client::HostAndPort(host, std::to_string(port));
+}
+
+/// Where a client on this machine finds a door that listens on `host`: nobody can call "every
+/// address".
+std::string Reachable(const std::string& host) {
+  in_addr ipv4{};
+  in6_addr ipv6{};
+  if (host == "*") return "127.0.0.1";
+  if (inet_pton(AF_INET, host.c_str(), &ipv4) == 1 && ipv4.s_addr == INADDR_ANY) return "127.0.0.1";
+  if (inet_pton(AF_INET6, host.c_str(), &ipv6) == 1 && IN6_IS_ADDR_UNSPECIFIED(&ipv6)) return "::1";
+  return host;
+}
 
 void LogServed(const ModelSetup& model, const BoundPorts& ports, double seconds) {
   for (const std::string& name : model.loaded.unused_tensors) {
@@ -93,26 +111,32 @@ void PrintServed(const config::Config& config, const ModelSetup& model, const Bo
     std::fprintf(stderr, "warning: tensor %s is no part of this architecture and is not used\n",
                  name.c_str());
   }
-  const char* scheme = config.tls_cert.empty() ? "http" : "https";
-  std::fprintf(stderr, "ready after %.2f s: REST %s://%s:%d", seconds, scheme, config.host.c_str(),
-               ports.rest);
-  if (ports.grpc >= 0) std::fprintf(stderr, ", gRPC %s:%d", config.host.c_str(), ports.grpc);
+  const std::string scheme = config.tls_cert.empty() ? "http://" : "https://";
+  std::fprintf(stderr, "ready after %.2f s: REST %s%s", seconds, scheme.c_str(),
+               Address(config.host, ports.rest).c_str());
+  if (ports.grpc >= 0) {
+    std::fprintf(stderr, ", gRPC %s", Address(config.host, ports.grpc).c_str());
+  }
   if (ports.admin >= 0) {
-    std::fprintf(stderr, ", metrics http://%s:%d/metrics", config.admin_host.c_str(), ports.admin);
+    std::fprintf(stderr, ", metrics http://%s/metrics",
+                 Address(config.admin_host, ports.admin).c_str());
   }
   std::fputs("\ntry:\n", stderr);
+  const std::string url = scheme + Address(Reachable(config.host), ports.rest);
+  // A shell may take an IPv6 address's brackets for a pattern.
+  const char* quote = url.find('[') == url.npos ? "" : "'";
   const char* key = config.api_key_file.empty() ? "" : " -H 'Authorization: Bearer KEY'";
   if (model.served.chat_template != nullptr) {
     std::fprintf(stderr,
-                 "  curl %s://%s:%d/v1/chat/completions%s -H 'Content-Type: application/json' \\\n"
+                 "  curl %s%s/v1/chat/completions%s%s -H 'Content-Type: application/json' \\\n"
                  "    -d '{\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of "
                  "France?\"}]}'\n",
-                 scheme, config.host.c_str(), ports.rest, key);
+                 quote, url.c_str(), quote, key);
   } else {
     std::fprintf(stderr,
-                 "  curl %s://%s:%d/v1/completions%s -H 'Content-Type: application/json' -d "
+                 "  curl %s%s/v1/completions%s%s -H 'Content-Type: application/json' -d "
                  "'{\"prompt\":[1,2,3]}'\n",
-                 scheme, config.host.c_str(), ports.rest, key);
+                 quote, url.c_str(), quote, key);
   }
 }
 

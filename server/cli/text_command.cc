@@ -4,12 +4,23 @@
 #include <iostream>
 #include <iterator>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/json_text.h"
 #include "nlohmann/json.hpp"
 #include "server/store/store.h"
 
 namespace modu::cli {
+
+absl::Status WrongUsage(const std::string& what, const char* usage) {
+  return absl::InvalidArgumentError(what.empty() ? usage : absl::StrCat(what, "\n", usage));
+}
+
+std::string Unexpected(const std::string& argument) {
+  const bool flag = argument.size() > 1 && argument[0] == '-';
+  return flag ? absl::StrCat("unknown flag ", argument)
+              : absl::StrCat("unexpected \"", argument, "\"");
+}
 
 int RunTextCommand(const char* usage, TextCommand command, int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
@@ -21,7 +32,7 @@ int RunTextCommand(const char* usage, TextCommand command, int argc, char** argv
   const absl::Status status = command(arguments, std::cin, std::cout);
   if (status.ok()) return 0;
   std::cerr << status.message() << '\n';
-  return status.message() == usage ? 2 : 1;
+  return absl::EndsWith(status.message(), usage) ? 2 : 1;
 }
 
 absl::StatusOr<nlohmann::ordered_json> ReadJsonArray(std::istream& in) {

@@ -72,10 +72,10 @@ absl::Status Tokenize(const std::vector<std::string>& arguments, std::istream& i
     } else if (path.empty() && !argument.empty() && argument[0] != '-') {
       path = argument;
     } else {
-      return absl::InvalidArgumentError(kTokenizeUsage);
+      return WrongUsage(Unexpected(argument), kTokenizeUsage);
     }
   }
-  if (path.empty()) return absl::InvalidArgumentError(kTokenizeUsage);
+  if (path.empty()) return WrongUsage("", kTokenizeUsage);
   absl::StatusOr<std::unique_ptr<text::Tokenizer>> tokenizer = Open(path);
   if (!tokenizer.ok()) return tokenizer.status();
   absl::StatusOr<json> texts = ReadJsonArray(in);
@@ -97,10 +97,14 @@ absl::Status Tokenize(const std::vector<std::string>& arguments, std::istream& i
 
 absl::Status Detokenize(const std::vector<std::string>& arguments, std::istream& in,
                         std::ostream& out) {
-  if (arguments.size() != 1 || arguments[0].empty() || arguments[0][0] == '-') {
-    return absl::InvalidArgumentError(kDetokenizeUsage);
+  std::string path;
+  for (const std::string& argument : arguments) {
+    if (!path.empty() || argument.empty() || argument[0] == '-')
+      return WrongUsage(Unexpected(argument), kDetokenizeUsage);
+    path = argument;
   }
-  absl::StatusOr<std::unique_ptr<text::Tokenizer>> tokenizer = Open(arguments[0]);
+  if (path.empty()) return WrongUsage("", kDetokenizeUsage);
+  absl::StatusOr<std::unique_ptr<text::Tokenizer>> tokenizer = Open(path);
   if (!tokenizer.ok()) return tokenizer.status();
   absl::StatusOr<json> lists = ReadJsonArray(in);
   if (!lists.ok()) return lists.status();

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 
+#include "clients/cpp/modu/endpoint.h"
+
 namespace modu::store {
 
 std::string Url::Authority() const {
-  std::string authority = host.find(':') != host.npos ? "[" + host + "]" : host;
-  if (port != (tls ? "443" : "80")) authority += ":" + port;
-  return authority;
+  return client::HostHeader({.host = host, .port = port, .tls = tls});
 }
 
 bool Url::IsLoopback() const { return host == "localhost" || host == "127.0.0.1" || host == "::1"; }

@@ -66,6 +66,24 @@ TEST_CASE("an answer is written as it comes and becomes part of the conversation
   CHECK(session.num_messages() == 1);
 }
 
+TEST_CASE(
+    "the Host header: an IPv6 address in brackets, the port where it is not the scheme's own") {
+  using modu::client::HostHeader;
+  CHECK(HostHeader({.host = "::1", .port = "8000"}) == "[::1]:8000");
+  CHECK(HostHeader({.host = "::1", .port = "80"}) == "[::1]");
+  CHECK(HostHeader({.host = "example.org", .port = "443", .tls = true}) == "example.org");
+  CHECK(HostHeader({.host = "example.org", .port = "80", .tls = true}) == "example.org:80");
+  ScriptedServer server([&](const std::string&) { return kHead + kEnd; });
+  ChatSession session(Settings(server));
+  const std::atomic<bool> interrupted = false;
+  std::ostringstream out;
+  CHECK(session.Ask("hi", out, interrupted).ok());
+  const std::string port = Settings(server).endpoint.port;
+  CHECK(server.requests()[0].find("Host: 127.0.0.1:" + port + "\r\n") != std::string::npos);
+  modu::client::GetStatus(Settings(server).endpoint, "/livez", std::chrono::seconds(5));
+  CHECK(server.requests()[1].find("Host: 127.0.0.1:" + port + "\r\n") != std::string::npos);
+}
+
 TEST_CASE("errors leave the conversation as it was") {
   const std::atomic<bool> interrupted = false;
   std::ostringstream out;

@@ -47,12 +47,45 @@ TEST_CASE("a template file, with tokens and a time from the command line") {
             input) ==
         "[\"<s>2025-07-26 12:34안녕 \\\"a\\\"</s>True\",\"<s>2025-07-26 12:34</s>False\"]\n");
   CHECK(Run({file, "--now", "yesterday"}, "[]").rfind("error: --now", 0) == 0);
-  CHECK(Run({file, "--nope"}, "[]").rfind("error: usage", 0) == 0);
+  CHECK(Run({file, "--nope=1"}, "[]").rfind("error: unknown flag --nope\nusage", 0) == 0);
+  CHECK(Run({"-x", file}, "[]").rfind("error: unknown flag -x\nusage", 0) == 0);
+  CHECK(Run({file, "more"}, "[]").rfind("error: unexpected \"more\"\nusage", 0) == 0);
+  CHECK(Run({file, "--now"}, "[]").rfind("error: --now needs a value\nusage", 0) == 0);
   CHECK(Run({}, "[]").rfind("error: usage", 0) == 0);
   CHECK(Run({file}, "{}") == "error: stdin: not a JSON array");
   CHECK(Run({file}, std::string("[]\0[", 4)) == "error: stdin: not JSON, at byte 3");
   CHECK(Run({file}, "[1]") == "error: stdin[0]: not an object");
   CHECK(Run({file + ".none"}, "[]").find(".none") != std::string::npos);
+}
+
+TEST_CASE("a moment: a date, a time of day, an offset from UTC") {
+  const Folder folder;
+  folder.Write("t.jinja", "{{ strftime_now('%Y-%m-%d %H:%M:%S') }}");
+  const auto at = [&](const std::string& now) {
+    return Run({folder.path / "t.jinja", "--now", now}, "[{}]");
+  };
+  CHECK(at("2025-07-26") == "[\"2025-07-26 00:00:00\"]\n");
+  CHECK(at("2025-07-26T12:34:56") == "[\"2025-07-26 12:34:56\"]\n");
+  CHECK(at("2025-07-26T12:34:56Z") == "[\"2025-07-26 12:34:56\"]\n");
+  CHECK(at("2025-07-26T01:34:56+09:00") == "[\"2025-07-25 16:34:56\"]\n");
+  CHECK(at("2025-12-31T23:00:00-03:30") == "[\"2026-01-01 02:30:00\"]\n");
+  CHECK(at("2028-02-29") == "[\"2028-02-29 00:00:00\"]\n");
+  for (const char* none : {"2026-02-31", "2026-02-29", "2026-13-01", "2026-00-01", "2026-04-31",
+                           "2026-01-00T00:00:00Z"}) {
+    CHECK(at(none) == std::string("error: --now: ") + none + ": there is no such day");
+  }
+  CHECK(at("2026-01-01T24:00:00").find("no such time of day") != std::string::npos);
+  CHECK(at("2026-01-01T00:60:00Z").find("no such time of day") != std::string::npos);
+  CHECK(at("2026-01-01T00:00:60").find("no such time of day") != std::string::npos);
+  CHECK(at("2026-01-01T00:00:00+24:00").find("no such offset") != std::string::npos);
+  CHECK(at("2026-01-01T00:00:00-00:60").find("no such offset") != std::string::npos);
+  for (const char* other :
+       {"", "2026", "2026-1-1", "2026-01-01 00:00:00", "2026-01-01T00:00", "2026-01-01T00:00:00.5Z",
+        "2026-01-01T00:00:00z", "2026-01-01Z", "2026-01-01T00:00:00+0900", "2026-01-01T00:00:00+09",
+        "+026-01-01", "2026-01-01T00:00:00Z ", "2026-01-01T-1:00:00"}) {
+    INFO(other);
+    CHECK(at(other).find("error: --now: \"" + std::string(other) + "\" is neither") == 0);
+  }
 }
 
 TEST_CASE("a folder: where the template and the tokens come from") {

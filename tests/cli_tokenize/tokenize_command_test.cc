@@ -61,7 +61,8 @@ TEST_CASE("wrong input is named", "[cli]") {
     return std::string(status.message());
   };
   CHECK(tokenize({}, "[]").find("usage") == 0);
-  CHECK(tokenize({file.path(), "--wrong"}, "[]").find("usage") == 0);
+  CHECK(tokenize({file.path(), "--wrong"}, "[]").find("unknown flag --wrong\nusage") == 0);
+  CHECK(tokenize({file.path(), "more"}, "[]").find("unexpected \"more\"\nusage") == 0);
   CHECK(tokenize({file.path()}, "{}") == "stdin: not a JSON array");
   CHECK(tokenize({file.path()}, "[\"a\",]") == "stdin: not JSON, at byte 6");
   CHECK(tokenize({file.path()}, "[\"\\ud800\"]").rfind("stdin: not JSON, at byte", 0) == 0);
@@ -74,6 +75,13 @@ TEST_CASE("wrong input is named", "[cli]") {
   std::ostringstream out;
   const absl::Status status = Detokenize({file.path()}, in, out);
   CHECK(status.message() == "stdin[0]: 6 is not a token id, 0 to 5");
+  for (const auto& [arguments, said] :
+       {std::pair<std::vector<std::string>, std::string>{{file.path(), "--x"},
+                                                         "unknown flag --x\n"},
+        {{file.path(), file.path()}, "unexpected \"" + file.path() + "\"\n"},
+        {{}, ""}}) {
+    CHECK(std::string(Detokenize(arguments, in, out).message()).find(said + "usage") == 0);
+  }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/http/listener.h"
+#include "server/http/tls.h"
 #include "server/telemetry/log.h"
 
 namespace modu::cli {
@@ -56,6 +57,11 @@ absl::Status Doors::CheckPorts(const config::Config& config) {
     return absl::Status(free.code(), absl::StrCat(setting, ": ", free.message()));
   }
   return absl::OkStatus();
+}
+
+absl::Status Doors::CheckTls(const config::Config& config) {
+  if (config.tls_cert.empty()) return absl::OkStatus();
+  return http::MakeTlsContext(config.tls_cert, config.tls_key).status();
 }
 
 absl::Status Doors::Open() {

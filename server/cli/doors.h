@@ -32,6 +32,9 @@ class Doors {
   /// on one port. kUnavailable: a port that cannot be had. Another process may still take it.
   static absl::Status CheckPorts(const config::Config& config);
 
+  /// Also before: the certificate and its key can be read and belong together.
+  static absl::Status CheckTls(const config::Config& config);
+
   absl::Status Open();
   void BeginDrain();
   /// Gives every answer that is left the time to reach its client.

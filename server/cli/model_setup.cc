@@ -127,7 +127,8 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
   if (!loaded.ok()) return InModel(path, loaded.status());
   absl::StatusOr<api::ServedModel> served = Served(config, path, *loaded);
   if (!served.ok()) return InModel(path, served.status());
-  return ModelSetup{std::move(*loaded), std::move(*served), options.max_batch_tokens};
+  return ModelSetup{std::move(*loaded), std::move(*served), options.max_batch_tokens,
+                    options.kv_dtype == kernels::DType::kF32 ? "f32" : "bf16"};
 }
 
 }  // namespace modu::cli

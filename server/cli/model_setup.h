@@ -2,6 +2,7 @@
 // thread.
 #pragma once
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "engine/runner/load_model.h"
@@ -15,6 +16,7 @@ struct ModelSetup {
   engine::LoadedModel loaded;
   api::ServedModel served;
   int max_step_tokens = 0;
+  std::string kv_dtype;  // what --kv-dtype auto came to: f32, bf16
 };
 
 /// Errors name the setting or the file's key; `path` has been resolved by server/store; `clock`

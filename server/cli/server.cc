@@ -54,6 +54,7 @@ absl::Status Server::Start() {
 absl::Status Server::Load() {
   const StartInterrupt interrupt;
   if (const absl::Status ports = Doors::CheckPorts(config_); !ports.ok()) return ports;
+  if (const absl::Status tls = Doors::CheckTls(config_); !tls.ok()) return tls;
   if (const absl::Status keys = ReadKeys(); !keys.ok()) return keys;
   const absl::StatusOr<std::string> path = FindModel(config_);
   if (!path.ok()) return path.status();
@@ -98,7 +99,7 @@ void Server::DescribeInMetrics() {
   // first group, the only one of today's models.
   cache.emplace_back("block_size", std::to_string(spec.groups[0].block_size));
   cache.emplace_back("num_gpu_blocks", std::to_string(spec.groups[0].num_blocks));
-  cache.emplace_back("cache_dtype", config_.kv_dtype);
+  cache.emplace_back("cache_dtype", model_.kv_dtype);
   cache.emplace_back("enable_prefix_caching", config_.prefix_cache ? "True" : "False");
   cache.emplace_back("sliding_window", spec.groups[0].window > 0
                                            ? std::to_string(spec.groups[0].window)

@@ -9,7 +9,7 @@
 
 namespace modu::http {
 
-/// PEM files: a certificate chain, leaf first, and its key. Errors name the setting, never the
+/// PEM files: a certificate chain, leaf first, and its key. Errors name the setting and the
 /// path.
 absl::StatusOr<std::unique_ptr<boost::asio::ssl::context>> MakeTlsContext(
     const std::string& cert_file, const std::string& key_file);

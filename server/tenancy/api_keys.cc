@@ -4,7 +4,9 @@
 #include <openssl/sha.h>
 #include <sys/stat.h>
 
+#include <cerrno>
 #include <fstream>
+#include <system_error>
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
@@ -60,20 +62,29 @@ bool IsBearer(std::string_view scheme) {
 constexpr size_t kMaxKeys = 10'000;
 constexpr size_t kMaxLine = 4096;
 
+absl::Status Wrong(const std::string& path, const std::string& what) {
+  return absl::InvalidArgumentError(absl::StrCat("api-key-file: ", path, ": ", what));
+}
+
+absl::Status CannotRead(const std::string& path) {
+  return Wrong(path,
+               "cannot be read: " + std::error_code(errno, std::generic_category()).message());
+}
+
 }  // namespace
 
 absl::StatusOr<ApiKeys> ApiKeys::FromFile(const std::string& path) {
   struct stat info{};
-  if (stat(path.c_str(), &info) != 0) return absl::NotFoundError("api-key-file: cannot be read");
-  if (!S_ISREG(info.st_mode)) return absl::InvalidArgumentError("api-key-file: not a regular file");
+  if (stat(path.c_str(), &info) != 0) return CannotRead(path);
+  if (!S_ISREG(info.st_mode)) return Wrong(path, "not a regular file");
   std::ifstream file(path);
-  if (!file) return absl::NotFoundError("api-key-file: cannot be read");
+  if (!file) return CannotRead(path);
   ApiKeys keys;
   keys.world_readable_ = (info.st_mode & S_IROTH) != 0;
   std::string raw;
   for (size_t number = 1; std::getline(file, raw); ++number) {
-    const auto error = [number](const char* what) {
-      return absl::InvalidArgumentError(absl::StrCat("api-key-file: line ", number, ": ", what));
+    const auto error = [&](const char* what) {
+      return Wrong(path, absl::StrCat("line ", number, ": ", what));
     };
     if (raw.size() > kMaxLine) return error("longer than 4096 bytes");
     std::string_view line = Strip(raw);
@@ -95,7 +106,7 @@ absl::StatusOr<ApiKeys> ApiKeys::FromFile(const std::string& path) {
   }
   OPENSSL_cleanse(raw.data(), raw.size());
   // A file without keys would leave open what somebody meant to close.
-  if (keys.digests_.empty()) return absl::InvalidArgumentError("api-key-file: holds no key");
+  if (keys.digests_.empty()) return Wrong(path, "holds no key");
   return keys;
 }
 

@@ -15,7 +15,7 @@ class ApiKeys {
  public:
   ApiKeys() = default;  // no keys: everything is open
   /// Lines: a key, or `sha256:<64 hex>`; blank lines and # comments are skipped. Errors name the
-  /// line, never its text.
+  /// path and the line, never its text: they are for whoever runs the server.
   static absl::StatusOr<ApiKeys> FromFile(const std::string& path);
 
   bool required() const { return !digests_.empty(); }

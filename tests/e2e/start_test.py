@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -38,9 +40,11 @@ class BeforeReady(TinyModel):
             with SilentHost() as host, tempfile.TemporaryDirectory() as home:
                 process = serve(host.url, "--port", "0", "--grpc-port", "0", "--admin-port", "0",
                                 env={**os.environ, "MODU_HOME": home})
-                host.socket.accept()[0].recv(1)
+                connection = host.socket.accept()[0]  # kept: one that closes would end the fetch first
+                connection.recv(1)
                 process.send_signal(number)
                 process.communicate(timeout=20)
+                connection.close()
                 self.assertEqual(process.returncode, 128 + number)
 
     def test_doors_that_cannot_open_are_named_before_anything_is_fetched(self):
@@ -70,6 +74,44 @@ class BeforeReady(TinyModel):
         self.assertIn("4096", said.splitlines()[-1])
         self.assertNotIn("loading", said)
 
+    @unittest.skipIf(shutil.which("openssl") is None, "no openssl command to make a certificate with")
+    def test_tls_and_key_files_are_looked_at_before_anything_is_fetched(self):
+        with tempfile.TemporaryDirectory() as folder, SilentHost() as host:
+            def made(name, *arguments):
+                path = os.path.join(folder, name)
+                subprocess.run(["openssl", *arguments, "-out", path], check=True, capture_output=True)
+                return path
+
+            def written(name, text):
+                path = os.path.join(folder, name)
+                with open(path, "w") as out:
+                    out.write(text)
+                return path
+
+            key, other = (made(name, "ecparam", "-genkey", "-name", "prime256v1", "-noout") for name in ("key", "other"))
+            cert = made("cert", "req", "-x509", "-key", key, "-days", "2", "-subj", "/CN=localhost")
+            locked = made("locked", "pkcs8", "-topk8", "-in", key, "-passout", "pass:word")
+            junk, keys = written("junk", "junk"), written("keys", "one\ntwo words\n")
+            for setting, path, words, flags in (
+                    ("tls-cert", "/absent.pem", "No such file", ("--tls-cert", "/absent.pem", "--tls-key", key)),
+                    ("tls-key", "/absent.pem", "No such file", ("--tls-cert", cert, "--tls-key", "/absent.pem")),
+                    ("tls-cert", junk, "PEM certificate", ("--tls-cert", junk, "--tls-key", key)),
+                    ("tls-cert", folder, "PEM certificate", ("--tls-cert", folder, "--tls-key", key)),
+                    ("tls-key", junk, "PEM private key", ("--tls-cert", cert, "--tls-key", junk)),
+                    ("tls-key", locked, "PEM private key", ("--tls-cert", cert, "--tls-key", locked)),
+                    ("tls-key", other, "is not the key of " + cert, ("--tls-cert", cert, "--tls-key", other)),
+                    ("api-key-file", "/absent", "cannot be read", ("--api-key-file", "/absent")),
+                    ("api-key-file", keys, "line 2", ("--api-key-file", keys))):
+                process = serve(host.url, "--port", "0", "--grpc-port", "0", "--admin-port", "0", *flags,
+                                stdin=subprocess.DEVNULL)
+                said = process.communicate(timeout=20)[1].splitlines()[-1]
+                self.assertEqual(process.returncode, 1, said)
+                self.assertIn("%s: %s: " % (setting, path), said)
+                self.assertIn(words, said)
+            host.socket.settimeout(0.1)
+            with self.assertRaises(TimeoutError):
+                host.socket.accept()
+
     def test_a_model_that_cannot_be_read_is_named_by_its_path(self):
         with tempfile.TemporaryDirectory() as empty, tempfile.NamedTemporaryFile(suffix=".gguf") as broken:
             broken.write(b"no model")
@@ -82,7 +124,41 @@ class BeforeReady(TinyModel):
                 self.assertIn(words, said)
 
 
+def has_ipv6():
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
 class Ready(TinyModel):
+    def lines_at_start(self, *flags):
+        """(process, its ready line, the URL of the line to try) of a server on any free port."""
+        process = serve(self.model, "--port", "0", "--grpc-port", "0", "--admin-port", "0", *flags)
+        ready = next(line for line in process.stderr if line.startswith("ready after"))
+        curl = next(line for line in process.stderr if line.startswith("  curl "))
+        return process, ready, shlex.split(curl)[1]
+
+    def test_the_line_to_try_can_be_called_whatever_the_host(self):
+        cases = [("127.0.0.1", "127.0.0.1", "127.0.0.1"), ("0.0.0.0", "0.0.0.0", "127.0.0.1"), ("*", "*", "127.0.0.1")]
+        if has_ipv6():
+            cases += [("::1", "[::1]", "[::1]"), ("::", "[::]", "[::1]"), ("0::0", "[0::0]", "[::1]")]
+        for host, printed, called in cases:
+            process, ready, url = self.lines_at_start("--host", host, "--admin-host", host)
+            try:
+                port = re.search(r"REST http://%s:(\d+), gRPC %s:\d+, metrics http://%s:\d+/metrics"
+                                 % ((re.escape(printed),) * 3), ready).group(1)
+                base = "http://%s:%s" % (called, port)
+                self.assertTrue(url.startswith(base + "/v1/"), url)
+                self.assertEqual(urllib.request.urlopen(base + "/readyz").status, 200)
+                chat = subprocess.run([BINARY, "chat", "--url", base, "--max-tokens", "2"], input="hello\n",
+                                      capture_output=True, text=True, timeout=20)
+                self.assertEqual(chat.returncode, 0, chat.stdout + chat.stderr)
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=20)
+
     def test_any_free_port_is_printed(self):
         process = serve(self.model, "--port", "0", "--grpc-port", "0", "--admin-port", "0")
         try:
@@ -96,6 +172,14 @@ class Ready(TinyModel):
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=20)
         self.assertEqual(process.returncode, 0)
+
+    def test_the_metrics_say_which_type_the_kv_really_has(self):
+        for flags, dtype in (((), "bf16"), (("--numerics", "exact"), "f32"), (("--kv-dtype", "f32"), "f32")):
+            with Server(self.model, *flags) as server:
+                info = [sample for sample in server.metrics() if "cache_config_info{" in sample]
+            self.assertTrue(info)
+            for sample in info:
+                self.assertIn('cache_dtype="%s"' % dtype, sample)
 
     def test_a_json_log_holds_nothing_but_json(self):
         server = Server(self.model, "--log-format", "json")

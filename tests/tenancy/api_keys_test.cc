@@ -80,15 +80,17 @@ TEST_CASE("errors name the line and never its text") {
     CHECK(message.find("line 2") != std::string::npos);
     for (const char* secret : {"abc", "two", "secret", "schl"})
       CHECK(message.find(secret) == std::string::npos);
-    CHECK(message.find(file.path()) == std::string::npos);
+    CHECK(message.find("api-key-file: " + file.path() + ": ") == 0);
   }
 }
 
 TEST_CASE("a file without keys is an error, not an open server") {
   KeyFile file("# nothing\n\n");
-  CHECK_FALSE(ApiKeys::FromFile(file.path()).ok());
-  CHECK_FALSE(ApiKeys::FromFile("/nonexistent/keys").ok());
-  CHECK_FALSE(ApiKeys::FromFile("/tmp").ok());
+  for (const std::string& path :
+       {file.path(), std::string("/nonexistent/keys"), std::string("/tmp")}) {
+    const std::string message(ApiKeys::FromFile(path).status().message());
+    CHECK(message.find("api-key-file: " + path + ": ") == 0);
+  }
 }
 
 TEST_CASE("world-readable files are noticed") {

@@ -2,12 +2,10 @@
 
 #include <fcntl.h>
 #include <strings.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
-#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -17,6 +15,7 @@
 #include "server/store/child_process.h"
 #include "server/store/digest.h"
 #include "server/store/download.h"
+#include "server/store/fetch_lock.h"
 #include "server/store/url.h"
 
 namespace modu::store {
@@ -44,30 +43,6 @@ bool IsFile(const fs::path& path) {
   std::error_code error;
   return fs::is_regular_file(path, error);
 }
-
-/// Held while a model is fetched. The file stays: removing it would let two holders in.
-class Lock {
- public:
-  Lock(const fs::path& target, const StoreOptions& options) {
-    const std::string path = target.string() + ".lock";
-    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (fd_ < 0) return;
-    if (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-      Say(options, "another process is fetching this model: waiting for it");
-      while (flock(fd_, LOCK_EX) != 0 && errno == EINTR) {
-      }
-    }
-  }
-  ~Lock() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Lock(const Lock&) = delete;
-  Lock& operator=(const Lock&) = delete;
-  bool held() const { return fd_ >= 0; }
-
- private:
-  int fd_ = -1;
-};
 
 /// A folder of its own inside the store (the same file system, so that renames are atomic), gone at
 /// the end.
@@ -196,7 +171,9 @@ absl::StatusOr<std::string> FromCatalogue(const CatalogueEntry& entry, const Sto
     return absl::NotFoundError(absl::StrCat(entry.name, " is not here: modu pull ", entry.name));
   absl::StatusOr<fs::path> folder = ModelFolder(options);
   if (!folder.ok()) return folder.status();
-  const Lock lock(here, options);
+  const FetchLock lock(here.string() + ".lock", [&] {
+    Say(options, "another process is fetching this model: waiting for it");
+  });
   if (!lock.held()) return absl::PermissionDeniedError("the model folder cannot be written");
   if (IsFile(here) && CheckEntry(entry, here).ok()) return here.string();
   Say(options, absl::StrCat("fetching ", entry.name, " (", entry.bytes / 1'000'000, " MB)"));
@@ -284,7 +261,9 @@ absl::StatusOr<std::string> FromUrl(const std::string& text, const StoreOptions&
   if (!folder.ok()) return folder.status();
   std::error_code error;
   fs::create_directories(here.parent_path(), error);
-  const Lock lock(here, options);
+  const FetchLock lock(here.string() + ".lock", [&] {
+    Say(options, "another process is fetching this model: waiting for it");
+  });
   if (!lock.held()) return absl::PermissionDeniedError("the model folder cannot be written");
   if (sound()) return here.string();
   Say(options, absl::StrCat("fetching ", *file, " from ", url->host));

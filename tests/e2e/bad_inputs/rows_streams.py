@@ -50,7 +50,7 @@ def vanish(sent_bytes, read_first=0):
 
 def gone_in_the_queue(_):
     """One sequence at a time: the second call waits, and its client goes."""
-    with serving("--max-seqs", "1", context=4096) as server:
+    with serving(max_seqs=1, context=4096) as server:
         running, waiting = connect(server), connect(server)
         running.sendall(stream_request(STREAM.replace(b"400", b"3000")))
         running.recv(1)

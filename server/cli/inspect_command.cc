@@ -158,7 +158,7 @@ int RunInspect(int argc, char** argv) {
     } else if (model.empty() && argv[i][0] != '-') {
       model = argv[i];
     } else {
-      std::fputs(kUsage, stderr);
+      std::fprintf(stderr, "modu inspect: unexpected \"%s\"\n%s", argv[i], kUsage);
       return 2;
     }
   }

@@ -24,6 +24,7 @@ int RunPull(int argc, char** argv) {
       named = true;
     } else {
       const bool help = argument == "--help" || argument == "-h";
+      if (!help) std::fprintf(stderr, "modu pull: unexpected \"%s\"\n", argument.c_str());
       std::FILE* const out = help ? stdout : stderr;
       std::fprintf(out, "usage: modu pull [NAME|URL[#sha256=HEX]] [--allow-http]\nNames:");
       for (const store::CatalogueEntry& entry : options.catalogue)

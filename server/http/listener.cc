@@ -39,7 +39,7 @@ absl::Status Open(const std::string& host, int port, Tcp::acceptor* acceptor) {
   if (!ec) acceptor->bind(endpoint, ec);
   if (ec)
     return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", host, ":", port, ": ", ec.message()));
+        absl::StrCat("cannot listen on ", host, " port ", port, ": ", ec.message()));
   return absl::OkStatus();
 }
 
@@ -66,7 +66,7 @@ absl::Status Listener::Bind(const std::string& host, int port) {
   acceptor_.listen(4096, ec);
   if (ec)
     return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", host, ":", port, ": ", ec.message()));
+        absl::StrCat("cannot listen on ", host, " port ", port, ": ", ec.message()));
   return absl::OkStatus();
 }
 

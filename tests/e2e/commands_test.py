@@ -14,6 +14,9 @@ class WrongCommandLines(unittest.TestCase):
     def test_what_is_not_known_is_named(self):
         for arguments, said in ((("version", "x"), 'unexpected "x"'),
                                 (("--version", "x"), 'unexpected "x"'),
+                                (("pull", "--foo"), 'unexpected "--foo"'),
+                                (("pull", "a", "b"), 'unexpected "b"'),
+                                (("inspect", "--foo"), 'unexpected "--foo"'),
                                 (("chat", "--foo"), "unknown flag --foo"),
                                 (("chat", "--foo=1"), "unknown flag --foo"),
                                 (("chat", "--url"), "--url needs a value"),
@@ -29,7 +32,7 @@ class WrongCommandLines(unittest.TestCase):
             self.assertEqual(done.stdout, "")
 
     def test_help_is_no_mistake(self):
-        for command in ("version", "chat", "tokenize", "detokenize", "render"):
+        for command in ("version", "pull", "inspect", "chat", "tokenize", "detokenize", "render"):
             done = run(command, "--help")
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertIn("usage: modu " + command, done.stdout)

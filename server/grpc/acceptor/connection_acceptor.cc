@@ -48,7 +48,8 @@ absl::Status ConnectionAcceptor::Listen(const std::string& host, int port) {
   if (!Open(*address)) {
     const std::string why = std::system_category().message(errno);
     Stop();
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", host, ":", port, ": ", why));
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", host, " port ", port, ": ", why));
   }
   port_ = PortOf(listener_);
   return absl::OkStatus();

@@ -20,6 +20,8 @@ struct EngineOptions {
   int32_t max_running = 64;       // sequences that may hold KV at once
   int32_t max_step_tokens = 256;  // token budget of a step: decodes first, the rest prefill
   StepBudgetOptions step_budget;  // how long prefill may make a step
+  int32_t max_draft_tokens =
+      0;  // guessed and checked with a decode, where a step has room; 0: none
   bool prefix_cache = true;
   // How the prefix cache hashes a block of tokens after its parent's hash; null: the built-in one.
   // A test's seam.
@@ -34,6 +36,7 @@ struct EngineStats {
   uint64_t prompt_tokens = 0, generation_tokens = 0, prompt_tokens_cached = 0,
            prompt_tokens_recomputed = 0;
   uint64_t prefix_queries_tokens = 0, prefix_hits_tokens = 0;
+  uint64_t num_drafts = 0, draft_tokens = 0, accepted_draft_tokens = 0;
   int64_t last_step_ns = 0;     // Clock time the last step ended: the heartbeat
   int64_t step_started_ns = 0;  // of the step in flight, or 0
   uint64_t self_check_failures =

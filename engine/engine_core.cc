@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <limits>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -27,6 +28,7 @@ SchedulerOptions SchedulerOptionsOf(const RunnerSpec& spec, const EngineOptions&
   scheduler.max_running = std::min(options.max_running, spec.max_sequences);
   scheduler.max_step_tokens = std::min(options.max_step_tokens, spec.max_batch_tokens);
   scheduler.step_budget = options.step_budget;
+  scheduler.max_draft_tokens = options.max_draft_tokens;
   return scheduler;
 }
 
@@ -202,8 +204,7 @@ StepOutput EngineCore::WaitFor(const LaunchedStep& step) {
   }
   if (on_wait_ != nullptr) on_wait_(on_wait_context_, 0);
   size_t rows = 0;
-  for (const LaunchedChunk& chunk : step.chunks)
-    rows += chunk.num_prompt_rows + (chunk.samples ? 1 : 0);
+  for (const LaunchedChunk& chunk : step.chunks) rows += chunk.num_rows();
   if (output.status.ok() && output.rows.size() != rows) {
     output.status =
         absl::InternalError("the step gave another number of rows than it was asked for");
@@ -241,12 +242,8 @@ void EngineCore::CompleteChunk(const LaunchedChunk& chunk, StepOutput& output, i
     End(sequence, FinishReason::kFailed, output.status);
     return;
   }
-  const int32_t num_rows = chunk.num_prompt_rows + (chunk.samples ? 1 : 0);
-  for (int32_t r = 0; r < num_rows; ++r) {
-    if (!output.rows[chunk.first_row + r].numeric_error) continue;
-    kv_.Distrust(&sequence->kv);
-    End(sequence, FinishReason::kFailed, absl::DataLossError("the model's logits are not finite"));
-    return;
+  for (int32_t r = 0; r < chunk.num_prompt_rows + (chunk.samples ? 1 : 0); ++r) {
+    if (output.rows[chunk.first_row + r].numeric_error) return FailNumeric(sequence);
   }
   if (chunk.epoch == sequence->epoch) {
     sequence->num_computed = chunk.end;
@@ -257,7 +254,7 @@ void EngineCore::CompleteChunk(const LaunchedChunk& chunk, StepOutput& output, i
     EmitPromptLogprobs(chunk, output);
   }
   if (chunk.samples) {
-    TakeToken(sequence, output.rows[chunk.first_row + chunk.num_prompt_rows], now_ns);
+    TakeTokens(chunk, output, now_ns);
   } else if (sequence->request.sampling.max_tokens == 0 && chunk.end == sequence->num_prompt) {
     // Preempted meanwhile or not: all that was asked for is said, and nothing is to be said twice.
     End(sequence, FinishReason::kLength, absl::OkStatus());
@@ -282,6 +279,33 @@ void EngineCore::EmitPromptLogprobs(const LaunchedChunk& chunk, StepOutput& outp
     event.top_logprobs.push_back(std::move(row.top_logprobs));
   }
   events_.prompt_logprobs.push_back(std::move(event));
+}
+
+void EngineCore::FailNumeric(Sequence* sequence) {
+  kv_.Distrust(&sequence->kv);
+  End(sequence, FinishReason::kFailed, absl::DataLossError("the model's logits are not finite"));
+}
+
+void EngineCore::TakeTokens(const LaunchedChunk& chunk, StepOutput& output, int64_t now_ns) {
+  Sequence* sequence = chunk.sequence;
+  const auto rows = std::span(output.rows).subspan(chunk.first_row + chunk.num_prompt_rows);
+  TakeToken(sequence, rows[0], now_ns);
+  if (chunk.num_drafts == 0) return;
+  int32_t accepted = 0;
+  for (; accepted < chunk.num_drafts && sequence->state != SequenceState::kEnded; ++accepted) {
+    SampledRow& row = rows[accepted + 1];
+    if (row.numeric_error) return FailNumeric(sequence);
+    if (row.token_id < 0) break;  // the guess before it was wrong
+    ++sequence->num_sampled;
+    if (chunk.epoch == sequence->epoch) {
+      sequence->num_scheduled = sequence->num_computed = chunk.end + accepted + 1;
+      kv_.Settle(&sequence->kv, sequence->tokens, sequence->num_computed);
+    }
+    TakeToken(sequence, row, now_ns);
+  }
+  accepted_draft_tokens_ += accepted;
+  sequence->draft_history.Learn(chunk.num_drafts, accepted);
+  sequence->drafts.clear();
 }
 
 void EngineCore::TakeToken(Sequence* sequence, SampledRow& row, int64_t now_ns) {
@@ -396,6 +420,9 @@ void EngineCore::FillStats(EngineStats* stats) const {
   stats->num_preemptions = counts.preemptions;
   stats->prompt_tokens = prompt_tokens_;
   stats->generation_tokens = generation_tokens_;
+  stats->num_drafts = counts.drafts;
+  stats->draft_tokens = counts.draft_tokens;
+  stats->accepted_draft_tokens = accepted_draft_tokens_;
   stats->prompt_tokens_cached = counts.prompt_tokens_cached;
   stats->prompt_tokens_recomputed = counts.prompt_tokens_recomputed;
   stats->prefix_queries_tokens = counts.prefix_queries_tokens;

@@ -67,6 +67,9 @@ class EngineCore {
   StepOutput WaitFor(const LaunchedStep& step);
   void CompleteChunk(const LaunchedChunk& chunk, StepOutput& output, int64_t now_ns);
   void EmitPromptLogprobs(const LaunchedChunk& chunk, StepOutput& output);
+  void FailNumeric(Sequence* sequence);
+  /// The drawn token, and those after it whose guesses were right.
+  void TakeTokens(const LaunchedChunk& chunk, StepOutput& output, int64_t now_ns);
   void TakeToken(Sequence* sequence, SampledRow& row, int64_t now_ns);
   void ExpireDeadlines();
   void NoteDeadline(const Sequence& sequence);
@@ -99,7 +102,7 @@ class EngineCore {
   void* on_wait_context_ = nullptr;
   void (*before_deliver_)(void*) = nullptr;
   void* before_deliver_context_ = nullptr;
-  uint64_t num_steps_ = 0, prompt_tokens_ = 0, generation_tokens_ = 0;
+  uint64_t num_steps_ = 0, prompt_tokens_ = 0, generation_tokens_ = 0, accepted_draft_tokens_ = 0;
   int64_t last_step_ns_ = 0;
 };
 

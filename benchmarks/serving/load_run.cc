@@ -4,6 +4,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <memory>
+#include <optional>
 
 #include "nlohmann/json.hpp"
 
@@ -24,7 +25,9 @@ class LoadRun {
 
   RunResult Run(bool poisson) {
     const CpuSeconds before = ReadCpuSeconds(options_.server_pid);
-    begin_ = SteadyTime::now();
+    std::optional<StallWatch> watch;
+    if (options_.watch_stalls) watch.emplace();
+    begin_ = watch ? watch->begin() : SteadyTime::now();
     if (poisson) {
       for (size_t i = 0; i < planned_.size(); ++i) StartAt(i, planned_[i].arrival_s);
     } else {
@@ -32,6 +35,7 @@ class LoadRun {
     }
     io_.run();
     result_.wall_s = Now();
+    if (watch) result_.stalls = watch->Stop();
     const CpuSeconds after = ReadCpuSeconds(options_.server_pid);
     result_.cpu = {after.client - before.client, after.server - before.server,
                    after.machine - before.machine,

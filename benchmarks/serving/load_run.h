@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "benchmarks/serving/cpu_usage.h"
+#include "benchmarks/serving/host_stalls.h"
 #include "benchmarks/serving/workload.h"
 #include "clients/cpp/modu/stream_call.h"
 
@@ -26,12 +27,14 @@ struct RunOptions {
   std::string model;
   int concurrency = 1;  // closed loop; ignored with arrival times
   pid_t server_pid = 0;
+  bool watch_stalls = false;
 };
 
 struct RunResult {
   std::vector<RequestRecord> requests;
   double wall_s = 0;
-  CpuSeconds cpu;  // spent during the run; rss: the largest of begin and end
+  std::vector<Stall> stalls;  // merged; empty if they were not watched
+  CpuSeconds cpu;             // spent during the run; rss: the largest of begin and end
 };
 
 RunResult RunLoad(const std::vector<PlannedRequest>& requests, bool poisson,

@@ -31,6 +31,7 @@ constexpr char kHelp[] =
     "  --token-ids A-B          range of random prompt ids [1000-40000]\n"
     "  --warmup N               requests before the first run [2]\n"
     "  --seed N                 [1]\n"
+    "  --stalls 0|1             watch the host's stalls; gaps without them go to the JSON [0]\n"
     "  --json FILE              all figures\n";
 
 using Flags = std::map<std::string, std::string>;
@@ -77,6 +78,7 @@ int Main(int argc, char** argv) {
                  {"--token-ids", "1000-40000"},
                  {"--warmup", "2"},
                  {"--seed", "1"},
+                 {"--stalls", "0"},
                  {"--json", ""}};
   if (!ReadFlags(argc, argv, flags)) return 2;
 
@@ -85,6 +87,7 @@ int Main(int argc, char** argv) {
   run.target = flags["--target"];
   run.model = flags["--model"];
   run.server_pid = FindListener(std::atoi(flags["--port"].c_str()));
+  run.watch_stalls = flags["--stalls"] == "1";
   const std::string label = flags["--label"].empty() ? "port " + flags["--port"] : flags["--label"];
 
   WorkloadOptions workload;

@@ -59,7 +59,7 @@ RunSummary Summarize(const std::string& label, int concurrency, const RunResult&
   summary.concurrency = concurrency;
   summary.num_requests = static_cast<int>(result.requests.size());
   summary.wall_s = result.wall_s;
-  std::vector<double> ttft, tpot, gaps;
+  std::vector<double> ttft, tpot, gaps, gaps_less_stalls;
   for (const RequestRecord& request : result.requests) {
     if (!request.error.empty() || request.status != 200) ++summary.num_failed;
     summary.prompt_tokens += request.prompt_tokens;
@@ -71,12 +71,16 @@ RunSummary Summarize(const std::string& label, int concurrency, const RunResult&
                      (request.output_tokens - 1));
     }
     for (size_t i = 1; i < request.event_s.size(); ++i) {
-      gaps.push_back(1e3 * (request.event_s[i] - request.event_s[i - 1]));
+      const double begin_s = request.event_s[i - 1], end_s = request.event_s[i];
+      gaps.push_back(1e3 * (end_s - begin_s));
+      gaps_less_stalls.push_back(gaps.back() - 1e3 * StalledWithin(result.stalls, begin_s, end_s));
     }
   }
   summary.ttft_ms = PercentilesOf(std::move(ttft));
   summary.tpot_ms = PercentilesOf(std::move(tpot));
   summary.itl_ms = PercentilesOf(std::move(gaps));
+  summary.itl_less_stalls_ms = PercentilesOf(std::move(gaps_less_stalls));
+  summary.stalled_s = StalledWithin(result.stalls, 0, result.wall_s);
   if (result.wall_s > 0) {
     summary.output_tokens_per_s = static_cast<double>(summary.output_tokens) / result.wall_s;
     summary.client_cores = result.cpu.client / result.wall_s;
@@ -102,6 +106,8 @@ nlohmann::json ToJson(const RunSummary& s) {
           {"ttft_ms", PercentilesJson(s.ttft_ms)},
           {"tpot_ms", PercentilesJson(s.tpot_ms)},
           {"itl_ms", PercentilesJson(s.itl_ms)},
+          {"itl_less_stalls_ms", PercentilesJson(s.itl_less_stalls_ms)},
+          {"stalled_s", s.stalled_s},
           {"client_cores", s.client_cores},
           {"server_cores", s.server_cores},
           {"other_cores", s.other_cores},

@@ -25,6 +25,8 @@ struct RunSummary {
   Percentiles ttft_ms;  // send to first token
   Percentiles tpot_ms;  // (last - first token) / (tokens - 1), per request
   Percentiles itl_ms;   // gaps between events, pooled over requests; maximum: the longest gap
+  Percentiles itl_less_stalls_ms;  // the same without what the host took, where that was watched
+  double stalled_s = 0;
   double client_cores = 0, server_cores = 0, other_cores = 0;
   double server_rss_mib = 0;
 };

@@ -32,6 +32,10 @@ struct SampleRow {
   int32_t position = 0;       // output index of the token to draw: the counter of the random stream
   bool mask_stop = false;     // min_tokens not reached: EOS and stop ids cannot be drawn
   int32_t top_logprobs = -1;  // as SamplingParams
+  /// A guess is checked: the row before is the same slot's, one output token earlier, and this one
+  /// is drawn only if that one drew the token that this one's token row reads. Else it draws
+  /// nothing: token_id -1.
+  bool after_draft = false;
   int32_t target_id = -1;  // >= 0: report this token's logprob instead of drawing (prompt logprobs)
 };
 

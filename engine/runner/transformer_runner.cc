@@ -46,13 +46,17 @@ int32_t NumBlocks(int64_t kv_tokens, int32_t block_size) {
 struct SliceTask {
   Sampler* sampler;
   const SampleRow* rows;
+  const int32_t* token_ids;  // of the flat batch
   float* logits;
   int32_t vocab_size, tokenizer_vocab_size;
   SampledRow* out;
+  const int32_t* runs;  // where each run of one slot's rows begins, and the end of the last
 };
 
-void SampleOne(void* context, int i) {
-  const auto& task = *static_cast<const SliceTask*>(context);
+void SampleOne(const SliceTask& task, int i) {
+  const SampleRow& row = task.rows[i];
+  // A slice may begin within a run: out[-1] is then the last row of the slice before.
+  if (row.after_draft && task.out[i - 1].token_id != task.token_ids[row.token_row]) return;
   float* logits = task.logits + int64_t{i} * task.vocab_size;
   if (!AllFinite(logits, task.vocab_size)) {
     task.out[i].numeric_error = true;
@@ -62,7 +66,13 @@ void SampleOne(void* context, int i) {
     std::fill(logits + std::min(task.tokenizer_vocab_size, task.vocab_size),
               logits + task.vocab_size, -std::numeric_limits<float>::infinity());
   }
-  task.out[i] = task.sampler->Sample(task.rows[i], logits);
+  task.out[i] = task.sampler->Sample(row, logits);
+}
+
+/// Rows that check guesses are one slot's: in order, by one worker.
+void SampleRun(void* context, int run) {
+  const auto& task = *static_cast<const SliceTask*>(context);
+  for (int32_t i = task.runs[run]; i < task.runs[run + 1]; ++i) SampleOne(task, i);
 }
 
 }  // namespace
@@ -189,6 +199,7 @@ absl::Status TransformerRunner::CheckInput(const ForwardInput& input) const {
     if (row.token_row < 0 || row.token_row >= static_cast<int32_t>(tokens))
       return bug("sample_rows");
     if (row.target_id >= spec_.vocab_size) return bug("target_id");
+    if (row.after_draft && &row == input.sample_rows.data()) return bug("after_draft");
   }
   return absl::OkStatus();
 }
@@ -245,11 +256,18 @@ StepOutput TransformerRunner::Wait(StepHandle handle) {
 void TransformerRunner::SampleSlice(const ForwardInput& input, size_t first, size_t count,
                                     std::vector<SampledRow>* out) {
   rows_.clear();
-  for (size_t i = 0; i < count; ++i) rows_.push_back(input.sample_rows[first + i].token_row);
+  runs_.clear();
+  for (size_t i = 0; i < count; ++i) {
+    const SampleRow& row = input.sample_rows[first + i];
+    rows_.push_back(row.token_row);
+    if (i == 0 || !row.after_draft) runs_.push_back(static_cast<int32_t>(i));
+  }
+  runs_.push_back(static_cast<int32_t>(count));
   float* logits = decoder_->Logits(rows_.data(), static_cast<int>(count));
-  SliceTask task{&sampler_,        input.sample_rows.data() + first,        logits,
-                 spec_.vocab_size, decoder_->config().tokenizer_vocab_size, out->data() + first};
-  device_->ParallelFor(static_cast<int>(count), SampleOne, &task);
+  SliceTask task{
+      &sampler_,        input.sample_rows.data() + first,        token_ids_.data(),   logits,
+      spec_.vocab_size, decoder_->config().tokenizer_vocab_size, out->data() + first, runs_.data()};
+  device_->ParallelFor(static_cast<int>(runs_.size()) - 1, SampleRun, &task);
 }
 
 }  // namespace modu::engine

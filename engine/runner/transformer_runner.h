@@ -62,7 +62,8 @@ class TransformerRunner final : public ModelRunner {
   RunnerSpec spec_;
   std::deque<ForwardInput> launched_;
   std::vector<int32_t> token_ids_;  // of the step, PreviousSample resolved
-  std::vector<int32_t> rows_;       // of a slice
+  std::vector<int32_t> rows_;       // of a slice, as the next
+  std::vector<int32_t> runs_;       // where each slot's rows begin
   std::vector<int32_t> previous_;   // what the last step's sample rows drew
 };
 

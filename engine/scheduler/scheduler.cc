@@ -68,27 +68,60 @@ void Scheduler::Preempt(Sequence* sequence, StepPlan* plan) {
   plan->preempted.push_back(sequence);
 }
 
-void Scheduler::AddChunk(Sequence* sequence, int32_t num_tokens, StepPlan* plan) {
+void Scheduler::AddChunk(Sequence* sequence, int32_t num_tokens, int32_t num_drafts,
+                         StepPlan* plan) {
   PlannedChunk chunk;
   chunk.sequence = sequence;
   chunk.first = sequence->num_scheduled;
-  chunk.num_tokens = num_tokens;
+  chunk.num_tokens = num_tokens + num_drafts;
+  chunk.num_drafts = num_drafts;
   chunk.samples = chunk.first + num_tokens == sequence->num_total() &&
                   sequence->num_sampled < sequence->request.sampling.max_tokens;
   plan->chunks.push_back(chunk);
-  plan->num_tokens += num_tokens;
+  plan->num_tokens += chunk.num_tokens;
   sequence->num_scheduled += num_tokens;
   sequence->planned_in_step = step_;
   sequence->account->served_tokens += num_tokens;
 }
 
+int32_t Scheduler::DraftsEach() const {
+  if (options_.max_draft_tokens == 0 || waiting_.size() > 0 || running_.empty()) return 0;
+  const bool all_decode = std::ranges::all_of(running_, &Sequence::decoding);
+  for (int g = 0; g < kv_->num_groups(); ++g) {  // a guess must not cost anyone its place
+    if (kv_->available(g) < 2 * num_running()) return 0;
+  }
+  const int32_t rows = std::min(options_.max_draft_rows, options_.max_step_tokens);
+  const int32_t spare = all_decode ? rows / num_running() - 1 : 0;
+  return std::clamp(spare, 0, options_.max_draft_tokens);
+}
+
+int32_t Scheduler::Draft(Sequence* sequence, int32_t max_tokens) {
+  // The last output token is never fed back, so that nothing is guessed after it.
+  const int32_t left = sequence->request.sampling.max_tokens - sequence->num_sampled - 1;
+  const bool known =
+      sequence->num_in_flight == 0 && sequence->num_scheduled + 1 == sequence->num_total();
+  if (max_tokens == 0 || left <= 0 || !known) return 0;
+  const int32_t wanted = sequence->draft_history.Propose(std::min(max_tokens, left));
+  LookUpDraft(sequence->tokens, wanted, &sequence->drafts);
+  const auto num_drafts = static_cast<int32_t>(sequence->drafts.size());
+  if (num_drafts > 0 && kv_->Grow(&sequence->kv, sequence->num_scheduled + 1 + num_drafts)) {
+    ++counts_.drafts;
+    counts_.draft_tokens += num_drafts;
+    return num_drafts;
+  }
+  sequence->drafts.clear();
+  return 0;
+}
+
 void Scheduler::PlanDecodes(StepPlan* plan) {
+  const int32_t drafts_each = DraftsEach();
   for (size_t i = 0; i < running_.size() && budget(*plan) > 0;) {
     Sequence* sequence = running_[i];
     ++i;
-    if (!sequence->decoding() || !sequence->wants_step()) continue;
+    if (!sequence->decoding() || !sequence->wants_step() || !sequence->drafts.empty()) continue;
     const bool known = sequence->num_scheduled < static_cast<int32_t>(sequence->tokens.size());
     if (!known && sequence->sampled_in_step + 1 != step_) continue;
+    const int32_t num_drafts = Draft(sequence, std::min(drafts_each, budget(*plan) - 1));
     bool grown = kv_->Grow(&sequence->kv, sequence->num_scheduled + 1);
     while (!grown) {
       // Never null, and never one before this one in the list: this one is not planned yet itself.
@@ -98,8 +131,8 @@ void Scheduler::PlanDecodes(StepPlan* plan) {
       grown = kv_->Grow(&sequence->kv, sequence->num_scheduled + 1);
     }
     if (grown) {
-      ++plan->shape.decodes;
-      AddChunk(sequence, 1, plan);
+      plan->shape.decodes += 1 + num_drafts;
+      AddChunk(sequence, 1, num_drafts, plan);
     } else {
       --i;  // it left its place to the next
     }
@@ -157,7 +190,7 @@ void Scheduler::PlanPrefill(Sequence* sequence, StepPlan* plan) {
   step_budget_.Take(sequence->num_scheduled, chunk);
   plan->shape.prefill_tokens += chunk;
   plan->shape.prefill_pairs += PrefillPairs(sequence->num_scheduled, chunk);
-  AddChunk(sequence, chunk, plan);
+  AddChunk(sequence, chunk, 0, plan);
 }
 
 int32_t Scheduler::HitLimit(const Sequence& sequence) const {

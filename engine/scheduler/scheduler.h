@@ -3,8 +3,9 @@
 // prefill is the oldest prompt's, what is left goes to the shortest first, so that a short prompt
 // does not wait for a long one and the long one gets on. KV grows with the tokens; when it runs
 // out, the least urgent youngest running sequence is preempted: its blocks go, and it is computed
-// again later with its output as part of the prompt. Engine thread only. Knows nothing of runners
-// or clocks; owns no sequence.
+// again later with its output as part of the prompt. Where few sequences decode and a step has rows
+// to spare, guesses at what comes next go with them (prompt_lookup.h). Engine thread only. Knows
+// nothing of runners or clocks; owns no sequence.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -20,7 +21,9 @@ struct SchedulerOptions {
   int32_t max_running = 64;
   int32_t max_step_tokens = 256;
   StepBudgetOptions step_budget;
-  int32_t max_scanned = 32;  // waiting sequences looked at in one step
+  int32_t max_draft_tokens = 0;  // guessed for one sequence in one step; 0: none
+  int32_t max_draft_rows = 8;    // decoded and guessed tokens of a step: more of them cost time
+  int32_t max_scanned = 32;      // waiting sequences looked at in one step
   int32_t max_passed =
       64;  // admissions that may overtake one that does not fit; then nobody passes it
   int32_t max_deferred =
@@ -31,7 +34,8 @@ struct PlannedChunk {
   Sequence* sequence = nullptr;
   int32_t first = 0;  // position of the first token to compute
   int32_t num_tokens = 0;
-  bool samples = false;  // the last of them draws an output token
+  int32_t num_drafts = 0;  // of num_tokens, the last: the sequence's drafts
+  bool samples = false;    // the last certain one draws an output token, and so does each draft
 };
 
 /// One step, in the order of the batch. Lives on in the scheduler's caller to be reused without
@@ -51,6 +55,7 @@ struct SchedulerCounts {
   uint64_t prefix_queries_tokens = 0, prefix_hits_tokens = 0;
   uint64_t prompt_tokens_cached = 0;      // of first admissions
   uint64_t prompt_tokens_recomputed = 0;  // computed again after a preemption
+  uint64_t drafts = 0, draft_tokens = 0;
 };
 
 class Scheduler {
@@ -78,13 +83,16 @@ class Scheduler {
 
  private:
   void PlanDecodes(StepPlan* plan);
+  int32_t DraftsEach() const;
+  /// Grows the KV and notes the drafts; 0: no draft, or no room for it.
+  int32_t Draft(Sequence* sequence, int32_t max_tokens);
   void PlanPrefills(StepPlan* plan);
   void PlanPrefill(Sequence* sequence, StepPlan* plan);
   void Admit(int64_t first_priority, int64_t last_priority, StepPlan* plan);
   bool Fits(const Sequence& sequence, const PrefixHit& hit) const;
   bool PrefixUnderWay(const Sequence& sequence, int32_t num_hit, int32_t limit) const;
   int32_t HitLimit(const Sequence& sequence) const;
-  void AddChunk(Sequence* sequence, int32_t num_tokens, StepPlan* plan);
+  void AddChunk(Sequence* sequence, int32_t num_tokens, int32_t num_drafts, StepPlan* plan);
   Sequence* Victim() const;
   void Preempt(Sequence* sequence, StepPlan* plan);
   int32_t budget(const StepPlan& plan) const {

@@ -7,6 +7,7 @@
 #include "engine/kv/kv_cache_manager.h"
 #include "engine/request/request.h"
 #include "engine/runner/model_runner.h"
+#include "engine/scheduler/prompt_lookup.h"
 
 namespace modu::engine {
 
@@ -29,6 +30,10 @@ struct Sequence {
   uint64_t sampled_in_step =
       0;  // step that draws the newest output token, and its sample row there
   int32_t sampled_in_row = -1;
+  // Guessed tokens of the launched step, after the last one that is known; until they are judged no
+  // other step knows where this sequence stands.
+  std::vector<int32_t> drafts;
+  DraftHistory draft_history;
   int32_t epoch = 0;  // preemptions: KV that a step computed for an older epoch is gone
   SamplerSlot slot = -1;
   int32_t next_prompt_logprob =

@@ -20,7 +20,7 @@ struct StepBudgetOptions {
 
 /// What decides how long a step takes.
 struct StepShape {
-  int32_t decodes = 0;         // sequences that compute one token
+  int32_t decodes = 0;  // tokens of sequences that decode: one each, and what is guessed after it
   int32_t prefill_tokens = 0;  // of all others
   int64_t prefill_pairs = 0;   // (token, earlier token) pairs that prefill's attention looks at
 };

@@ -12,7 +12,8 @@ void AddSampleRows(uint64_t step, const PlannedChunk& chunk, int32_t first_row_o
   Sequence& sequence = *chunk.sequence;
   const SamplingParams& params = sequence.request.sampling;
   launched->first_row = static_cast<int32_t>(input->sample_rows.size());
-  const int32_t end = chunk.first + chunk.num_tokens;
+  const int32_t certain = chunk.num_tokens - chunk.num_drafts;
+  const int32_t end = chunk.first + certain;
   if (sequence.next_prompt_logprob > 0) {
     // Position p's logits are about token p + 1.
     const int32_t first = sequence.next_prompt_logprob;
@@ -30,16 +31,19 @@ void AddSampleRows(uint64_t step, const PlannedChunk& chunk, int32_t first_row_o
     sequence.next_prompt_logprob += launched->num_prompt_rows;
   }
   if (chunk.samples) {
-    SampleRow row;
-    row.token_row = first_row_of_batch + chunk.num_tokens - 1;
-    row.slot = sequence.slot;
-    row.position = sequence.num_sampled;
-    row.mask_stop = sequence.num_sampled < params.min_tokens;
-    row.top_logprobs = params.top_logprobs;
     sequence.sampled_in_step = step;
     sequence.sampled_in_row = static_cast<int32_t>(input->sample_rows.size());
+    for (int32_t i = 0; i <= chunk.num_drafts; ++i) {
+      SampleRow row;
+      row.token_row = first_row_of_batch + certain - 1 + i;
+      row.slot = sequence.slot;
+      row.position = sequence.num_sampled + i;
+      row.mask_stop = row.position < params.min_tokens;
+      row.top_logprobs = params.top_logprobs;
+      row.after_draft = i > 0;
+      input->sample_rows.push_back(row);
+    }
     ++sequence.num_sampled;
-    input->sample_rows.push_back(row);
   }
 }
 
@@ -47,8 +51,10 @@ void AddTokens(const PlannedChunk& chunk, int32_t block_size, ForwardInput* inpu
   const Sequence& sequence = *chunk.sequence;
   const int32_t known = static_cast<int32_t>(sequence.tokens.size());
   for (int32_t p = chunk.first; p < chunk.first + chunk.num_tokens; ++p) {
-    input->token_ids.push_back(p < known ? sequence.tokens[p]
-                                         : PreviousSample(sequence.sampled_in_row));
+    const bool drafted = p >= chunk.first + chunk.num_tokens - chunk.num_drafts;
+    input->token_ids.push_back(drafted     ? sequence.drafts[p - known]
+                               : p < known ? sequence.tokens[p]
+                                           : PreviousSample(sequence.sampled_in_row));
     input->positions.push_back(p);
   }
   for (size_t g = 0; g < input->groups.size(); ++g) {
@@ -84,8 +90,9 @@ void BuildStepPacket(uint64_t step, const StepPlan& plan, int32_t block_size, in
     LaunchedChunk& mark = launched->emplace_back();
     mark.sequence = chunk.sequence;
     mark.epoch = chunk.sequence->epoch;
-    mark.end = chunk.first + chunk.num_tokens;
+    mark.end = chunk.first + chunk.num_tokens - chunk.num_drafts;
     mark.samples = chunk.samples;
+    mark.num_drafts = chunk.num_drafts;
     AddSampleRows(step, chunk, first_row, input, &mark);
     ++chunk.sequence->num_in_flight;
   }

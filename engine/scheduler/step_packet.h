@@ -13,11 +13,14 @@ namespace modu::engine {
 struct LaunchedChunk {
   Sequence* sequence = nullptr;
   int32_t epoch = 0;      // of the sequence, at launch
-  int32_t end = 0;        // tokens in KV once the step is done
+  int32_t end = 0;        // tokens in KV once the step is done, drafts apart
   int32_t first_row = 0;  // sample rows: prompt log probabilities first, then the drawn token
   int32_t num_prompt_rows = 0;
   int32_t first_prompt_token = 0;  // the prompt token that the first prompt row reports
   bool samples = false;
+  int32_t num_drafts = 0;  // rows after the drawn token's, one for each guess
+
+  int32_t num_rows() const { return num_prompt_rows + (samples ? 1 : 0) + num_drafts; }
 };
 
 /// Fills `input` and `launched` from the plan's chunks, and moves each sequence's marks

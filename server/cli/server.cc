@@ -80,6 +80,7 @@ void Server::StartEngine() {
   engine_options.max_running = config_.max_seqs;
   engine_options.max_step_tokens = model_.max_step_tokens;
   engine_options.step_budget.max_slowdown = config_.max_decode_slowdown / 100.0;
+  engine_options.max_draft_tokens = config_.draft_tokens;
   engine_options.prefix_cache = config_.prefix_cache;
   engine_ = std::make_unique<engine::Engine>(std::move(model_.loaded.runner), engine_options,
                                              &clock_, service_.get());

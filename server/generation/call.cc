@@ -262,7 +262,8 @@ void Call::DoToken(Token& token) {
   if (request_.echo && !std::exchange(one.echoed, true)) {
     sink_->OnEcho(one.choice->TakeEcho(prompt_ids_[token.choice / request_.n]));
   }
-  if (one.last_token_ns != 0 && core_->metrics != nullptr) {
+  // Tokens of one step come together: guesses that were right.
+  if (one.last_token_ns != 0 && one.last_token_ns != token.time_ns && core_->metrics != nullptr) {
     core_->metrics->InterTokenGap(static_cast<double>(token.time_ns - one.last_token_ns) * 1e-9);
   }
   one.last_token_ns = token.time_ns;

@@ -89,6 +89,9 @@ const std::set<std::string_view>& VllmNames() {
       "request_prefill_kv_computed_tokens",
       "request_params_n",
       "iteration_tokens_total",
+      "spec_decode_num_drafts_total",
+      "spec_decode_num_draft_tokens_total",
+      "spec_decode_num_accepted_tokens_total",
   };
   return *names;
 }
@@ -433,6 +436,11 @@ void Metrics::Impl::AddEngine(std::vector<MetricFamily>* out) const {
           s.prompt_tokens_recomputed);
   counter("prefix_cache_queries_total", "Tokens looked up in the prefix cache.",
           s.prefix_queries_tokens);
+  counter("spec_decode_num_drafts_total", "Guesses at what comes next, each of some tokens.",
+          s.num_drafts);
+  counter("spec_decode_num_draft_tokens_total", "Guessed tokens.", s.draft_tokens);
+  counter("spec_decode_num_accepted_tokens_total", "Guessed tokens that were drawn.",
+          s.accepted_draft_tokens);
   counter("prefix_cache_hits_total", "Tokens found in the prefix cache.", s.prefix_hits_tokens);
   if (s.last_step_ns > 0) {
     // The engine's clock is monotonic; a timestamp wants the wall.

@@ -1,5 +1,5 @@
 """A request's tokens, text and logprobs are the same bits alone, in a crowd, with and without cache hits, in any
-chunking, with one thread or two, preempted or not, by REST or gRPC, streamed or not: the matrix, on the default model
+chunking, with guesses or not, with one thread or two, preempted or not, by REST or gRPC, streamed or not: the matrix, on the default model
 (Q4_1, int8 products) and on a random FP8 model (bf16 and float32 products).
 
   invariance_test.py                              the matrix, of $MODU_BINARY
@@ -29,7 +29,8 @@ LENGTHS = (1, 31, 33, 64, 255, 257, 450)
 OUTPUT = 70
 STRANGERS = 5
 
-# What is varied. The reference is one thread, steps of 256 tokens, no cache, one request at a time, REST, not streamed.
+# What is varied. The reference is one thread, steps of 256 tokens, no cache, no guesses, one request at a time, REST, not
+# streamed.
 SETUPS = {
     "two threads": ("--threads", "2"),
     "small steps": ("--threads", "1", "--max-step-tokens", "32", "--max-seqs", "16"),
@@ -53,6 +54,13 @@ class Model:
     def body(self, length, **fields):
         return {"prompt": self.prompt(length), "return_token_ids": True, "return_tokens_as_token_ids": True,
                 **self.fields(length), **fields}
+
+
+class RepetitiveModel(Model):
+    """Draws from three ids only, so that guesses at what comes next are often right."""
+
+    def fields(self, length):
+        return {**super().fields(length), "logit_bias": {str(self.first_id + number): 100 for number in (5, 6, 7)}}
 
 
 def float32(value):
@@ -155,7 +163,7 @@ def preemptions(server):
 
 def differences(model, command):
     """[(setup, run, length)] whose answer is not the reference's, of the whole matrix on one model."""
-    with Server(model.path, *model.flags, "--threads", "1", "--no-prefix-cache", command=command) as server:
+    with Server(model.path, *model.flags, "--threads", "1", "--no-prefix-cache", "--draft-tokens", "0", command=command) as server:
         expected = alone(server, model, [whole])
     assert len({ids for _, ids, _, _ in expected.values()}) == len(LENGTHS), "the prompts were to be answered differently"
     found = []
@@ -186,6 +194,19 @@ class TheMatrix(unittest.TestCase):
     def test_fp8(self):
         self.assertEqual(differences(self.fp8(), self.command), [])
 
+    def test_right_guesses(self):
+        for path in (default_model.path(), self.folder.name):
+            model = RepetitiveModel(path, 100, 100, "--no-prefix-cache")
+            with Server(model.path, *model.flags, "--draft-tokens", "0") as server:
+                expected = alone(server, model, [whole])
+                self.assertEqual(server.metric("modu_spec_decode_num_drafts_total"), 0)
+            with Server(model.path, *model.flags, "--draft-tokens", "8") as server:
+                for how, doors in ((alone, [whole]), (alone, [streamed]), (crowd, [whole, streamed])):
+                    self.assertEqual(how(server, model, doors), expected)
+                    accepted = server.metric("modu_spec_decode_num_accepted_tokens_total")
+                    self.assertGreater(accepted, 50)
+                    self.assertGreater(server.metric("modu_spec_decode_num_draft_tokens_total"), accepted)
+
     def test_fp8_exact(self):
         self.assertEqual(differences(self.fp8("--numerics", "exact"), self.command), [])
 
@@ -194,7 +215,7 @@ class Inverse(TheMatrix):
     """The same matrix on servers that are wrong in one way each: it must be seen where it acts, and only there."""
 
     binary = ""
-    test_q4_1 = test_fp8 = test_fp8_exact = None
+    test_q4_1 = test_fp8 = test_fp8_exact = test_right_guesses = None
 
     def seen(self, by, model):
         return {(setup, run) for setup, run, _ in differences(model, (self.binary, by))}

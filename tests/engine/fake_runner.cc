@@ -36,7 +36,10 @@ bool Stops(const RunnerSpec& spec, const SamplingParams& params, int32_t id) {
 
 int32_t TokenOf(const RunnerSpec& spec, const SamplingParams& params, uint64_t hash,
                 int32_t position, bool mask_stop) {
-  auto token = static_cast<int32_t>(Fold(Fold(hash, params.seed), position) % spec.vocab_size);
+  uint64_t drawn = Fold(Fold(hash, params.seed), position);
+  if ((params.seed & FakeRunner::kRepetitive) != 0 && drawn % 8 != 0)
+    drawn = Fold(params.seed, static_cast<uint64_t>(position % 5));
+  auto token = static_cast<int32_t>(drawn % spec.vocab_size);
   while (mask_stop && Stops(spec, params, token)) token = (token + 1) % spec.vocab_size;
   return token;
 }
@@ -227,7 +230,14 @@ StepOutput FakeRunner::Wait(StepHandle handle) {
     output.status = absl::InternalError("injected step failure");
     output.rows.resize(input.sample_rows.size());
   } else {
-    for (const SampleRow& row : input.sample_rows) output.rows.push_back(Draw(input, row));
+    for (const SampleRow& row : input.sample_rows) {
+      if (row.after_draft && output.rows.empty()) Violate("a guess is checked by no row before it");
+      const bool drawn =
+          !row.after_draft ||
+          (!output.rows.empty() &&
+           output.rows.back().token_id == input.token_ids[static_cast<size_t>(row.token_row)]);
+      output.rows.push_back(drawn ? Draw(input, row) : SampledRow());
+    }
   }
   previous_rows_ = output.rows;
   if (faults.wait_throws && faults.wait_throws(input)) throw std::runtime_error("wait");

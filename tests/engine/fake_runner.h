@@ -33,6 +33,9 @@ struct FakeFaults {
 
 class FakeRunner final : public ModelRunner {
  public:
+  /// A seed with this bit makes answers that mostly repeat themselves, as quoted text does.
+  static constexpr uint64_t kRepetitive = uint64_t{1} << 40;
+
   FakeRunner(RunnerSpec spec, int depth);
 
   const RunnerSpec& spec() const override { return spec_; }

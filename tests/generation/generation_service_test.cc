@@ -185,7 +185,7 @@ TEST_CASE("echo, with and without log probabilities, and scoring alone") {
 TEST_CASE("several prompts times n: index = prompt * n + i, prompts counted once") {
   ServiceFixture f;
   api::GenerationRequest request = f.Text("say:aa");
-  request.prompts.push_back(api::TextPrompt{"say:bbb", false});
+  request.prompts.emplace_back(api::TextPrompt{"say:bbb", false});
   request.n = 3;
   auto sink = f.Run(request);
   REQUIRE_FALSE(sink->error);

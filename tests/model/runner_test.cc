@@ -342,6 +342,64 @@ TEST_CASE("an input id may point at what a row of the step before drew") {
   runner->EndSequence(slot);
 }
 
+TEST_CASE(
+    "guesses that are right give what step after step gives, and nothing follows a wrong one") {
+  const tests::SmallModel model = tests::MakeSmallModel("llama", 19);
+  const bool q8_0 = GENERATE(false, true);
+  const Backend backend =
+      q8_0 ? Backend{"cpu", Numerics::kInt8, 2} : Backend{"cpu", Numerics::kBf16, 2};
+  const BothKinds files(model, q8_0);
+  LoadedModel loaded = Load(q8_0 ? files.gguf() : files.folder(), backend);
+  ModelRunner* runner = loaded.runner.get();
+  const auto ids = RandomIds(10, model.vocab, 12);
+  SamplingParams params;  // with a memory, and with chance
+  params.temperature = 0.9f;
+  params.repetition_penalty = 1.3f;
+  params.presence_penalty = 0.5f;
+  params.seed = 4;
+  constexpr int32_t kSteps = 40;
+  // What drafts are checked in: rows [first, first + n) of one step, the drafts' own ids given.
+  const auto rows_of = [](SamplerSlot slot, int32_t first_token_row, int32_t position, int32_t n) {
+    std::vector<SampleRow> rows;
+    for (int32_t i = 0; i < n; ++i) {
+      SampleRow row = tests::GreedyRow(first_token_row + i, slot, 3);
+      row.position = position + i;
+      row.after_draft = i > 0;
+      rows.push_back(row);
+    }
+    return rows;
+  };
+  std::vector<SampledRow> alone;
+  {
+    const SamplerSlot slot = runner->StartSequence(params, ids, 0);
+    tests::SequenceDriver sequence(runner, 0, 8);
+    alone.push_back(sequence.Step(ids, rows_of(slot, 9, 0, 1)).rows.at(0));
+    for (int32_t i = 1; i < kSteps; ++i)
+      alone.push_back(sequence.Step({alone.back().token_id}, rows_of(slot, 0, i, 1)).rows.at(0));
+    runner->EndSequence(slot);
+  }
+  // More rows than one head product holds, so that a run of them is cut; one guess is wrong.
+  for (const int32_t wrong : {1, 5, 31, 32, 33, kSteps}) {
+    const SamplerSlot slot = runner->StartSequence(params, ids, 0);
+    tests::SequenceDriver sequence(runner, 0, 8);
+    std::vector<int32_t> fed = ids;
+    for (int32_t i = 0; i + 1 < kSteps; ++i)
+      fed.push_back(i + 1 == wrong ? (alone[i].token_id + 1) % model.vocab : alone[i].token_id);
+    const StepOutput step = sequence.Step(fed, rows_of(slot, 9, 0, kSteps));
+    REQUIRE(step.status.ok());
+    for (int32_t i = 0; i < kSteps; ++i) {
+      INFO("wrong " << wrong << ", row " << i);
+      if (i >= wrong) {
+        CHECK(step.rows[i].token_id == -1);
+        continue;
+      }
+      CHECK(step.rows[i].token_id == alone[i].token_id);
+      CHECK(SameBits({step.rows[i].top_logprobs}, {alone[i].top_logprobs}));
+    }
+    runner->EndSequence(slot);
+  }
+}
+
 TEST_CASE("more rows than one head product holds") {
   const tests::SmallModel model = tests::MakeSmallModel("llama", 16);
   const BothKinds files(model);

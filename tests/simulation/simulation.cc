@@ -78,6 +78,7 @@ Weather DrawWeather(Dice& dice) {
   w.options.step_budget.min_step_ns = dice.Between(0, 3) * 500'000;
   w.options.step_budget.min_prefill_tokens = dice.Between(1, 8);
   w.options.prefix_cache = dice.Chance(0.85);
+  w.options.max_draft_tokens = dice.Chance(0.5) ? 0 : dice.Between(1, 8);
   w.depth = dice.Between(1, 3);
   w.arrivals = dice.Chance(0.5) ? 0.1 : 0.9;
   if (dice.Chance(0.2)) w.burst = 0.02;
@@ -139,6 +140,8 @@ class World final : public EventSink {
     if (Ok()) CheckEnd();
     result_.preemptions = static_cast<int64_t>(engine_->Stats().num_preemptions);
     result_.prefix_hit_tokens = static_cast<int64_t>(engine_->Stats().prefix_hits_tokens);
+    result_.draft_tokens = static_cast<int64_t>(engine_->Stats().draft_tokens);
+    result_.accepted_draft_tokens = static_cast<int64_t>(engine_->Stats().accepted_draft_tokens);
     engine_.reset();
     return result_;
   }
@@ -208,6 +211,8 @@ class World final : public EventSink {
     }
     SamplingParams& p = request.sampling;
     p.seed = static_cast<uint64_t>(dice_.Between(0, 3));
+    if (weather_.options.max_draft_tokens > 0 && dice_.Chance(0.7))
+      p.seed |= FakeRunner::kRepetitive;
     p.max_tokens = dice_.Between(1, weather_.max_output);
     p.top_logprobs = dice_.Chance(0.1) ? 2 : -1;
     p.ignore_eos = dice_.Chance(0.5);

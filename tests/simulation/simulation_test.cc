@@ -25,6 +25,8 @@ TEST_CASE("Many small worlds hold every invariant, and the same seed gives the s
     sum.rejected += result.rejected;
     sum.preemptions += result.preemptions;
     sum.prefix_hit_tokens += result.prefix_hit_tokens;
+    sum.draft_tokens += result.draft_tokens;
+    sum.accepted_draft_tokens += result.accepted_draft_tokens;
   }
   if (wanted != nullptr) return;
   // The weather is bad enough to mean something.
@@ -35,6 +37,8 @@ TEST_CASE("Many small worlds hold every invariant, and the same seed gives the s
   CHECK(sum.rejected > 100);
   CHECK(sum.preemptions > 100);
   CHECK(sum.prefix_hit_tokens > 1000);
+  CHECK(sum.accepted_draft_tokens > 100);
+  CHECK(sum.draft_tokens - sum.accepted_draft_tokens > 100);
 }
 
 TEST_CASE("Worlds that once broke an invariant") {

@@ -146,6 +146,9 @@ TEST_CASE("every vLLM name is there under both prefixes, with model and engine")
                            "request_params_n",
                            "request_prefill_kv_computed_tokens",
                            "iteration_tokens_total",
+                           "spec_decode_num_drafts_total",
+                           "spec_decode_num_draft_tokens_total",
+                           "spec_decode_num_accepted_tokens_total",
                            "cache_config_info",
                            "prompt_tokens_cached_total",
                            "prompt_tokens_recomputed_total"}) {

@@ -101,8 +101,8 @@ void ConnectionAcceptor::Run() {
     if (wanted[1].revents == 0) continue;
     const int connection = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (connection >= first_reserved_descriptor_) {
+      ++refused_total_;  // before its client hears of it
       close(connection);
-      ++refused_total_;
     } else if (connection >= 0) {
       on_connection_(listener_, connection);
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {

@@ -14,6 +14,9 @@ constexpr double kStepSize = 0.3;
 // the next.
 constexpr double kMaxSurprise = 2.0;
 constexpr double kLeastSurpriseNs = 1e5;
+constexpr double kDeviations = 2.0;      // that a mixed step is planned to stay below the bound by
+constexpr double kVarianceShare = 0.05;  // of a step in what is remembered
+constexpr double kFirstVariance = 0.25;  // large chunks say little of what small ones cost
 
 }  // namespace
 
@@ -28,6 +31,9 @@ double StepBudget::PrefillNs(int32_t first, int32_t num_tokens) const {
 void StepBudget::Learn(const StepShape& shape, int64_t ns) {
   const bool prefills = shape.prefill_tokens > 0;
   if (ns <= 0 || (!prefills && shape.decodes == 0)) return;
+  const bool mixed = prefills && shape.decodes > 0;
+  // Prefill alone comes in large chunks, whose tokens are cheaper: good enough as a first guess.
+  if (prefills && !mixed && mixed_seen_ > 0) return;
   // Decodes and prefill are learned apart: a step with both could be explained in many ways.
   const double x = prefills ? kTokens * shape.prefill_tokens : 1.0;
   const double y =
@@ -39,8 +45,10 @@ void StepBudget::Learn(const StepShape& shape, int64_t ns) {
       prefills ? static_cast<double>(ns) - DecodeNs(shape.decodes) : static_cast<double>(ns);
   const double predicted = a / a_scale * x + b / b_scale * y;
   double error = std::max(0.0, took) - predicted;
+  if (mixed)
+    LearnDeviation(error / std::max(DecodeNs(shape.decodes) + predicted, kLeastSurpriseNs));
   // The first steps of a kind are believed whole, later ones less.
-  int64_t& seen = prefills ? prefills_seen_ : decodes_seen_;
+  int64_t& seen = mixed ? mixed_seen_ : prefills ? prefills_seen_ : decodes_seen_;
   if (seen > 0) error = std::min(error, kMaxSurprise * std::max(predicted, kLeastSurpriseNs));
   const double step =
       std::max(kStepSize, 1.0 / static_cast<double>(++seen)) * error / (x * x + y * y);
@@ -65,15 +73,22 @@ void StepBudget::KeepDecodesDearest(const StepShape& shape) {
   }
 }
 
+void StepBudget::LearnDeviation(double relative_error) {
+  const double error = std::clamp(relative_error, -1.0, 1.0);
+  if (mixed_seen_ == 0) variance_ = kFirstVariance;
+  variance_ += kVarianceShare * (error * error - variance_);
+}
+
 void StepBudget::Begin(int32_t decodes) {
   left_minimum_ = options_.min_prefill_tokens;
   left_ns_ = std::numeric_limits<double>::infinity();
   // Nobody waits for the step's end, or nothing is known yet.
-  if (decodes == 0 || options_.max_slowdown <= 0 || prefills_seen_ == 0) return;
+  if (decodes == 0 || options_.max_slowdown <= 0 || prefills_seen_ + mixed_seen_ == 0) return;
   const double alone = DecodeNs(decodes);
   const double most =
       std::max(options_.max_slowdown * alone, static_cast<double>(options_.min_step_ns));
-  left_ns_ = most - alone;
+  const double variance = mixed_seen_ == 0 ? kFirstVariance : variance_;
+  left_ns_ = most / (1 + kDeviations * std::sqrt(variance)) - alone;
 }
 
 int32_t StepBudget::Fit(int32_t first, int32_t wanted) const {

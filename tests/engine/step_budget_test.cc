@@ -63,7 +63,8 @@ TEST_CASE("what the budget has learned keeps mixed steps near the bound, on any 
         for (int i = 0; i < 5; ++i) Step(budget, machine, decodes, 0, 0);
       }
       CHECK(longest < 1.25 * bound);
-      if (shortest < 1e18) CHECK(shortest > 0.6 * std::min(bound, longest));  // and it is used
+      // And it is used, but for the margin that the first mixed steps' errors leave.
+      if (shortest < 1e18) CHECK(shortest > 0.55 * std::min(bound, longest));
     }
   }
 }
@@ -168,7 +169,7 @@ class Mixed final : public EventSink {
         shape.prefill_tokens += rows;
         shape.prefill_pairs += PrefillPairs(input.seq_lens[s] - rows, rows);
       }
-      clock.now_ns += static_cast<int64_t>(machine.Takes(shape));
+      clock.now_ns += static_cast<int64_t>(real ? Really(machine, shape) : machine.Takes(shape));
     };
     engine = std::make_unique<Engine>(std::move(owned), options, &clock, this);
   }
@@ -189,7 +190,20 @@ class Mixed final : public EventSink {
     }
   }
 
+  /// As a machine is: rows are cheaper in a large batch, a small chunk reads its context for few
+  /// rows, and no two steps take the same time.
+  double Really(const Machine& machine, const StepShape& of) {
+    const double rows = of.decodes + of.prefill_tokens;
+    Machine now = machine;
+    now.token *= 1 + 40 / (40 + rows);
+    now.decode *= 1 + 40 / (40 + rows);
+    now.pair *= 1 + 24 / (1.0 + of.prefill_tokens);
+    return now.Takes(of) * std::uniform_real_distribution<double>(0.85, 1.2)(noise);
+  }
+
   FakeClock clock;
+  bool real = false;
+  std::mt19937 noise{5};
   StepShape shape;  // of the last step
   int ended = 0;
   std::map<RequestId, int64_t> first_token_ns;
@@ -224,6 +238,57 @@ TEST_CASE("streams go on while long prompts arrive, and the prompts get on") {
   const double seconds = static_cast<double>(mixed.clock.now_ns - start) / 1e9;
   CHECK(static_cast<double>(prefilled) / seconds >
         0.5 * 1e9 / (machine.token + 750 * machine.pair));
+}
+
+TEST_CASE(
+    "on a machine that is neither linear nor steady 999 of 1000 gaps are within three of the "
+    "quiet") {
+  // On the slow one the 16 tokens that every step may carry cost more than that.
+  for (const Machine& machine : {kMachines[0], kMachines[1], kMachines[2]}) {
+    CAPTURE(machine.step);
+    Mixed mixed(machine);
+    mixed.real = true;
+    RequestId next = 100;
+    for (int i = 0; i < 6; ++i) {  // large chunks, as nobody waits
+      mixed.Submit(next++, 1'500, 1);
+      while (mixed.engine->RunOnce()) {
+      }
+    }
+    for (RequestId id = 1; id <= 15; ++id) mixed.Submit(id, 32, 4'000);
+    std::vector<double> quiet, gaps;
+    const auto gap = [&] {
+      const int64_t before = mixed.clock.now_ns;
+      mixed.engine->RunOnce();
+      return static_cast<double>(mixed.clock.now_ns - before);
+    };
+    for (int i = 0; i < 300; ++i) {
+      const double took = gap();
+      if (mixed.shape.decodes == 15 && mixed.shape.prefill_tokens == 0) quiet.push_back(took);
+    }
+    REQUIRE(quiet.size() > 200);
+    const int64_t start = mixed.clock.now_ns;
+    int64_t prefilled = 0, asked = 0;
+    while (gaps.size() < 3'000) {
+      for (const auto& [length, every] : {std::pair(1'500, 40), std::pair(16, 20)}) {
+        if (mixed.noise() % static_cast<uint32_t>(every) != 0) continue;
+        mixed.Submit(next++, length, 1);
+        asked += length;
+      }
+      gaps.push_back(gap());
+      prefilled += mixed.shape.prefill_tokens;
+    }
+    std::ranges::sort(quiet);
+    std::ranges::sort(gaps);
+    const double bound = std::max(3 * quiet[quiet.size() / 2],
+                                  1.2 * static_cast<double>(StepBudgetOptions().min_step_ns));
+    CHECK(gaps[gaps.size() * 999 / 1000] < bound);
+    // And the prompts are not starved for it: either most were read, or a good part of the machine
+    // read them.
+    const double seconds = static_cast<double>(mixed.clock.now_ns - start) / 1e9;
+    const double could = seconds * 1e9 / (machine.token + 750 * machine.pair);
+    CHECK(static_cast<double>(prefilled) >
+          std::min(0.9 * static_cast<double>(asked), 0.25 * could));
+  }
 }
 
 TEST_CASE(

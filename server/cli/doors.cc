@@ -155,9 +155,14 @@ void Doors::BeginDrain() {
   if (grpc_ != nullptr) grpc_->BeginDrain();
 }
 
-void Doors::Drain(std::chrono::milliseconds deadline) {
-  http_->Drain(deadline);
-  if (grpc_ != nullptr) grpc_->Drain(deadline);
+bool Doors::Idle() const {
+  return http_->counters().exchanges == 0 && (grpc_ == nullptr || grpc_->num_streams() == 0);
+}
+
+bool Doors::Drain(std::chrono::milliseconds deadline) {
+  const bool http = http_->Drain(deadline);
+  const bool grpc = grpc_ == nullptr || grpc_->Drain(deadline);
+  return http && grpc;
 }
 
 void Doors::Abandon(std::chrono::milliseconds deadline) { http_->Drain(deadline); }

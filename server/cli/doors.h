@@ -37,8 +37,10 @@ class Doors {
 
   absl::Status Open();
   void BeginDrain();
-  /// Gives every answer that is left the time to reach its client.
-  void Drain(std::chrono::milliseconds deadline);
+  /// No answer is under way. Any thread.
+  bool Idle() const;
+  /// Gives every answer that is left the time to reach its client. False: some were cut.
+  bool Drain(std::chrono::milliseconds deadline);
   /// The REST door alone, for a process that cannot be taken down in order.
   void Abandon(std::chrono::milliseconds deadline);
   void Stop();

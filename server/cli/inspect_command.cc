@@ -125,7 +125,9 @@ void PrintMemory(const engine::ModelConfig& config, int64_t weight_bytes, int64_
 }
 
 int Inspect(const std::string& model, bool each_tensor) {
-  const auto path = store::ResolveModel(model, store::StoreOptionsFromEnvironment());
+  store::StoreOptions options = store::StoreOptionsFromEnvironment();
+  options.say = [](const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); };
+  const auto path = store::ResolveModel(model, options);
   if (!path.ok()) {
     std::fprintf(stderr, "modu inspect: %s\n", std::string(path.status().message()).c_str());
     return 1;

@@ -162,20 +162,22 @@ bool Server::Drain(const sigset_t& signals) {
   PrintDraining(config_);
   doors_->BeginDrain();
   service_->Drain();
+  // An answer that is computed is not yet one that its reader has: both have the whole time.
+  const auto idle = [this] { return service_->Idle() && doors_->Idle(); };
   const int64_t deadline_ns = clock_.NowNs() + config_.drain_s * int64_t{1'000'000'000};
-  while (!service_->Idle() && clock_.NowNs() < deadline_ns) {
+  while (!idle() && clock_.NowNs() < deadline_ns) {
     const int signal = WaitForSignal(signals, 20);
     if (signal != 0 && signal != SIGHUP) break;
   }
-  const bool finished = service_->Idle();
-  if (!finished) {
+  const bool computed = service_->Idle();
+  if (!computed) {
     api::ApiError error = api::MakeError(503, "the server is shutting down", "shutting_down");
     error.retry_after_s = 1;
     service_->AbortAll(error);
   }
-  // Idle means that every last event is on its way; give the sockets a moment to take it.
-  doors_->Drain(milliseconds(2000));
-  return finished;
+  // Over already where all is idle; else the last moment, for what a second signal cut short too.
+  const bool delivered = doors_->Drain(milliseconds(1000));
+  return computed && delivered;
 }
 
 }  // namespace modu::cli

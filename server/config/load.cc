@@ -61,7 +61,7 @@ absl::Status TakeFile(const std::string& path, Config& config, Sources& sources)
   const std::string name = BaseName(path);
   struct stat info{};
   if (::stat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat("config: ", name, " is not a readable file"));
+    return absl::InvalidArgumentError(absl::StrCat("config: ", path, ": is not a readable file"));
   }
   if (info.st_size > kMaxConfigFileBytes) {
     return absl::InvalidArgumentError(

@@ -125,10 +125,10 @@ std::span<const SettingRow> Settings() {
        "bound",
        &Config::max_decode_slowdown, 0, 100'000},
       {"draft-tokens", "Engine",
-       "tokens guessed from a sequence's own text and checked in one step, where few sequences "
-       "run; "
-       "the answers are the same; 0: none",
-       &Config::draft_tokens, 0, 64},
+       "tokens guessed from a sequence's own text and checked in one step, where at most four run "
+       "(7 "
+       "for one, 3 for two, 1 for four); the answers are the same; 0: none",
+       &Config::draft_tokens, 0, 7},
       {"kv-tokens", "Engine",
        "tokens the KV cache holds; 0: enough for max-seqs, at most a quarter of the memory",
        &Config::kv_tokens, 0, int64_t{1} << 32},

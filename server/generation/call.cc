@@ -400,6 +400,11 @@ void Call::End(const char* outcome, const api::ApiError* error) {
     record.generation_tokens = usage.completion_tokens;
     record.cached_tokens = usage.cached_tokens;
     record.n = request_.n;
+    for (size_t i = 0; i < running_.size(); ++i) {
+      const int32_t tokens = running_[i].choice->num_tokens();
+      if (i == 0) record.first_choice_tokens = tokens;
+      record.longest_choice_tokens = std::max(record.longest_choice_tokens, tokens);
+    }
     record.max_tokens = max_tokens_;
     record.times = times_;
     if (record.times.finished_ns == 0) record.times.finished_ns = now;

@@ -33,7 +33,7 @@ constexpr int kMaxMetadataBytes = 32 << 10;
 // closed. Without a bound 20,000 calls opened and reset at once were seen to hold 350 MB.
 constexpr int64_t kMemoryBytes = 256 << 20;
 constexpr int kMinPingGapMs = 10'000;  // more often: GOAWAY, too_many_pings
-constexpr Millis kFarewellTime(1'000);
+constexpr Millis kFarewellTime(1'000), kLastCallsTime(100);
 
 /// Reflection is a service of the library's that asks for no key. With keys set, a call without one
 /// is heard out with its questions blanked and its answers replaced, and ends as UNAUTHENTICATED:
@@ -252,9 +252,6 @@ bool GrpcServer::Drain(Millis deadline) {
   if (!impl.server) return true;
   BeginDrain();
   impl.acceptor.Stop();
-  // Sends GOAWAY at once and waits for calls; whatever outlives the farewell is cancelled.
-  std::thread shutdown(
-      [&] { impl.server->Shutdown(std::chrono::system_clock::now() + deadline + kFarewellTime); });
   const Clock::time_point end = Clock::now() + deadline;
   while (impl.service.num_streams() > 0 && Clock::now() < end) {
     std::this_thread::sleep_for(Millis(5));
@@ -263,7 +260,9 @@ bool GrpcServer::Drain(Millis deadline) {
   for (const auto& stream : left) {
     stream->Dismiss(api::MakeError(503, "the server is shutting down", "shutting_down"));
   }
-  shutdown.join();
+  // Sends GOAWAY, and waits for what has no streams: short calls, and clients that hang up.
+  impl.server->Shutdown(std::chrono::system_clock::now() +
+                        (left.empty() ? kLastCallsTime : kFarewellTime));
   return left.empty();
 }
 

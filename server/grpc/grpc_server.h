@@ -45,8 +45,8 @@ class GrpcServer {
 
   /// Health goes, new calls get UNAVAILABLE; those that run go on.
   void BeginDrain();
-  /// Health goes, GOAWAY goes out, new calls get UNAVAILABLE, streams finish until the deadline;
-  /// what is left then ends with UNAVAILABLE. True: all finished by themselves.
+  /// Health goes, new calls get UNAVAILABLE, streams finish until the deadline; what is left then
+  /// ends with UNAVAILABLE, and GOAWAY goes out. True: all finished by themselves.
   bool Drain(std::chrono::milliseconds deadline);
   void Stop();
 

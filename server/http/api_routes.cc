@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <chrono>
+#include <exception>
+#include <functional>
 #include <utility>
 #include <variant>
 
@@ -8,6 +10,7 @@
 #include "server/http/generation_sinks.h"
 #include "server/http/head_check.h"
 #include "server/http/routes.h"
+#include "server/telemetry/log.h"
 
 namespace modu::http {
 namespace {
@@ -119,6 +122,20 @@ void GetModel(generation::Generator* generator, const ExchangePtr& exchange) {
   RespondJson(exchange, api::ModelJson(generator->model(), name));
 }
 
+/// A library that throws, or memory that cannot be had, fails this request and no other.
+std::function<void(const ExchangePtr&)> Guarded(std::function<void(const ExchangePtr&)> work) {
+  return [work = std::move(work)](const ExchangePtr& exchange) {
+    try {
+      work(exchange);
+    } catch (const std::exception& error) {
+      telemetry::Log(telemetry::LogLevel::kError, "request_failed",
+                     {{"request_id", std::string_view(exchange->request().request_id)},
+                      {"what", std::string_view(error.what())}});
+      exchange->Respond(ErrorAnswer(HttpError(500, "internal error", "internal_error")));
+    }
+  };
+}
+
 }  // namespace
 
 HttpResponse ErrorAnswer(const api::ApiError& error) {
@@ -141,7 +158,7 @@ void AddApiRoutes(const RouteContext& context, Router* router) {
     route.method = "POST";
     route.pattern = pattern;
     route.admits_work = true;
-    route.handler = [threads, work = std::move(work)](ExchangePtr exchange) {
+    route.handler = [threads, work = Guarded(std::move(work))](ExchangePtr exchange) {
       if (exchange->request().body.size() <= kParseInPassingBytes) return work(exchange);
       threads->Run([work, exchange] { work(exchange); });
     };

@@ -209,6 +209,10 @@ absl::Status ReadBody(BlockingConnection* connection, Parser* parser, PartFile* 
                                                  error.message(), "): call again to continue"));
     }
   }
+  if (total >= 0 && done != total) {  // a part that was answered as if it were the rest
+    return absl::UnavailableError(
+        absl::StrCat("the server sent ", done, " of ", total, " bytes: call again to continue"));
+  }
   return absl::OkStatus();
 }
 

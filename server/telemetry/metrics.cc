@@ -207,8 +207,11 @@ Metrics::Impl::Impl(std::string model_name, const engine::Clock* engine_clock)
           NewHistogram("time_to_first_token_seconds", "Arrival to first token.", kFirstToken)),
       inter_token(NewHistogram("inter_token_latency_seconds", "Between tokens of one choice.",
                                kInterToken)),
-      per_output_token(NewHistogram("request_time_per_output_token_seconds",
-                                    "Decode time by output tokens after the first.", kInterToken)),
+      per_output_token(
+          NewHistogram("request_time_per_output_token_seconds",
+                       "Decode time by output tokens after the first, of a request's first "
+                       "choice.",
+                       kInterToken)),
       e2e(NewHistogram("e2e_request_latency_seconds", "Arrival to end.", kRequest)),
       queue(NewHistogram("request_queue_time_seconds", "Arrival to first scheduled.", kRequest)),
       inference(NewHistogram("request_inference_time_seconds", "First scheduled to last token.",
@@ -220,7 +223,7 @@ Metrics::Impl::Impl(std::string model_name, const engine::Clock* engine_clock)
       generation_tokens(
           NewHistogram("request_generation_tokens", "Output tokens of a request.", kTokens)),
       max_generation_tokens(NewHistogram("request_max_num_generation_tokens",
-                                         "Output tokens of a choice, on average.", kTokens)),
+                                         "Output tokens of a request's longest choice.", kTokens)),
       max_tokens(NewHistogram("request_params_max_tokens", "max_tokens asked for.", kTokens)),
       kv_computed(NewHistogram("request_prefill_kv_computed_tokens",
                                "Prompt tokens not found in the cache.", kTokens)),
@@ -275,8 +278,7 @@ void Metrics::CallEnded(const CallRecord& record) {
   m.prompt_tokens.Observe(record.prompt_tokens);
   m.kv_computed.Observe(std::max(0, record.prompt_tokens - record.cached_tokens));
   m.generation_tokens.Observe(record.generation_tokens);
-  const int32_t n = std::max(record.n, 1);
-  m.max_generation_tokens.Observe((record.generation_tokens + n - 1) / n);
+  m.max_generation_tokens.Observe(record.longest_choice_tokens);
   m.max_tokens.Observe(record.max_tokens);
   m.choices.Observe(record.n);
   if (t.first_token_ns == 0) return;
@@ -284,9 +286,10 @@ void Metrics::CallEnded(const CallRecord& record) {
   m.prefill.Observe(Seconds(t.first_scheduled_ns, t.first_token_ns));
   m.decode.Observe(Seconds(t.first_token_ns, t.last_token_ns));
   m.inference.Observe(Seconds(t.first_scheduled_ns, t.last_token_ns));
-  const int32_t per_choice = record.generation_tokens / n;
-  if (per_choice > 1)
-    m.per_output_token.Observe(Seconds(t.first_token_ns, t.last_token_ns) / (per_choice - 1));
+  if (record.first_choice_tokens > 1) {
+    m.per_output_token.Observe(Seconds(t.first_token_ns, t.last_token_ns) /
+                               (record.first_choice_tokens - 1));
+  }
 }
 
 void Metrics::GenerationToken() { impl_->generated_total.Increment(); }

@@ -20,6 +20,7 @@ struct CallRecord {
   std::string finish_reason;  // stop, length, abort, error, timeout, or "" when rejected
   std::string failure;        // reason label of requests_failed_total, or ""
   int32_t prompt_tokens = 0, generation_tokens = 0, cached_tokens = 0, n = 1, max_tokens = 0;
+  int32_t first_choice_tokens = 0, longest_choice_tokens = 0;  // generated
   engine::RequestTimes times;  // of the first choice; finished of the last
 };
 

@@ -200,7 +200,7 @@ class TheMatrix(unittest.TestCase):
             with Server(model.path, *model.flags, "--draft-tokens", "0") as server:
                 expected = alone(server, model, [whole])
                 self.assertEqual(server.metric("modu_spec_decode_num_drafts_total"), 0)
-            with Server(model.path, *model.flags, "--draft-tokens", "8") as server:
+            with Server(model.path, *model.flags, "--draft-tokens", "7") as server:
                 for how, doors in ((alone, [whole]), (alone, [streamed]), (crowd, [whole, streamed])):
                     self.assertEqual(how(server, model, doors), expected)
                     accepted = server.metric("modu_spec_decode_num_accepted_tokens_total")

@@ -48,6 +48,40 @@ class Drain(TinyModel):
             self.assertEqual(events[-1], "[DONE]")
             self.assertEqual(json.loads(events[-2])["usage"]["completion_tokens"], 3000)
 
+    def slow_answer(self, server, seconds):
+        """Asks for an answer of half a megabyte, drains while it is on its way, and reads it within `seconds`."""
+        body = json.dumps({"prompt": ["word " * 150] * 10, "max_tokens": 0, "echo": True, "logprobs": 20}).encode()
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.port))
+        with connection:
+            connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                               b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            answer = connection.recv(4096)
+            server.process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            try:
+                while piece := connection.recv(65536):
+                    answer += piece
+                    time.sleep(0 if time.monotonic() - began > seconds else 0.1)
+            except ConnectionResetError:
+                pass
+        head, _, data = answer.partition(b"\r\n\r\n")
+        return int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]), len(data)
+
+    def test_an_answer_has_the_whole_drain_to_reach_its_reader(self):
+        server = Server(self.model, "--drain", "30")
+        promised, came = self.slow_answer(server, seconds=5)
+        self.assertGreater(promised, 300_000)
+        self.assertEqual(came, promised)
+        self.assertEqual(server.stop(), 0)
+
+    def test_an_answer_cut_by_the_drain_is_told_by_the_exit(self):
+        server = Server(self.model, "--drain", "1")
+        promised, came = self.slow_answer(server, seconds=60)
+        self.assertLess(came, promised)
+        self.assertEqual(server.stop(), 3)
+
     def test_a_stream_past_the_deadline_ends_with_an_error(self):
         server = Server(self.model, "--drain", "1", "--ctx", "4096")
         body = json.dumps({"prompt": "hello", "max_tokens": 4000, "ignore_eos": True, "stream": True, "n": 8}).encode()

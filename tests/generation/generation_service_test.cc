@@ -194,6 +194,10 @@ TEST_CASE("several prompts times n: index = prompt * n + i, prompts counted once
   CHECK(sink->usage.prompt_tokens == 13);
   CHECK(sink->usage.completion_tokens == 3 * 3 + 3 * 4);
   CheckAtRest(f);
+  // The longest choice and the first one's pace, whatever the others do.
+  CHECK(f.Metric("modu_request_max_num_generation_tokens_sum") == 4);
+  CHECK(f.Metric("modu_request_time_per_output_token_seconds_sum") * 2 ==
+        Approx(f.Metric("modu_request_decode_time_seconds_sum")));
 }
 
 TEST_CASE("rows 58 and 59: empty prompts and prompts past the context") {

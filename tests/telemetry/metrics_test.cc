@@ -96,6 +96,7 @@ CallRecord Done() {
   record.prompt_tokens = 30;
   record.cached_tokens = 10;
   record.generation_tokens = 5;
+  record.first_choice_tokens = record.longest_choice_tokens = 5;
   record.max_tokens = 100;
   record.times = {1'000'000'000, 1'002'000'000, 1'010'000'000, 1'050'000'000, 1'051'000'000};
   return record;

@@ -28,6 +28,9 @@ struct RunOptions {
   int concurrency = 1;  // closed loop; ignored with arrival times
   pid_t server_pid = 0;
   bool watch_stalls = false;
+  // Token ids are asked for, so that a token whose text waits for the rest of a character is an
+  // event too, where the server knows `return_token_ids`.
+  bool every_token = false;
 };
 
 struct RunResult {

@@ -32,6 +32,8 @@ constexpr char kHelp[] =
     "  --warmup N               requests before the first run [2]\n"
     "  --seed N                 [1]\n"
     "  --stalls 0|1             watch the host's stalls; gaps without them go to the JSON [0]\n"
+    "  --every-token 0|1        ask for token ids: an event also for tokens without text of their "
+    "own [0]\n"
     "  --json FILE              all figures\n";
 
 using Flags = std::map<std::string, std::string>;
@@ -79,6 +81,7 @@ int Main(int argc, char** argv) {
                  {"--warmup", "2"},
                  {"--seed", "1"},
                  {"--stalls", "0"},
+                 {"--every-token", "0"},
                  {"--json", ""}};
   if (!ReadFlags(argc, argv, flags)) return 2;
 
@@ -88,6 +91,7 @@ int Main(int argc, char** argv) {
   run.model = flags["--model"];
   run.server_pid = FindListener(std::atoi(flags["--port"].c_str()));
   run.watch_stalls = flags["--stalls"] == "1";
+  run.every_token = flags["--every-token"] == "1";
   const std::string label = flags["--label"].empty() ? "port " + flags["--port"] : flags["--label"];
 
   WorkloadOptions workload;

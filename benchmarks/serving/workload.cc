@@ -30,7 +30,8 @@ std::vector<PlannedRequest> PlanRequests(const WorkloadOptions& options) {
   return requests;
 }
 
-std::string CompletionBody(const PlannedRequest& request, const std::string& model) {
+std::string CompletionBody(const PlannedRequest& request, const std::string& model,
+                           bool every_token) {
   nlohmann::json body = {{"prompt", request.prompt_ids},
                          {"max_tokens", request.max_tokens},
                          {"temperature", 0},
@@ -38,6 +39,7 @@ std::string CompletionBody(const PlannedRequest& request, const std::string& mod
                          {"stream", true},
                          {"stream_options", {{"include_usage", true}}}};
   if (!model.empty()) body["model"] = model;
+  if (every_token) body["return_token_ids"] = true;
   return body.dump();
 }
 

@@ -30,6 +30,7 @@ struct PlannedRequest {
 std::vector<PlannedRequest> PlanRequests(const WorkloadOptions& options);
 
 /// The JSON body of a streaming /v1/completions call: greedy, ignore_eos, usage asked for.
-std::string CompletionBody(const PlannedRequest& request, const std::string& model);
+std::string CompletionBody(const PlannedRequest& request, const std::string& model,
+                           bool every_token);
 
 }  // namespace modu::benchmark

@@ -191,29 +191,20 @@ void WriteGroup(StripFormat format, const GroupCodes& codes, int n, std::byte* g
   }
 }
 
-float SumOf(StripFormat format, const GroupCodes& codes) {
-  int sums[2] = {};  // of the halves; exact
+void WriteSums(StripFormat format, const GroupCodes& codes, int n, std::byte* group) {
+  int sums[2] = {};  // of the halves
   for (int k = 0; k < kGroup; ++k) {
     const int code = codes.code[k];
-    sums[k / 16] += format == StripFormat::kW8Half ? static_cast<int8_t>(code) : code;
+    sums[k / 16] += format == StripFormat::kW8Half  ? static_cast<int8_t>(code)
+                    : format == StripFormat::kW8F16 ? code - 128
+                                                    : code;
   }
-  const int sum = sums[0] + sums[1];
-  switch (format) {
-    case StripFormat::kW4F16:
-      return static_cast<float>(static_cast<double>(F16ToFloat(codes.d16)) * sum +
-                                static_cast<double>(F16ToFloat(codes.m16)) * kGroup);
-    case StripFormat::kW8F16:
-      return static_cast<float>(static_cast<double>(F16ToFloat(codes.d16)) * (sum - 128 * kGroup));
-    case StripFormat::kW4F32:
-    case StripFormat::kW8Min:
-      return static_cast<float>(static_cast<double>(codes.d) * sum +
-                                static_cast<double>(codes.m) * kGroup);
-    case StripFormat::kW8Half:
-      return static_cast<float>(static_cast<double>(codes.d) * sums[0] +
-                                static_cast<double>(codes.m) * sums[1]);
-    default:
-      MODU_CHECK(false);
-      return 0;
+  std::byte* const at = group + GroupBytes(format) + 2 * n;
+  if (format == StripFormat::kW8Half) {
+    Store(at, static_cast<int16_t>(sums[0]));
+    Store(at + 64, static_cast<int16_t>(sums[1]));
+  } else {
+    Store(at, static_cast<int16_t>(sums[0] + sums[1]));
   }
 }
 

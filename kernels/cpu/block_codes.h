@@ -20,11 +20,10 @@ struct GroupCodes {
 /// Group g of a row of `dtype` (block types only).
 void ReadGroup(DType dtype, const std::byte* row, int64_t g, GroupCodes* codes);
 
-/// Sum of the 32 weights, rounded once from float64.
-float SumOf(StripFormat format, const GroupCodes& codes);
-
 /// Column `n` (0..31) of a quantised strip's group.
 void WriteGroup(StripFormat format, const GroupCodes& codes, int n, std::byte* group);
+/// The sums of the same column's codes, behind the group.
+void WriteSums(StripFormat format, const GroupCodes& codes, int n, std::byte* group);
 
 /// Column `n` of any strip's group as f32, without outside scales. out: [inputs].
 void DecodeColumn(StripFormat format, const std::byte* group, int n, int inputs, float* out);

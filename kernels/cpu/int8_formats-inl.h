@@ -22,6 +22,9 @@ MODU_INLINE Int HighNibbles(Int x) { return LowNibbles(_mm512_srli_epi16(x, 4));
 MODU_INLINE Float LoadF16Scales(const std::byte* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
+MODU_INLINE Int LoadInt16(const std::byte* p) {
+  return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
 #else
 MODU_INLINE Int LoadCodes(const std::byte* p) {
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(p));
@@ -36,6 +39,9 @@ MODU_INLINE Int LowNibbles(Int x) { return _mm256_and_si256(x, _mm256_set1_epi8(
 MODU_INLINE Int HighNibbles(Int x) { return LowNibbles(_mm256_srli_epi16(x, 4)); }
 MODU_INLINE Float LoadF16Scales(const std::byte* p) {
   return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(p)));
+}
+MODU_INLINE Int LoadInt16(const std::byte* p) {
+  return _mm256_cvtepi16_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(p)));
 }
 #endif
 
@@ -64,7 +70,7 @@ MODU_INLINE const std::byte* CodesAt(const std::byte* group, int vector, int z) 
 template <typename Scales, StripFormat kStripFormat>
 struct W4 {
   static constexpr StripFormat kFormat = kStripFormat;
-  static constexpr int64_t kGroupBytes = GroupBytes(kFormat);
+  static constexpr int64_t kGroupBytes = GroupBytes(kFormat) + SumBytes(kFormat);
   static constexpr bool kNibbles = true, kSigned = false, kMin = true;
   static constexpr int kParts = 1;   // stretches of inputs with a d of their own
   static constexpr int kOffset = 0;  // of the codes
@@ -81,7 +87,7 @@ using W4F32 = W4<F32Scales, StripFormat::kW4F32>;
 /// One code a byte; a line holds 4 inputs of 16 columns.
 struct W8F16 {
   static constexpr StripFormat kFormat = StripFormat::kW8F16;
-  static constexpr int64_t kGroupBytes = GroupBytes(kFormat);
+  static constexpr int64_t kGroupBytes = GroupBytes(kFormat) + SumBytes(kFormat);
   static constexpr bool kNibbles = false, kSigned = false, kMin = false;
   static constexpr int kParts = 1, kOffset = 128;
   static MODU_INLINE Float D(const std::byte* group, int, int vector) {
@@ -92,7 +98,7 @@ struct W8F16 {
 
 struct W8Min {
   static constexpr StripFormat kFormat = StripFormat::kW8Min;
-  static constexpr int64_t kGroupBytes = GroupBytes(kFormat);
+  static constexpr int64_t kGroupBytes = GroupBytes(kFormat) + SumBytes(kFormat);
   static constexpr bool kNibbles = false, kSigned = false, kMin = true;
   static constexpr int kParts = 1, kOffset = 0;
   static MODU_INLINE Float D(const std::byte* group, int, int vector) {
@@ -105,7 +111,7 @@ struct W8Min {
 
 struct W8Half {
   static constexpr StripFormat kFormat = StripFormat::kW8Half;
-  static constexpr int64_t kGroupBytes = GroupBytes(kFormat);
+  static constexpr int64_t kGroupBytes = GroupBytes(kFormat) + SumBytes(kFormat);
   static constexpr bool kNibbles = false, kSigned = true, kMin = false;
   static constexpr int kParts = 2, kOffset = 0;
   static MODU_INLINE Float D(const std::byte* group, int part, int vector) {
@@ -114,12 +120,20 @@ struct W8Half {
   static MODU_INLINE Float M(const std::byte*, int) { return Zero(); }
 };
 
-/// c + m * s_a + d * d_a * dot, each fma rounded once; `dot` is of the stored codes.
+/// The sums of the codes of a group or half, as they count: what a group's centre multiplies.
 template <typename Format>
-MODU_INLINE Float Join(Float c, Int dot, Float d, Float m, const Int8Group& a) {
+MODU_INLINE Float CodeSums(const std::byte* group, int part, int vector) {
+  const std::byte* const sums = group + GroupBytes(Format::kFormat) + 64 * part;
+  return ToFloat(LoadInt16(sums + 2 * kLanes * vector));
+}
+
+/// c + m * total + d * (scale * dot + centre * sums), each fma rounded once; `dot` is of the stored
+/// codes.
+template <typename Format>
+MODU_INLINE Float Join(Float c, Int dot, Float d, Float m, Float sums, const Int8Group& a) {
   if constexpr (Format::kOffset != 0) dot = SubInt(dot, SetInt(Format::kOffset * a.sum));
-  if constexpr (Format::kMin) c = Fma(m, Set(a.scaled_sum), c);
-  return Fma(Mul(d, Set(a.scale)), ToFloat(dot), c);
+  if constexpr (Format::kMin) c = Fma(m, Set(a.total), c);
+  return Fma(d, Fma(Set(a.scale), ToFloat(dot), Mul(Set(a.centre), sums)), c);
 }
 
 }  // namespace

@@ -81,7 +81,7 @@ void FloatStrip(const Strip& strip, const PreparedLayout& layout, bool round_to_
   const Float zero = Zero();
   for (int i = 0; i < rows * kStrip; i += kLanes) Store(tile + i, zero);
   const int64_t in_stride = layout.row_bytes / static_cast<int64_t>(sizeof(float));
-  const int64_t group_bytes = GroupBytes(strip.format);
+  const int64_t group_bytes = strip.group_bytes;
   const std::byte* group = strip.data;
   for (int64_t k = 0; k < layout.cols; k += kGroup, group += group_bytes) {
     const int inputs = layout.cols - k < kGroup ? static_cast<int>(layout.cols - k) : kGroup;
@@ -128,13 +128,6 @@ void GateTile(const GateArgs& args) {
   }
 }
 
-void AddCentres(const float* sums, const PreparedLayout& layout, const std::byte* in, int rows,
-                float* tile) {
-  MultiplyPanel(sums, reinterpret_cast<const float*>(in + layout.centres_offset()),
-                layout.row_bytes / static_cast<int64_t>(sizeof(float)),
-                static_cast<int>(layout.groups()), rows, tile);
-}
-
 /// The largest lane, or with kLargest false the smallest.
 template <bool kLargest>
 MODU_INLINE float Extreme(__m256 x) {
@@ -148,7 +141,7 @@ MODU_INLINE float Extreme(__m256 x) {
 
 /// 32 activations to int8 and their centre. A range below 1e-36 (127 / it would overflow) becomes
 /// its centre alone; a group with a NaN or an infinity gets a NaN scale.
-MODU_INLINE void QuantiseGroup(const float* values, Int8Group* group, float* centre) {
+MODU_INLINE void QuantiseGroup(const float* values, Int8Group* group) {
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
   __m256 x[4];
   __m256i largest = _mm256_setzero_si256();  // of bit patterns: NaN is above infinity
@@ -194,9 +187,8 @@ MODU_INLINE void QuantiseGroup(const float* values, Int8Group* group, float* cen
   total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0xB1));
   group->scale = d;
   group->sum = _mm_cvtsi128_si32(total);
-  group->scaled_sum = d * static_cast<float>(group->sum);
-  group->unused = 0;
-  *centre = middle;
+  group->total = __builtin_fmaf(d, static_cast<float>(group->sum), kGroup * middle);
+  group->centre = middle;
 }
 
 /// 8 activations to bf16 patterns in the upper halves; NaN stays NaN.
@@ -255,13 +247,10 @@ void Prepare(const PreparedLayout& layout, std::byte* row, int64_t first, int64_
       break;
   }
   Int8Group* const groups = reinterpret_cast<Int8Group*>(row) + first / kGroup;
-  float* const centres = reinterpret_cast<float*>(row + layout.centres_offset()) + first / kGroup;
-  for (int64_t g = 0; g < count / kGroup; ++g) {
-    QuantiseGroup(values + g * kGroup, groups + g, centres + g);
-  }
+  for (int64_t g = 0; g < count / kGroup; ++g) QuantiseGroup(values + g * kGroup, groups + g);
 }
 
-constexpr FloatKernels kFloatKernels = {FloatStrip, StoreTile, GateTile, Prepare, AddCentres};
+constexpr FloatKernels kFloatKernels = {FloatStrip, StoreTile, GateTile, Prepare};
 
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

@@ -175,9 +175,10 @@ MODU_INLINE void JoinGroup(const std::byte* group, int vector, const Int8Group* 
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       const Float d = Format::D(group, part, vector + v), m = Format::M(group, vector + v);
+      const Float sums = CodeSums<Format>(group, part, vector + v);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        c[r][v] = Join<Format>(c[r][v], dots[r][v].Total(), d, m, *rows[r]);
+        c[r][v] = Join<Format>(c[r][v], dots[r][v].Total(), d, m, sums, *rows[r]);
       }
     }
   }

@@ -55,17 +55,18 @@ MODU_INLINE void MultiplyTile(Tiles& tiles, const std::byte* a, int64_t row_byte
 template <typename Format>
 MODU_INLINE void JoinRows(const std::byte* group, int part, const int32_t* dots,
                           const std::byte* in, int64_t row_bytes, int rows, float* tile) {
-  Float d[kVectorsPerStrip], m[kVectorsPerStrip];
+  Float d[kVectorsPerStrip], m[kVectorsPerStrip], sums[kVectorsPerStrip];
   for (int v = 0; v < kVectorsPerStrip; ++v) {
     d[v] = Format::D(group, part, v);
     m[v] = Format::M(group, v);
+    sums[v] = CodeSums<Format>(group, part, v);
   }
   for (int r = 0; r < rows; ++r) {
     const auto& a = *reinterpret_cast<const Int8Group*>(in + r * row_bytes);
     for (int v = 0; v < kVectorsPerStrip; ++v) {
       const int at = r * kStrip + v * kLanes;
       const Int dot = LoadCodes(reinterpret_cast<const std::byte*>(dots + at));
-      Store(tile + at, Join<Format>(Load(tile + at), dot, d[v], m[v], a));
+      Store(tile + at, Join<Format>(Load(tile + at), dot, d[v], m[v], sums[v], a));
     }
   }
 }

@@ -1,8 +1,8 @@
 // The function table of matrix product kernels, one a set of instructions. A kernel computes one
 // strip of 32 outputs for up to kTileRows rows into a tile; an epilogue takes the tile on. Per
 // output the sum runs over K in rising order in one chain, whatever the row count:
-//   int8:  c = fma(d * d_a, float(sum of q * q_a), fma(m, s_a, c))   a group of 32,
-//          then c = fma(centre, sum of the group's weights, c)         again a group
+//   int8:  c = fma(m, total_a, c), then
+//          c = fma(d, fma(d_a, sum of q * q_a, centre_a * sum of q), c)   a group of 32
 //   f32:   c = fma(a, w, c)                                            an input
 // so that rows do not depend on each other and all instruction sets agree in every bit, but for
 // bf16 products on AMX (linear_bf16_tiles-inl.h), which agree among themselves.
@@ -50,11 +50,6 @@ struct GateArgs {
 };
 using GateFn = void (*)(const GateArgs& args);
 
-/// The centres' share of an int8 product: tile[row] += centres of the row x sums. sums: a strip's
-/// [groups][32] f32; in: row 0 of a kInt8 Prepared.
-using AddCentresFn = void (*)(const float* sums, const PreparedLayout& layout, const std::byte* in,
-                              int rows, float* tile);
-
 struct Int8Kernels {
   Int8StripFn strip[5];  // by StripFormat
 };
@@ -64,7 +59,6 @@ struct FloatKernels {
   StoreFn store;
   GateFn gate;
   PrepareFn prepare;
-  AddCentresFn add_centres;
 };
 
 const Int8Kernels& Int8KernelsAvx2();

@@ -19,7 +19,6 @@ void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, const S
   const PreparedLayout& layout = weight.prepared();
   if (layout.kind == PreparedKind::kInt8) {
     kernels.int8.strip[static_cast<int>(strip.format)](strip.data, layout, in, rows, tile);
-    kernels.f32.add_centres(strip.sums, layout, in, rows, tile);
   } else if (layout.kind == PreparedKind::kBf16Pairs) {
     kernels.bf16_pairs(strip, layout, weight.round_to_bf16(), in, rows, tile);
   } else {

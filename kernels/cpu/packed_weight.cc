@@ -70,21 +70,21 @@ void PackPlainRow(const WeightSource& part, StripFormat stored, int64_t row, int
   }
 }
 
-/// One row into column n of a strip, and the sums of its groups where `sums` is not null.
-void PackRow(const WeightSource& part, StripFormat stored, int64_t row, int n, std::byte* strip,
-             float* sums) {
-  if (!IsQuantised(stored)) return PackPlainRow(part, stored, row, n, strip);
+/// One row into column n of a strip, with sums where the strip's groups have room for them.
+void PackRow(const WeightSource& part, const Strip& strip, int64_t row, int n, std::byte* data) {
+  if (!IsQuantised(strip.format)) return PackPlainRow(part, strip.format, row, n, data);
   const std::byte* in = part.data + row * RowBytes(part.dtype, part.cols);
   GroupCodes codes = {};
   for (int64_t g = 0; g < part.cols / kGroup; ++g) {
     ReadGroup(part.dtype, in, g, &codes);
-    WriteGroup(stored, codes, n, strip + g * GroupBytes(stored));
-    if (sums != nullptr) sums[g * kStrip + n] = SumOf(stored, codes);
+    std::byte* const group = data + g * strip.group_bytes;
+    WriteGroup(strip.format, codes, n, group);
+    if (strip.group_bytes > GroupBytes(strip.format)) WriteSums(strip.format, codes, n, group);
   }
 }
 
-size_t StripBytes(StripFormat format, int64_t cols) {
-  return static_cast<size_t>((cols + kGroup - 1) / kGroup * GroupBytes(format));
+size_t StripBytes(const Strip& strip, int64_t cols) {
+  return static_cast<size_t>((cols + kGroup - 1) / kGroup * strip.group_bytes);
 }
 
 struct PackItem {
@@ -115,9 +115,6 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
   const PreparedKind kind = KindOf(parts, numerics, bf16);
   prepared_ = MakePreparedLayout(kind, cols_);
 
-  const bool with_sums = kind == PreparedKind::kInt8;
-  const size_t sum_bytes =
-      with_sums ? static_cast<size_t>(prepared_.groups()) * kStrip * sizeof(float) : 0;
   std::vector<PackItem> items;
   size_t bytes = 0;
   for (const WeightSource& part : parts) {
@@ -133,9 +130,11 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
       strip.column = static_cast<int32_t>((gated ? 0 : rows_) + row);
       strip.columns = static_cast<int32_t>(std::min<int64_t>(kStrip, part.rows - row));
       strip.format = format;
+      strip.group_bytes = static_cast<int32_t>(
+          GroupBytes(format) + (kind == PreparedKind::kInt8 ? SumBytes(format) : 0));
       strips_.push_back(strip);
       items.push_back({&part, row, bytes});
-      bytes += StripBytes(format, cols_) + sum_bytes;
+      bytes += StripBytes(strip, cols_);
     }
     rows_ += part.rows;
   }
@@ -152,18 +151,15 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
       Strip& strip = strips_[i];
       std::byte* const data = memory_.data + items[i].offset;
       const WeightSource& part = *items[i].part;
-      auto* const sums =
-          with_sums ? reinterpret_cast<float*>(data + StripBytes(strip.format, cols_)) : nullptr;
       for (int n = 0; n < strip.columns; ++n) {
         const int64_t row = items[i].first_row + n;
-        PackRow(part, strip.format, row, n, data, sums);
+        PackRow(part, strip, row, n, data);
         if (any_scales && part.scales != nullptr) {
           scales_[i * kStrip + static_cast<size_t>(n)] =
               part.scales[part.num_scales == 1 ? 0 : row];
         }
       }
       strip.data = data;
-      strip.sums = sums;
       if (any_scales) strip.scales = scales_.data() + i * kStrip;
     }
   });
@@ -188,7 +184,7 @@ void CpuWeight::DecodeRow(int64_t row, float* out) const {
   const Strip& strip = strips_[static_cast<size_t>(part_strips_[part] + row / kStrip)];
   const auto n = static_cast<int>(row % kStrip);
   const std::byte* group = strip.data;
-  for (int64_t k = 0; k < cols_; k += kGroup, group += GroupBytes(strip.format)) {
+  for (int64_t k = 0; k < cols_; k += kGroup, group += strip.group_bytes) {
     DecodeColumn(strip.format, group, n, static_cast<int>(std::min<int64_t>(kGroup, cols_ - k)),
                  out + k);
   }
@@ -201,7 +197,7 @@ PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols) {
   int64_t bytes = cols * static_cast<int64_t>(sizeof(float));
   if (kind == PreparedKind::kInt8) {
     MODU_CHECK(cols % kGroup == 0);
-    bytes = layout.centres_offset() + layout.groups() * static_cast<int64_t>(sizeof(float));
+    bytes = layout.groups() * static_cast<int64_t>(sizeof(Int8Group));
   } else if (kind == PreparedKind::kBf16Pairs) {
     bytes = (cols + kGroup - 1) / kGroup * kGroup * 2;
   }

@@ -8,8 +8,8 @@
 //          low nibble for k%8 < 4, else high: a dword holds 8 inputs of one column
 //   kW8* : in byte (n/16)*512 + (k/4)*64 + (n%16)*4 + k%4: a dword holds 4 inputs of one column
 // Plain strips are [K][32], bf16 in pairs [K/2][32][2].
-// Behind a strip that int8 activations multiply lie the sums of its groups' weights, [K/32][32]
-// f32.
+// Where int8 activations multiply the strip, each group ends with the sums of its codes, int16
+// [32], in kW8Half one such row for either half (kW8F16: of codes less 128).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -42,7 +42,7 @@ enum class StripFormat : uint8_t {
 constexpr bool IsQuantised(StripFormat format) { return format <= StripFormat::kW8Half; }
 
 /// Bytes of one group (32 inputs of 32 outputs) of a quantised strip.
-constexpr int64_t GroupBytes(StripFormat format) {
+constexpr int64_t GroupBytes(StripFormat format) {  // without sums
   switch (format) {
     case StripFormat::kW4F16:
       return 512 + 2 * 64;
@@ -66,12 +66,17 @@ constexpr int64_t GroupBytes(StripFormat format) {
   return 0;
 }
 
+/// Bytes of the sums behind a group of a quantised strip.
+constexpr int64_t SumBytes(StripFormat format) {
+  return format == StripFormat::kW8Half ? 2 * 64 : 64;
+}
+
 struct Strip {
   const std::byte* data = nullptr;
   const float* scales = nullptr;  // [32] factors on the output, or null
-  const float* sums = nullptr;  // [K/32][32] sums of a group's weights, for int8 products; or null
-  int32_t column = 0;           // first output; in a gated linear: of its half
-  int32_t columns = 0;          // outputs used, 1..32
+  int32_t column = 0;             // first output; in a gated linear: of its half
+  int32_t columns = 0;            // outputs used, 1..32
+  int32_t group_bytes = 0;        // from one group to the next
   StripFormat format = StripFormat::kF32;
 };
 

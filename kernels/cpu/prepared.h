@@ -16,21 +16,20 @@ enum class PreparedKind : uint8_t {
   kF32,        // cols floats
   kBf16,       // cols floats, each rounded to bf16 (nearest even)
   kBf16Pairs,  // cols bf16, zeros up to the next multiple of kGroup: tile kernels read them
-  kInt8,       // cols / kGroup Int8Groups, then as many centres (floats)
+  kInt8,       // cols / kGroup Int8Groups
 };
 
 /// x[i] is about centre + scale * values[i], where centre is the middle of the group's range, r its
 /// largest distance from there, scale = r / 127, values = round((x - centre) * (127 / r)). Groups
 /// with one large value, from which most of the error comes, are lopsided: the centre takes 60 %
 /// off the variance of the default model's log probabilities (benchmarks/results). What a kernel
-/// needs of a group lies together, so that one pointer a row reaches it; the centres, which
-/// multiply sums of weights as in a product of their own, lie behind all groups.
+/// needs of a group lies together, so that one pointer a row reaches it.
 struct Int8Group {
   int8_t values[kGroup];
   float scale;
-  float scaled_sum;  // scale * sum
-  int32_t sum;       // of values
-  int32_t unused;
+  float total;  // of the x that the group stands for: scale * sum + 32 * centre
+  int32_t sum;  // of values
+  float centre;
 };
 static_assert(sizeof(Int8Group) == 48);
 
@@ -45,8 +44,6 @@ struct PreparedLayout {
 
   std::byte* Row(Prepared prepared, int64_t row) const { return prepared.data + row * row_bytes; }
   int64_t groups() const { return cols / kGroup; }
-  /// [groups()] floats of a kInt8 row.
-  int64_t centres_offset() const { return groups() * static_cast<int64_t>(sizeof(Int8Group)); }
 };
 
 PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols);

@@ -109,7 +109,7 @@ struct Problem {
     const std::byte* const row = in->data() + r * layout.row_bytes;
     if (layout.kind == PreparedKind::kInt8) {
       const auto& group = reinterpret_cast<const Int8Group*>(row)[k / kGroup];
-      return static_cast<double>(group.scale) * group.values[k % kGroup];
+      return group.centre + static_cast<double>(group.scale) * group.values[k % kGroup];
     }
     return Bf16ToFloat(reinterpret_cast<const uint16_t*>(row)[k]);
   }

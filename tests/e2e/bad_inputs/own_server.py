@@ -10,14 +10,14 @@ from modu_server import Server
 
 
 @contextlib.contextmanager
-def serving(*flags, model=None, context=512, max_seqs=8, **kwargs):
+def serving(*flags, model=None, context=512, max_seqs=8, kv_tokens=8192, **kwargs):
     """A running server on the harness's model, or on another; stopped, and its exit checked, on leaving."""
     with tempfile.TemporaryDirectory() as folder:
         path = model or os.path.join(folder, "tiny.gguf")
         if model is None:
             with open(path, "wb") as out:
                 out.write(tiny_gguf.tiny_gguf(context=context))
-        with Server(path, "--max-seqs", str(max_seqs), "--kv-tokens", "8192", "--threads", "1", *flags,
+        with Server(path, "--max-seqs", str(max_seqs), "--kv-tokens", str(kv_tokens), "--threads", "1", *flags,
                     **kwargs) as server:
             yield server
 

@@ -16,6 +16,7 @@ from modu_server import BINARY, free_ports
 
 LONG = {"prompt": "hello", "max_tokens": 3000, "ignore_eos": True, "temperature": 0, "stream": True,
         "stream_options": {"include_usage": True}}
+ENDLESS = {**LONG, "max_tokens": 100_000}  # is cut long before
 
 
 def exits_with(arguments, says, within_s=5):
@@ -101,9 +102,9 @@ def readable_keys(_):
 class Stream(threading.Thread):
     """A long stream on a server that is about to get a signal; answer is all that came."""
 
-    def __init__(self, server, headers=None):
+    def __init__(self, server, headers=None, body=LONG):
         super().__init__(daemon=True)
-        self.server, self.headers, self.answer = server, headers, b""
+        self.server, self.headers, self.body, self.answer = server, headers, body, b""
         self.start()
         deadline = time.monotonic() + 10
         while server.metric("modu_generation_tokens_total") < 5:
@@ -111,7 +112,7 @@ class Stream(threading.Thread):
             time.sleep(0.01)
 
     def run(self):
-        self.answer = self.server.post("/v1/completions", LONG, headers=self.headers)[2]
+        self.answer = self.server.post("/v1/completions", self.body, headers=self.headers)[2]
 
     def whole(self):
         self.join(60)
@@ -132,8 +133,8 @@ def drains_on(signal_number):
 
 
 def second_signal_stops(_):
-    with serving(context=4096, exit_codes=(3,)) as server:
-        stream = Stream(server)
+    with serving(context=131072, kv_tokens=131072, exit_codes=(3,)) as server:
+        stream = Stream(server, body=ENDLESS)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
         started = time.monotonic()

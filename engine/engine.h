@@ -36,6 +36,7 @@ struct EngineStats {
   uint64_t prompt_tokens = 0, generation_tokens = 0, prompt_tokens_cached = 0,
            prompt_tokens_recomputed = 0;
   uint64_t prefix_queries_tokens = 0, prefix_hits_tokens = 0;
+  uint64_t mixed_steps = 0, mixed_steps_over_bound = 0;  // with decodes and prefill
   uint64_t num_drafts = 0, draft_tokens = 0, accepted_draft_tokens = 0;
   int64_t last_step_ns = 0;     // Clock time the last step ended: the heartbeat
   int64_t step_started_ns = 0;  // of the step in flight, or 0

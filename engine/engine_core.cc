@@ -417,6 +417,9 @@ void EngineCore::FillStats(EngineStats* stats) const {
   }
   const SchedulerCounts& counts = scheduler_.counts();
   stats->num_steps = num_steps_;
+  stats->mixed_steps = static_cast<uint64_t>(scheduler_.step_budget().mixed_steps());
+  stats->mixed_steps_over_bound =
+      static_cast<uint64_t>(scheduler_.step_budget().steps_over_bound());
   stats->num_preemptions = counts.preemptions;
   stats->prompt_tokens = prompt_tokens_;
   stats->generation_tokens = generation_tokens_;

@@ -80,6 +80,7 @@ class Scheduler {
   const std::vector<Sequence*>& running() const { return running_; }
   const SchedulerCounts& counts() const { return counts_; }
   const SchedulerOptions& options() const { return options_; }
+  const StepBudget& step_budget() const { return step_budget_; }
 
  private:
   void PlanDecodes(StepPlan* plan);

@@ -28,6 +28,11 @@ double StepBudget::PrefillNs(int32_t first, int32_t num_tokens) const {
   return token_ns_ * num_tokens + pair_ns_ * static_cast<double>(PrefillPairs(first, num_tokens));
 }
 
+double StepBudget::BoundNs(int32_t decodes) const {
+  return std::max(options_.max_slowdown * DecodeNs(decodes),
+                  static_cast<double>(options_.min_step_ns));
+}
+
 void StepBudget::Learn(const StepShape& shape, int64_t ns) {
   const bool prefills = shape.prefill_tokens > 0;
   if (ns <= 0 || (!prefills && shape.decodes == 0)) return;
@@ -45,6 +50,8 @@ void StepBudget::Learn(const StepShape& shape, int64_t ns) {
       prefills ? static_cast<double>(ns) - DecodeNs(shape.decodes) : static_cast<double>(ns);
   const double predicted = a / a_scale * x + b / b_scale * y;
   double error = std::max(0.0, took) - predicted;
+  if (mixed && options_.max_slowdown > 0 && static_cast<double>(ns) > BoundNs(shape.decodes))
+    ++over_bound_;
   if (mixed)
     LearnDeviation(error / std::max(DecodeNs(shape.decodes) + predicted, kLeastSurpriseNs));
   // The first steps of a kind are believed whole, later ones less.
@@ -84,11 +91,8 @@ void StepBudget::Begin(int32_t decodes) {
   left_ns_ = std::numeric_limits<double>::infinity();
   // Nobody waits for the step's end, or nothing is known yet.
   if (decodes == 0 || options_.max_slowdown <= 0 || prefills_seen_ + mixed_seen_ == 0) return;
-  const double alone = DecodeNs(decodes);
-  const double most =
-      std::max(options_.max_slowdown * alone, static_cast<double>(options_.min_step_ns));
   const double variance = mixed_seen_ == 0 ? kFirstVariance : variance_;
-  left_ns_ = most / (1 + kDeviations * std::sqrt(variance)) - alone;
+  left_ns_ = BoundNs(decodes) / (1 + kDeviations * std::sqrt(variance)) - DecodeNs(decodes);
 }
 
 int32_t StepBudget::Fit(int32_t first, int32_t wanted) const {

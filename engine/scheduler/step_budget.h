@@ -48,10 +48,16 @@ class StepBudget {
   Share Hold(int32_t first, int32_t num_tokens);
   void GiveBack(const Share& share);
 
+  /// Steps with decodes and prefill so far, and those of them that took longer than the bound.
+  int64_t mixed_steps() const { return mixed_seen_; }
+  int64_t steps_over_bound() const { return over_bound_; }
+
   double DecodeNs(int32_t decodes) const;
   double PrefillNs(int32_t first, int32_t num_tokens) const;
 
  private:
+  /// What a step with that many decodes may take.
+  double BoundNs(int32_t decodes) const;
   void KeepDecodesDearest(const StepShape& shape);
   void LearnDeviation(double relative_error);
 
@@ -59,6 +65,7 @@ class StepBudget {
   // What a step takes: once, for each decode, prefill token, pair.
   double once_ns_ = 0, decode_ns_ = 0, token_ns_ = 0, pair_ns_ = 0;
   int64_t decodes_seen_ = 0, prefills_seen_ = 0, mixed_seen_ = 0;  // steps of one kind, of both
+  int64_t over_bound_ = 0;
   double variance_ = 0;  // of mixed steps' time, relative to what was predicted
   double left_ns_ = 0;   // infinite: no bound
   int32_t left_minimum_ = 0;

@@ -425,6 +425,10 @@ void Metrics::Impl::AddEngine(std::vector<MetricFamily>* out) const {
         static_cast<double>(s.blocks_cached));
   gauge("kv_blocks_held", "KV blocks that sequences hold.", static_cast<double>(s.blocks_held));
   counter("engine_steps_total", "Steps of the engine.", s.num_steps);
+  counter("mixed_steps_total", "Steps that carried prefill beside decodes.", s.mixed_steps);
+  counter("mixed_steps_over_bound_total",
+          "Those of them that took longer than --max-decode-slowdown allows.",
+          s.mixed_steps_over_bound);
   counter("self_check_failures_total", "Idle recounts of KV blocks that did not balance: a bug.",
           s.self_check_failures);
   counter("num_preemptions_total", "Sequences put back to be computed again.", s.num_preemptions);

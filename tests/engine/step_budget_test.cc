@@ -83,6 +83,22 @@ TEST_CASE("the budget follows a machine that becomes slower, and forgets single 
   CHECK(budget.DecodeNs(15) < 3.7 * machine.Takes({15, 0, 0}));
 }
 
+TEST_CASE("mixed steps that take longer than the bound are counted") {
+  StepBudget budget{StepBudgetOptions{}};
+  const Machine& machine = kMachines[0];
+  for (int i = 0; i < 20; ++i) Step(budget, machine, 15, 0, 0);
+  for (int i = 0; i < 20; ++i) Step(budget, machine, 15, 100, 200);
+  const int64_t over = budget.steps_over_bound();
+  CHECK(budget.mixed_steps() == 20);
+  CHECK(over < 10);
+  Step(budget, machine, 15, 100, 200, 3.0);  // the core was away
+  CHECK(budget.mixed_steps() == 21);
+  CHECK(budget.steps_over_bound() == over + 1);
+  Step(budget, machine, 15, 0, 0, 10.0);  // no prefill, no bound
+  CHECK(budget.mixed_steps() == 21);
+  CHECK(budget.steps_over_bound() == over + 1);
+}
+
 TEST_CASE("without decodes, without knowledge and without a bound everything fits") {
   StepBudget budget{StepBudgetOptions{}};
   budget.Begin(7);

@@ -25,7 +25,9 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 // Which values come out is for the other builds to say; here it is that threads meet, and each row
 // costs fifteen times as much.
 const std::vector<int> kTokens = {1, 3, 16, 17, 65};
+constexpr bool kValuesCount = false;
 #else
+constexpr bool kValuesCount = true;
 const std::vector<int> kTokens = {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 64, 65};
 #endif
 
@@ -141,8 +143,8 @@ void CheckAgainstRef(Numerics numerics, DType dtype, Shape shape, double limit) 
     const std::vector<float> none;
     const std::vector<float> want = Linear(*ref, *ref_weight, ref_in.prepared, most,
                                            full ? bias : none, full ? residual : none, stride);
-    std::vector<float> first;
-    for (const int tokens : kTokens) {
+    std::vector<float> all;
+    for (const int tokens : {most, 1, 7}) {
       INFO("tokens " << tokens << " bias and residual " << full);
       const Prepared2 in = Prepare(*device, *weight, rows, tokens);
       const std::vector<float> got = Linear(*device, *weight, in.prepared, tokens,
@@ -152,15 +154,12 @@ void CheckAgainstRef(Numerics numerics, DType dtype, Shape shape, double limit) 
         INFO("relative rms " << error.relative_rms << " worst " << error.worst);
         CHECK(error.relative_rms < limit);
         CHECK(error.worst < 12 * limit);
-        first = got;
+        all = got;
       }
-      // A row's bits are those of the row alone.
-      for (int t = 0; t < tokens; ++t) {
-        const size_t at = static_cast<size_t>(t * stride), n = static_cast<size_t>(shape.n);
-        if (t == 0 && first.empty()) first = got;
-        if (t == 0) {
-          REQUIRE(std::memcmp(got.data() + at, first.data() + at, n * sizeof(float)) == 0);
-        }
+      // A row's bits do not depend on how many rows there are.
+      for (int64_t t = 0; t < tokens; ++t) {
+        REQUIRE(std::memcmp(got.data() + t * stride, all.data() + t * stride,
+                            static_cast<size_t>(shape.n) * sizeof(float)) == 0);
       }
     }
   }
@@ -177,6 +176,7 @@ TEST_CASE("linear agrees with float64 sums, in every format and mode") {
     for (const int64_t k : {32, 64, 256, 576, 1536}) {
       if (k % block != 0 || (n == 960 && k != 576 && k != 256)) continue;
       if (n == 64 && k == 64) continue;
+      if (!kValuesCount && (n == 1 || n == 31 || n == 64 || k == 1536)) continue;
       CheckAgainstRef(Numerics::kExact, dtype, {n, k}, 3e-6);
       CheckAgainstRef(Numerics::kBf16, dtype, {n, k}, 3e-6);
       CheckAgainstRef(Numerics::kInt8, dtype, {n, k}, 3e-6);

@@ -1,0 +1,21 @@
+"""Modu itself: build/modu."""
+
+import os
+
+from peers.http import ROOT, HttpContender
+
+
+class Modu(HttpContender):
+    """Without prefix cache and, unless the flags say otherwise, without guesses: what peers are measured without."""
+
+    name = "modu"
+
+    def __init__(self, model, flags):
+        self.model, self.flags = model, flags.split()
+        if "--draft-tokens" not in self.flags:
+            self.flags += ["--draft-tokens", "0"]
+        self.about = "`modu serve %s --no-prefix-cache %s`" % (os.path.basename(model), " ".join(self.flags))
+
+    def command(self, point, port):
+        return [os.path.join(ROOT, "build", "modu"), "serve", self.model, "--port", str(port), "--grpc-port", "-1",
+                "--admin-port", "-1", "--no-prefix-cache", *self.flags]

@@ -106,7 +106,8 @@ class LoadRun {
       // Whatever a token's text is (an incomplete character has none), its event marks when it
       // came; the closing event that only carries finish_reason does not.
       const bool closing = choice.contains("finish_reason") && !choice["finish_reason"].is_null() &&
-                           choice.value("text", std::string()).empty();
+                           choice.value("text", std::string()).empty() &&
+                           (!choice.contains("token_ids") || choice["token_ids"].empty());
       if (!closing) record.event_s.push_back(event.at_s);
     }
     if (record.output_tokens == 0) record.output_tokens = static_cast<int>(record.event_s.size());

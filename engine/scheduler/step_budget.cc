@@ -50,7 +50,8 @@ void StepBudget::Learn(const StepShape& shape, int64_t ns) {
       prefills ? static_cast<double>(ns) - DecodeNs(shape.decodes) : static_cast<double>(ns);
   const double predicted = a / a_scale * x + b / b_scale * y;
   double error = std::max(0.0, took) - predicted;
-  if (mixed && options_.max_slowdown > 0 && static_cast<double>(ns) > BoundNs(shape.decodes))
+  if (mixed && shape.prefill_tokens > options_.min_prefill_tokens && options_.max_slowdown > 0 &&
+      prefills_seen_ + mixed_seen_ > 0 && static_cast<double>(ns) > BoundNs(shape.decodes))
     ++over_bound_;
   if (mixed)
     LearnDeviation(error / std::max(DecodeNs(shape.decodes) + predicted, kLeastSurpriseNs));

@@ -48,7 +48,7 @@ class StepBudget {
   Share Hold(int32_t first, int32_t num_tokens);
   void GiveBack(const Share& share);
 
-  /// Steps with decodes and prefill so far, and those of them that took longer than the bound.
+  /// Steps with decodes and prefill so far, and those of them that were bounded and took longer.
   int64_t mixed_steps() const { return mixed_seen_; }
   int64_t steps_over_bound() const { return over_bound_; }
 

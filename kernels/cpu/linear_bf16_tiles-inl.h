@@ -34,15 +34,15 @@ MODU_INLINE void PackPairs(const float* panel, std::byte* pairs) {
 }
 
 /// `groups` groups of a strip from `group` on, of which `inputs` inputs exist, to pairs.
-MODU_INLINE void DecodePairs(StripFormat format, const std::byte* group, int groups, int64_t inputs,
+MODU_INLINE void DecodePairs(const Strip& strip, const std::byte* group, int groups, int64_t inputs,
                              std::byte* pairs) {
   alignas(64) float panel[kGroup * kStrip];
   for (int g = 0; g < groups; ++g) {
     const int left = inputs < kGroup ? static_cast<int>(inputs) : kGroup;
     if (left < kGroup) __builtin_memset(panel, 0, sizeof(panel));  // 0 x what lay there may be NaN
-    DecodeGroup<true>(format, group, left, panel);
+    DecodeGroup<true>(strip.format, group, left, panel);
     PackPairs(panel, pairs);
-    group += GroupBytes(format);
+    group += strip.group_bytes;
     pairs += kPairsBytes;
     inputs -= kGroup;
   }
@@ -110,9 +110,9 @@ void Bf16TileStrip(const Strip& strip, const PreparedLayout& layout, bool, const
   for (int64_t first = 0; first < groups; first += kBlockGroups) {
     const int count =
         groups - first < kBlockGroups ? static_cast<int>(groups - first) : kBlockGroups;
-    const std::byte* pairs = strip.data + first * GroupBytes(strip.format);
+    const std::byte* pairs = strip.data + first * strip.group_bytes;
     if (strip.format != StripFormat::kBF16) {  // whose tail of a last group is zero
-      DecodePairs(strip.format, pairs, count, layout.cols - first * kGroup, decoded);
+      DecodePairs(strip, pairs, count, layout.cols - first * kGroup, decoded);
       pairs = decoded;
     }
     for (int row = 0; row < rows; row += 2 * kTileMaxRows) {

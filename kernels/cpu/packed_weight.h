@@ -41,8 +41,8 @@ enum class StripFormat : uint8_t {
 
 constexpr bool IsQuantised(StripFormat format) { return format <= StripFormat::kW8Half; }
 
-/// Bytes of one group (32 inputs of 32 outputs) of a quantised strip.
-constexpr int64_t GroupBytes(StripFormat format) {  // without sums
+/// Bytes of one group (32 inputs of 32 outputs), without sums.
+constexpr int64_t GroupBytes(StripFormat format) {
   switch (format) {
     case StripFormat::kW4F16:
       return 512 + 2 * 64;

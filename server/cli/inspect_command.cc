@@ -103,12 +103,14 @@ bool PrintText(const engine::TokenizerFiles& files) {
   return true;
 }
 
-/// What int8 numerics adds to the weights: a float for each group of 32 of a quantised matrix.
+/// What int8 numerics adds to the weights: the sums of the codes of each group of 32 of a quantised
+/// matrix, two bytes each, or of each 16 where these have a scale of their own.
 int64_t GroupSumBytes(const engine::Checkpoint& checkpoint) {
   int64_t bytes = 0;
   for (const engine::TensorInfo& tensor : checkpoint.tensors()) {
     if (tensor.shape.size() != 2 || kernels::TraitsOf(tensor.dtype).block_elements == 1) continue;
-    bytes += tensor.shape[0] * tensor.shape[1] / 32 * static_cast<int64_t>(sizeof(float));
+    const int64_t sums_a_group = tensor.dtype == kernels::DType::kQ6K ? 2 : 1;
+    bytes += tensor.shape[0] * tensor.shape[1] / 32 * sums_a_group * 2;
   }
   return bytes;
 }

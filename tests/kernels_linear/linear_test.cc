@@ -351,6 +351,29 @@ TEST_CASE("activations that are not finite give NaN rows and leave the others al
   }
 }
 
+TEST_CASE("activations around a common offset: what centres and minimums multiply nearly cancels") {
+  const auto device = Open(Numerics::kInt8);
+  const auto ref = OpenRefDevice({.numerics = Numerics::kInt8});
+  for (const DType dtype : {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
+                            DType::kQ4K, DType::kQ5K, DType::kQ6K}) {
+    INFO(TraitsOf(dtype).name);
+    const int64_t n = 64, k = 512;
+    const RandomMatrix matrix(dtype, n, k, 91);
+    const WeightSource parts[] = {matrix.source()};
+    const auto weight = device->Pack(parts, WeightUse::kLinear).value();
+    const auto ref_weight = ref->Pack(parts, WeightUse::kLinear).value();
+    std::vector<float> rows = RandomRows(9, k, 92);
+    for (float& x : rows) x += 10;
+    const Prepared2 in = Prepare(*device, *weight, rows, 9);
+    const Prepared2 ref_in = Prepare(*ref, *ref_weight, rows, 9);
+    const Error error = Compare(Linear(*device, *weight, in.prepared, 9, {}, {}, n),
+                                Linear(*ref, *ref_weight, ref_in.prepared, 9, {}, {}, n));
+    INFO("relative rms " << error.relative_rms << " worst " << error.worst);
+    CHECK(error.relative_rms < 3e-6);
+    CHECK(error.worst < 3e-5);
+  }
+}
+
 TEST_CASE("extreme activations and scales: largest codes, tiny and huge groups") {
   // All activations at one end of their range, but for the one that makes it the end, against all
   // codes at theirs: where int16 sums would overflow.

@@ -173,7 +173,9 @@ TEST_CASE("int8 products by tiles: codes and activations at the ends of their ra
     Problem p(dtype, 32, k, Numerics::kInt8, 20, fill);
     const PreparedLayout& layout = p.weight->prepared();
     for (int r = 0; r < 20; ++r) {
+      // All at one end of their range, but for the one of a group that makes it the end.
       std::vector<float> row(static_cast<size_t>(k), r % 2 == 0 ? 3.0f : -3.0f);
+      for (size_t i = 13; i < row.size(); i += kGroup) row[i] = -row[i];
       if (r % 5 == 4) {
         for (size_t i = 0; i < row.size(); i += 2) row[i] = -row[i];
       }

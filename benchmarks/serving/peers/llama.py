@@ -23,9 +23,8 @@ def build(target):
     if not glob.glob(pattern + ".tar.gz"):
         subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", SDIST.split("==")[0],
                         "-d", FOLDER, SDIST], check=True)
-    if not glob.glob(os.path.join(pattern, "vendor")):
-        with tarfile.open(glob.glob(pattern + ".tar.gz")[0]) as archive:
-            archive.extractall(FOLDER)
+    with tarfile.open(glob.glob(pattern + ".tar.gz")[0]) as archive:
+        archive.extractall(FOLDER)
     source = glob.glob(os.path.join(pattern, "vendor", "llama.cpp"))[0]
     folder = os.path.join(FOLDER, "llama")
     subprocess.run(["cmake", "-G", "Ninja", "-S", source, "-B", folder, *CMAKE_OPTIONS], check=True, stdout=subprocess.DEVNULL)
@@ -38,7 +37,7 @@ def requantized(model, kind):
     out = os.path.join(FOLDER, "%s-from-%s" % (kind, os.path.basename(model)))
     if not os.path.exists(out):
         subprocess.run([build("llama-quantize"), "--allow-requantize", "--pure", model, out + ".part", kind], check=True,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                       stdout=subprocess.DEVNULL)
         os.rename(out + ".part", out)
     return out
 
@@ -47,8 +46,8 @@ class LlamaServer(HttpContender):
     def __init__(self, model, threads, binary="", kind=""):
         self.model, self.threads, self.binary, self.kind = model, threads, binary, kind
         self.name = "llama-server" + (" " + kind if kind else "")
-        self.about = "llama-server of the sdist %s on %s, `-np STREAMS -fa on -t %d`, one slot a stream, no prompt cache" % (
-            SDIST, "the same weights quantised again to " + kind if kind else "the same file", threads)
+        self.about = "%s on %s, `-np STREAMS -fa on -t %d`, one slot a stream, no prompt cache" % (
+            os.path.basename(binary) or "llama-server of the sdist " + SDIST, "the same weights quantised again to " + kind if kind else "the same file", threads)
 
     def prepare(self):
         self.binary = self.binary or build("llama-server")

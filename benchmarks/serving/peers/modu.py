@@ -14,8 +14,9 @@ class Modu(HttpContender):
         self.model, self.flags = model, flags.split()
         if "--draft-tokens" not in self.flags:
             self.flags += ["--draft-tokens", "0"]
-        self.about = "`modu serve %s --no-prefix-cache %s`" % (os.path.basename(model), " ".join(self.flags))
+        self.about = "`modu serve %s --no-prefix-cache --max-seqs STREAMS (64 or more) %s`" % (os.path.basename(model), " ".join(self.flags))
 
     def command(self, point, port):
         return [os.path.join(ROOT, "build", "modu"), "serve", self.model, "--port", str(port), "--grpc-port", "-1",
-                "--admin-port", "-1", "--no-prefix-cache", *self.flags]
+                "--admin-port", "-1", "--no-prefix-cache",
+                *([] if "--max-seqs" in self.flags else ["--max-seqs", str(max(64, point.streams))]), *self.flags]

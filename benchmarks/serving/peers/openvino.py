@@ -23,7 +23,7 @@ class OpenVino:
         self.python = os.path.join(FOLDER, "openvino", "bin", "python")
         self.model = os.path.join(FOLDER, "openvino-int8-from-" + os.path.splitext(os.path.basename(model))[0])
         self.about = ("%s, ContinuousBatchingPipeline in a Python loop, no HTTP; weights dequantised, then INT8 a channel (nncf); "
-                      "%d threads, no prefix cache, else defaults" % (PACKAGES[0], threads))
+                      "%d threads, no prefix cache, 2 GB of KV, max_num_seqs STREAMS (64 or more), else defaults" % (PACKAGES[0], threads))
 
     def prepare(self):
         if not os.path.exists(self.python):

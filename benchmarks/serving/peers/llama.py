@@ -36,8 +36,10 @@ def requantized(model, kind):
     """The file's weights in another format, every matrix of it. For speed only: quantising twice loses quality."""
     out = os.path.join(FOLDER, "%s-from-%s" % (kind, os.path.basename(model)))
     if not os.path.exists(out):
-        subprocess.run([build("llama-quantize"), "--allow-requantize", "--pure", model, out + ".part", kind], check=True,
-                       stdout=subprocess.DEVNULL)
+        done = subprocess.run([build("llama-quantize"), "--allow-requantize", "--pure", model, out + ".part", kind],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode != 0:
+            raise RuntimeError("llama-quantize: " + done.stdout[-500:])
         os.rename(out + ".part", out)
     return out
 

@@ -35,7 +35,7 @@ class Loop:
         self.config.ignore_eos = True
         self.config.do_sample = False
         self.running = {}  # id: (handle, when sent, when each token came)
-        self.done = []     # the last two of finished requests
+        self.done = []     # (when sent, when each token came) of those that ended
 
     def send(self, number):
         ids = [self.random.randint(FIRST_ID, LAST_ID) for _ in range(self.prompt)]

@@ -1,6 +1,7 @@
 // Whole steps of a model through TransformerRunner: greedy decoding of S sequences and prefill in
 // chunks, wall time, median of the steps after warm-up. No HTTP, scheduler or text.
-//   step_benchmark MODEL [threads=2] [numerics=int8|bf16|exact] [isa=]
+//   step_benchmark MODEL [threads=2] [numerics=int8|bf16|exact] [isa=] [STREAMS CONTEXT STEPS]
+// With the last three only that many steps of that decoding, for a profiler.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -92,18 +93,20 @@ int Main(int argc, char** argv) {
   SamplingParams greedy;
   greedy.temperature = 0;
   struct Decode {
-    int count, context;
+    int count, context, steps;
   };
-  for (const Decode load :
-       {Decode{1, 128}, {1, 512}, {4, 128}, {16, 128}, {16, 512}, {64, 128}, {64, 512}}) {
-    Sequences sequences{*model->runner, load.count, load.context + 64};
+  std::vector<Decode> loads = {{1, 128, 24},  {1, 512, 24}, {4, 128, 24}, {16, 128, 24},
+                               {16, 512, 24}, {64, 128, 8}, {64, 512, 8}};
+  const bool one = argc > 7;
+  if (one) loads = {{std::atoi(argv[5]), std::atoi(argv[6]), std::atoi(argv[7])}};
+  for (const Decode& load : loads) {
+    Sequences sequences{*model->runner, load.count, load.context + 64 + load.steps};
     for (int i = 0; i < load.count; ++i) {
       sequences.slots.push_back(model->runner->StartSequence(greedy, {1}, 0));
       for (int t = 0; t < load.context; t += 128) sequences.Step(i, 1, t, 128, false);
     }
     std::vector<double> times;
-    const int steps = load.count >= 64 ? 8 : 24;
-    for (int t = 0; t < steps; ++t) {
+    for (int t = 0; t < load.steps; ++t) {
       times.push_back(sequences.Step(0, load.count, load.context + t, 1, true));
     }
     for (SamplerSlot slot : sequences.slots) model->runner->EndSequence(slot);
@@ -113,6 +116,7 @@ int Main(int argc, char** argv) {
                 times[0], load.count / median * 1e3);
     std::fflush(stdout);
   }
+  if (one) return 0;
   for (const int length : {256, 1536}) {
     Sequences sequences{*model->runner, 1, length};
     double total = 1e30;
@@ -132,7 +136,8 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "step_benchmark MODEL [threads] [int8|bf16|exact] [isa]\n");
+    std::fprintf(
+        stderr, "step_benchmark MODEL [threads] [int8|bf16|exact] [isa] [STREAMS CONTEXT STEPS]\n");
     return 2;
   }
   return modu::engine::Main(argc, argv);

@@ -3,12 +3,13 @@
 // thread CPU time, best of several runs. The floors are measured in the same run: FMA peak from
 // registers and read bandwidth over as many bytes as the KV takes. Prints a table for
 // benchmarks/results.
-//   attention_benchmark [avx2|avx512]
+//   attention_benchmark [avx2|avx512|amx] [SEQS ROWS CONTEXT]
 #include <immintrin.h>
 #include <time.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <numeric>
 #include <random>
@@ -147,32 +148,33 @@ void Measure(const Load& load, const AttentionKernels& kernels, double fma_per_s
   std::fflush(stdout);
 }
 
-int Main(const std::string& isa) {
-  const bool avx512 = isa == "avx512" || (isa.empty() && DetectIsa() >= Isa::kAvx512);
-  const AttentionKernels& kernels = avx512 ? kAttentionAvx512 : kAttentionAvx2;
+int Main(const std::string& isa, const std::vector<Load>& loads) {
+  const Isa best = DetectIsa();  // and asks the system for tiles
+  const bool amx = isa == "amx" || (isa.empty() && best >= Isa::kAmx);
+  const bool avx512 = amx || isa == "avx512" || (isa.empty() && best >= Isa::kAvx512);
+  AttentionKernels kernels = avx512 ? kAttentionAvx512 : kAttentionAvx2;
+  if (amx) kernels.run_bf16 = Bf16AttentionAmx();
   volatile float sink = 0;
   const double peak = 4e6 * 12 * 8 / Best([&] { sink = sink + FmaLoop(4'000'000); });
-  std::printf("%s kernels; AVX2 FMA peak %.1f G/s\n\n", avx512 ? "avx512" : "avx2", peak / 1e9);
+  std::printf("%s kernels; AVX2 FMA peak %.1f G/s\n\n",
+              amx      ? "amx"
+              : avx512 ? "avx512"
+                       : "avx2",
+              peak / 1e9);
   std::printf(
       "| sequences x rows at context | KV MB | ms a step | ns per (KV token, q head, layer, row) | "
       "FMA floor ms | read floor ms | times the floor |\n|---|---|---|---|---|---|---|\n");
-  for (const Load load : {Load{1, 128, 1},
-                          {1, 512, 1},
-                          {1, 2048, 1},
-                          {16, 128, 1},
-                          {16, 512, 1},
-                          {16, 2048, 1},
-                          {64, 128, 1},
-                          {64, 512, 1},
-                          {64, 2048, 1},
-                          {1, 256, 256},
-                          {1, 1500, 256}}) {
-    Measure(load, kernels, avx512 ? 2 * peak : peak);
-  }
+  for (const Load& load : loads) Measure(load, kernels, avx512 ? 2 * peak : peak);
   return 0;
 }
 
 }  // namespace
 }  // namespace modu::kernels::cpu
 
-int main(int argc, char** argv) { return modu::kernels::cpu::Main(argc > 1 ? argv[1] : ""); }
+int main(int argc, char** argv) {
+  std::vector<modu::kernels::cpu::Load> loads = {
+      {1, 128, 1},  {1, 512, 1},  {1, 2048, 1},  {16, 128, 1},  {16, 512, 1},  {16, 2048, 1},
+      {64, 128, 1}, {64, 512, 1}, {64, 2048, 1}, {1, 256, 256}, {1, 1500, 256}};
+  if (argc == 5) loads = {{std::atoi(argv[2]), std::atoi(argv[4]), std::atoi(argv[3])}};
+  return modu::kernels::cpu::Main(argc > 1 ? argv[1] : "", loads);
+}

@@ -29,6 +29,14 @@ struct AmxTiles {
   MODU_INLINE void Load(const void* base, int64_t stride) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(base), "r"(stride), "i"(kTile) : "memory");
   }
+  /// The same of what will not be read again soon: it takes little of the first cache.
+  template <int kTile>
+  MODU_INLINE void LoadOnce(const void* base, int64_t stride) {
+    asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2"
+                 :
+                 : "r"(base), "r"(stride), "i"(kTile)
+                 : "memory");
+  }
   template <int kTile>
   MODU_INLINE void Store(void* base, int64_t stride) {
     asm volatile("tilestored %%tmm%c2, (%0,%1,1)"

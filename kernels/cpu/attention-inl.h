@@ -8,10 +8,9 @@
 // positions that all of them see and walk the rest alone.
 // Included by op_dtype_isa files only.
 #pragma once
-#include "kernels/cpu/attention_kernel.h"
-#include "kernels/cpu/attention_tile-inl.h"
+#include "kernels/cpu/attention_loops-inl.h"
+#include "kernels/cpu/attention_softmax-inl.h"
 #include "kernels/cpu/kv_cache.h"
-#include "kernels/cpu/vector_math-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
@@ -19,7 +18,6 @@ namespace {
 // Accumulators that leave room for operands: 12 of 16 registers, 16 of 32.
 constexpr int kAccumulators = kParts == 2 ? 12 : 16;
 constexpr int kTileRows = kParts == 2 ? 6 : 8;
-constexpr float kLowest = -3.0e38f;
 
 /// Groups of 16 that a tile of `rows` rows computes side by side.
 constexpr int GroupsSideBySide(int rows) { return rows * 2 * kParts <= kAccumulators ? 2 : 1; }
@@ -190,75 +188,6 @@ void WeighValues(const AttentionItem& item, const float* p, int piece_start, int
     WeighValues<Pairs, kRows, 1>(item, p, piece_start, first, last, v + g * kGroupBytes, after,
                                  o + g * 16, o_stride);
   }
-}
-
-/// Turns scores [first, last) of one piece into exp(score - max) in place; positions outside, in
-/// the same groups of 16, become 0. Writes max and sum to state[0] and state[1].
-MODU_INLINE void SoftmaxPiece(float* scores, int first, int last, float* state) {
-  const int begin = first / 16 * 16;
-  Group top = SetGroup(kLowest);
-  for (int i = begin; i < last; i += 16) {
-    Group x = LoadGroup(scores + i);
-    for (int part = 0; part < kParts; ++part) {
-      if (i < first || i + 16 > last) {
-        const int at = i + part * kLanes;
-        x.part[part] = Select(x.part[part], Set(kLowest), first - at, last - at);
-      }
-      top.part[part] = Max(x.part[part], top.part[part]);
-    }
-  }
-  const float max = Max(top);
-  Group sum = SetGroup(0.0f);
-  for (int i = begin; i < last; i += 16) {
-    Group x = LoadGroup(scores + i);
-    for (int part = 0; part < kParts; ++part) {
-      x.part[part] = Exp(Sub(x.part[part], Set(max)));
-      if (i < first || i + 16 > last) {
-        const int at = i + part * kLanes;
-        x.part[part] = Select(x.part[part], Zero(), first - at, last - at);
-      }
-      sum.part[part] = Add(sum.part[part], x.part[part]);
-    }
-    StoreGroup(scores + i, x);
-  }
-  state[0] = max;
-  state[1] = Sum(sum);
-}
-
-MODU_INLINE float ExpOf(float x) {
-  float lanes[kLanes];
-  Store(lanes, Exp(Set(x)));
-  return lanes[0];
-}
-
-/// total (+)= piece, by the usual rescaling to the larger max.
-void MergeState(const float* piece, bool is_first, int padded_dim, float* total) {
-  if (is_first) {
-    total[0] = piece[0];
-    total[1] = piece[1];
-    for (int i = kStateHeader; i < kStateHeader + padded_dim; i += 16) {
-      StoreGroup(total + i, LoadGroup(piece + i));
-    }
-    return;
-  }
-  const float max = piece[0] > total[0] ? piece[0] : total[0];
-  const float old_factor = ExpOf(total[0] - max);
-  const float new_factor = ExpOf(piece[0] - max);
-  total[0] = max;
-  total[1] = __builtin_fmaf(piece[1], new_factor, total[1] * old_factor);
-  for (int i = kStateHeader; i < kStateHeader + padded_dim; i += kLanes) {
-    Store(total + i, Fma(Load(piece + i), Set(new_factor), Mul(Load(total + i), Set(old_factor))));
-  }
-}
-
-/// out = o / l
-void Finish(const float* state, int head_dim, float* out) {
-  const float inverse = 1.0f / state[1];
-  int i = 0;
-  for (; i + kLanes <= head_dim; i += kLanes) {
-    Store(out + i, Mul(Load(state + kStateHeader + i), Set(inverse)));
-  }
-  for (; i < head_dim; ++i) out[i] = state[kStateHeader + i] * inverse;
 }
 
 struct Scratch {
@@ -444,14 +373,6 @@ void Run(const AttentionItem& item) {
 
 void RunF32(const AttentionItem& item) { Run<F32Pairs>(item); }
 void RunBf16(const AttentionItem& item) { Run<Bf16Pairs>(item); }
-
-void Merge(const MergeItem& item) {
-  float total[kStateHeader + 1024];
-  for (int piece = 0; piece < item.num_pieces; ++piece) {
-    MergeState(item.partials + piece * item.piece_stride, piece == 0, item.padded_dim, total);
-  }
-  Finish(total, item.head_dim, item.out);
-}
 
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

@@ -40,13 +40,14 @@ struct AttentionItem {
   float* scratch;  // AttentionScratchFloats(), 64-byte aligned
 };
 
-/// Floats of scratch an item of `rows` rows needs: scores and states of one tile (at most 8 rows),
-/// and each row's running state and query.
-constexpr int kMaxTileRows = 8;
+/// Floats of scratch an item of `rows` rows needs, whatever the kernel: scores (in two types) and
+/// states of one tile of rows, two blocks of V in bf16, and each row's running state and query.
+constexpr int kMaxTileRows = 16;
 constexpr int kScoreStride = kPieceTokens + 16;  // an odd number of lines: rows apart in L1 sets
 constexpr size_t AttentionScratchFloats(int rows, int padded_dim) {
-  return static_cast<size_t>(kMaxTileRows * (kScoreStride + StateFloats(padded_dim)) +
-                             rows * (StateFloats(padded_dim) + padded_dim));
+  return static_cast<size_t>(kMaxTileRows * (2 * kScoreStride + StateFloats(padded_dim)) +
+                             32 * padded_dim + rows * StateFloats(padded_dim) +
+                             (rows + kMaxTileRows) * (padded_dim + 16));
 }
 
 /// Positions a row at `position` sees: [first, position].
@@ -62,13 +63,16 @@ struct MergeItem {
   float* out;  // [head_dim]
 };
 
+using AttentionFn = void (*)(const AttentionItem&);
+
 struct AttentionKernels {
-  void (*run_f32)(const AttentionItem&);
-  void (*run_bf16)(const AttentionItem&);
+  AttentionFn run_f32;
+  AttentionFn run_bf16;
   void (*merge)(const MergeItem&);
 };
 
 extern const AttentionKernels kAttentionAvx2;
 extern const AttentionKernels kAttentionAvx512;
+AttentionFn Bf16AttentionAmx();  // bf16 KV; queries and probabilities are rounded to bf16 too
 
 }  // namespace modu::kernels::cpu

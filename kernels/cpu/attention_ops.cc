@@ -8,6 +8,7 @@
 #include "kernels/cpu/attention_kernel.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/kv_cache.h"
+#include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/row_kernels.h"
 
 namespace modu::kernels::cpu {
@@ -18,9 +19,6 @@ constexpr int kItemRows = 96;
 constexpr int kMaxHeadDim = 1024;
 constexpr int kBlocksPerPiece = kPieceTokens / kKvBlockTokens;
 
-const AttentionKernels& KernelsOf(Isa isa) {
-  return isa >= Isa::kAvx512 ? kAttentionAvx512 : kAttentionAvx2;
-}
 const RowKernels& RowKernelsOf(Isa isa) {
   return isa >= Isa::kAvx512 ? kRowKernelsAvx512 : kRowKernelsAvx2;
 }
@@ -28,6 +26,11 @@ const RowKernels& RowKernelsOf(Isa isa) {
 /// Units of `rows` rows such that every worker gets several, but none smaller than one row.
 int RowsPerUnit(int rows, int workers, int most) {
   return std::clamp((rows + 4 * workers - 1) / (4 * workers), 1, most);
+}
+
+/// Rows of a block share cache lines: more than one are written by whole blocks.
+bool ByBlocks(const PreparedLayout& layout, int num_tokens) {
+  return layout.kind == PreparedKind::kBf16Tiles && num_tokens > 1;
 }
 
 /// Consecutive query rows of one sequence for one KV head, over a range of pieces.
@@ -110,18 +113,38 @@ void Norm(Device& device, const NormParams& p) {
   MODU_CHECK(layout.cols == p.width);
   const auto rms_norm = RowKernelsOf(cpu.isa()).rms_norm;
   const PrepareFn prepare = cpu.prepare();
+  const auto norm = [&](int t, float* normed) {
+    const int64_t from = p.rows != nullptr ? p.rows[t] : t;
+    const float* const row = p.hidden + from * p.width;
+    if (p.weight == nullptr) return row;
+    rms_norm(row, p.width, p.weight, p.eps, normed);
+    return static_cast<const float*>(normed);
+  };
+  if (ByBlocks(layout, p.num_tokens)) {
+    cpu.pool().ReserveScratch(static_cast<size_t>(layout.block_rows * p.width) * sizeof(float));
+    const int blocks = (p.num_tokens + layout.block_rows - 1) / layout.block_rows;
+    cpu.pool().Run(blocks, 1, [&](int first, int last, int worker) {
+      auto* const normed = reinterpret_cast<float*>(cpu.pool().scratch(worker));
+      for (int token = first * layout.block_rows; token < last * layout.block_rows;
+           token += layout.block_rows) {
+        const int rows = std::min(layout.block_rows, p.num_tokens - token);
+        for (int r = 0; r < rows; ++r) {
+          float* const to = normed + int64_t{r} * p.width;
+          const float* const row = norm(token + r, to);
+          if (row != to) std::copy(row, row + p.width, to);
+        }
+        cpu.linear_kernels().bf16_tiles.prepare(layout, layout.Row(p.out, token), 0,
+                                                layout.groups(), rows, normed, p.width);
+      }
+    });
+    return;
+  }
   cpu.pool().ReserveScratch(static_cast<size_t>(p.width) * sizeof(float));
   const int grain = RowsPerUnit(p.num_tokens, cpu.num_threads(), 16);
   cpu.pool().Run(p.num_tokens, grain, [&](int first, int last, int worker) {
-    auto* normed = reinterpret_cast<float*>(cpu.pool().scratch(worker));
+    auto* const normed = reinterpret_cast<float*>(cpu.pool().scratch(worker));
     for (int t = first; t < last; ++t) {
-      const int64_t from = p.rows != nullptr ? p.rows[t] : t;
-      const float* row = p.hidden + from * p.width;
-      if (p.weight != nullptr) {
-        rms_norm(row, p.width, p.weight, p.eps, normed);
-        row = normed;
-      }
-      prepare(layout, layout.Row(p.out, t), 0, p.width, row);
+      prepare(layout, layout.Row(p.out, t), 0, p.width, norm(t, normed));
     }
   });
 }
@@ -193,13 +216,15 @@ void Attention(Device& device, const AttentionParams& p) {
   MODU_CHECK(p.num_heads == group * p.num_kv_heads && p.head_dim <= kMaxHeadDim);
   MODU_CHECK(layout.cols == width);
   MODU_CHECK(kv.layout().head_dim == p.head_dim && kv.layout().num_kv_heads == p.num_kv_heads);
-  const AttentionKernels& kernels = KernelsOf(cpu.isa());
+  const AttentionKernels& kernels = cpu.attention_kernels();
   const auto run = kv.layout().dtype == DType::kF32 ? kernels.run_f32 : kernels.run_bf16;
   const PrepareFn prepare = cpu.prepare();
 
   const Plan plan = MakePlan(p, cpu.num_threads());
   // The heads of one KV head are adjacent columns; whole int8 groups can be written at once.
-  const bool direct = layout.kind != PreparedKind::kInt8 || group_width % kGroup == 0;
+  const bool by_blocks = ByBlocks(layout, p.num_tokens);
+  const bool direct =
+      !by_blocks && (layout.kind != PreparedKind::kInt8 || group_width % kGroup == 0);
   const int64_t shared_floats = plan.partial_floats + (direct ? 0 : p.num_tokens * width);
   float* const shared = shared_floats == 0
                             ? nullptr
@@ -287,7 +312,22 @@ void Attention(Device& device, const AttentionParams& p) {
       }
     });
   }
-  if (!direct) {
+  if (by_blocks) {
+    // Tiles of a block to any worker: a short batch is one block.
+    const auto groups = static_cast<int>(layout.groups());
+    const int blocks = (p.num_tokens + layout.block_rows - 1) / layout.block_rows;
+    cpu.pool().Run(blocks * groups, std::max(1, groups / 4), [&](int first, int last, int) {
+      for (int unit = first; unit < last;) {
+        const int block = unit / groups, group = unit % groups;
+        const int until = std::min(groups, group + last - unit);
+        const int token = block * layout.block_rows;
+        cpu.linear_kernels().bf16_tiles.prepare(layout, layout.Row(p.out, token), group, until,
+                                                std::min(layout.block_rows, p.num_tokens - token),
+                                                whole + token * width, width);
+        unit += until - group;
+      }
+    });
+  } else if (!direct) {
     const int grain = RowsPerUnit(p.num_tokens, cpu.num_threads(), 16);
     cpu.pool().Run(p.num_tokens, grain, [&](int first, int last, int) {
       for (int t = first; t < last; ++t) {

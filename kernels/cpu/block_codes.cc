@@ -158,8 +158,23 @@ void ReadGroup(DType dtype, const std::byte* row, int64_t g, GroupCodes* codes) 
   }
 }
 
-void WriteGroup(StripFormat format, const GroupCodes& codes, int n, std::byte* group) {
-  if (format == StripFormat::kW4F16 || format == StripFormat::kW4F32) {
+void WriteGroup(StripFormat format, StripOrder order, const GroupCodes& codes, int n,
+                std::byte* group) {
+  const bool nibbles = format == StripFormat::kW4F16 || format == StripFormat::kW4F32;
+  if (order == StripOrder::kByOutput && nibbles) {
+    uint16_t words[kGroup];
+    std::byte* const at = group + n / 4 * sizeof(words);
+    std::memcpy(words, at, sizeof(words));
+    for (int k = 0; k < kGroup; ++k) {
+      words[k] = static_cast<uint16_t>(words[k] | codes.code[k] << n % 4 * 4);
+    }
+    std::memcpy(at, words, sizeof(words));
+  } else if (order == StripOrder::kByOutput) {
+    const uint8_t flipped = format == StripFormat::kW8F16 ? 0x80 : 0;
+    uint8_t bytes[kGroup];
+    for (int k = 0; k < kGroup; ++k) bytes[k] = codes.code[k] ^ flipped;
+    std::memcpy(group + n * kGroup, bytes, sizeof(bytes));
+  } else if (nibbles) {
     std::byte* const tile = group + n / 16 * 256 + n % 16 * 4;
     for (int z = 0; z < 4; ++z) {
       Store(tile + 64 * z,
@@ -210,22 +225,37 @@ void WriteSums(StripFormat format, const GroupCodes& codes, int n, std::byte* gr
 
 namespace {
 
-int CodeAt(StripFormat format, const std::byte* group, int n, int k) {
-  if (format == StripFormat::kW4F16 || format == StripFormat::kW4F32) {
-    const auto byte = std::to_integer<int>(group[n / 16 * 256 + k / 8 * 64 + n % 16 * 4 + k % 4]);
-    return k % 8 < 4 ? byte & 15 : byte >> 4;
+int CodeAt(StripFormat format, StripOrder order, const std::byte* group, int n, int k) {
+  const auto byte = [&](int at) { return std::to_integer<int>(group[at]); };
+  const bool nibbles = format == StripFormat::kW4F16 || format == StripFormat::kW4F32;
+  if (order == StripOrder::kByOutput) {
+    if (nibbles) return byte(n / 4 * 64 + 2 * k + n % 4 / 2) >> n % 2 * 4 & 15;
+    return byte(n * kGroup + k) ^ (format == StripFormat::kW8F16 ? 0x80 : 0);
   }
-  return std::to_integer<int>(group[n / 16 * 512 + k / 4 * 64 + n % 16 * 4 + k % 4]);
+  if (nibbles) {
+    const int both = byte(n / 16 * 256 + k / 8 * 64 + n % 16 * 4 + k % 4);
+    return k % 8 < 4 ? both & 15 : both >> 4;
+  }
+  return byte(n / 16 * 512 + k / 4 * 64 + n % 16 * 4 + k % 4);
 }
 
 }  // namespace
 
-void DecodeColumn(StripFormat format, const std::byte* group, int n, int inputs, float* out) {
+int64_t PlainOffset(StripFormat format, StripOrder order, int n, int k) {
+  const int64_t bytes = GroupBytes(format) / (kGroup * kStrip);
+  if (order == StripOrder::kByOutput) return bytes * (n * kGroup + k);
+  if (format == StripFormat::kBF16) return 2 * ((k / 2 * kStrip + n) * 2 + k % 2);
+  return bytes * (k * kStrip + n);
+}
+
+void DecodeColumn(StripFormat format, StripOrder order, const std::byte* group, int n, int inputs,
+                  float* out) {
+  const auto plain = [&](int k) { return group + PlainOffset(format, order, n, k); };
   const auto f16 = [&](int offset) { return F16ToFloat(Load<uint16_t>(group + offset + 2 * n)); };
   const auto f32 = [&](int offset) { return Load<float>(group + offset + 4 * n); };
   const auto affine = [&](int offset, float d, float m, int first, int last) {
     for (int k = first; k < last; ++k) {
-      out[k] = std::fma(static_cast<float>(CodeAt(format, group, n, k) - offset), d, m);
+      out[k] = std::fma(static_cast<float>(CodeAt(format, order, group, n, k) - offset), d, m);
     }
   };
   switch (format) {
@@ -239,26 +269,22 @@ void DecodeColumn(StripFormat format, const std::byte* group, int n, int inputs,
       return affine(0, f32(1024), f32(1152), 0, kGroup);
     case StripFormat::kW8Half:
       for (int k = 0; k < kGroup; ++k) {
-        const auto q = static_cast<int8_t>(CodeAt(format, group, n, k));
+        const auto q = static_cast<int8_t>(CodeAt(format, order, group, n, k));
         out[k] = static_cast<float>(q) * f32(k < 16 ? 1024 : 1152);
       }
       return;
     case StripFormat::kF32:
-      for (int k = 0; k < inputs; ++k) out[k] = Load<float>(group + 4 * (k * kStrip + n));
+      for (int k = 0; k < inputs; ++k) out[k] = Load<float>(plain(k));
       return;
     case StripFormat::kF16:
-      for (int k = 0; k < inputs; ++k) {
-        out[k] = F16ToFloat(Load<uint16_t>(group + 2 * (k * kStrip + n)));
-      }
+      for (int k = 0; k < inputs; ++k) out[k] = F16ToFloat(Load<uint16_t>(plain(k)));
       return;
     case StripFormat::kBF16:
-      for (int k = 0; k < inputs; ++k) {
-        out[k] = Bf16ToFloat(Load<uint16_t>(group + 2 * ((k / 2 * kStrip + n) * 2 + k % 2)));
-      }
+      for (int k = 0; k < inputs; ++k) out[k] = Bf16ToFloat(Load<uint16_t>(plain(k)));
       return;
     case StripFormat::kF8:
       for (int k = 0; k < inputs; ++k) {
-        out[k] = F8E4M3ToFloat(std::to_integer<uint8_t>(group[k * kStrip + n]));
+        out[k] = F8E4M3ToFloat(std::to_integer<uint8_t>(*plain(k)));
       }
       return;
   }

@@ -20,12 +20,17 @@ struct GroupCodes {
 /// Group g of a row of `dtype` (block types only).
 void ReadGroup(DType dtype, const std::byte* row, int64_t g, GroupCodes* codes);
 
-/// Column `n` (0..31) of a quantised strip's group.
-void WriteGroup(StripFormat format, const GroupCodes& codes, int n, std::byte* group);
+/// Column `n` (0..31) of a quantised strip's group, whose bytes were zero.
+void WriteGroup(StripFormat format, StripOrder order, const GroupCodes& codes, int n,
+                std::byte* group);
 /// The sums of the same column's codes, behind the group.
 void WriteSums(StripFormat format, const GroupCodes& codes, int n, std::byte* group);
 
+/// Byte of input k of column n in a plain strip's group.
+int64_t PlainOffset(StripFormat format, StripOrder order, int n, int k);
+
 /// Column `n` of any strip's group as f32, without outside scales. out: [inputs].
-void DecodeColumn(StripFormat format, const std::byte* group, int n, int inputs, float* out);
+void DecodeColumn(StripFormat format, StripOrder order, const std::byte* group, int n, int inputs,
+                  float* out);
 
 }  // namespace modu::kernels::cpu

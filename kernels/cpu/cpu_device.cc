@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/check.h"
+#include "kernels/cpu/attention_kernel.h"
 #include "kernels/cpu/cores.h"
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/memory_limit.h"
@@ -33,9 +34,9 @@ class HostBuffer final : public Buffer {
 const OpTable kOps = {Embed, Norm, Linear, GatedLinear, RopeTable, Qkv, Attention};
 
 const LinearKernels& KernelsOf(Isa isa) {
-  static const LinearKernels kAvx2 = {Int8KernelsAvx2(), FloatKernelsAvx2(), nullptr};
-  static const LinearKernels kAvx512 = {Int8KernelsAvx512(), FloatKernelsAvx512(), nullptr};
-  static const LinearKernels kAmx = {Int8KernelsAmx(), FloatKernelsAvx512(), Bf16StripAmx()};
+  static const LinearKernels kAvx2 = {Int8KernelsAvx2(), FloatKernelsAvx2(), {}};
+  static const LinearKernels kAvx512 = {Int8KernelsAvx512(), FloatKernelsAvx512(), {}};
+  static const LinearKernels kAmx = {Int8KernelsAmx(), FloatKernelsAvx512(), Bf16TileKernelsAmx()};
   switch (isa) {
     case Isa::kAmx:
       return kAmx;
@@ -49,17 +50,26 @@ const LinearKernels& KernelsOf(Isa isa) {
   MODU_CHECK(false);
 }
 
+/// Attention on tiles rounds queries and probabilities to bf16: not where numerics are exact.
+const AttentionKernels& AttentionKernelsOf(Isa isa, Numerics numerics) {
+  static const AttentionKernels kAmx = {kAttentionAvx512.run_f32, Bf16AttentionAmx(),
+                                        kAttentionAvx512.merge};
+  if (isa == Isa::kAmx && numerics != Numerics::kExact) return kAmx;
+  return isa >= Isa::kAvx512 ? kAttentionAvx512 : kAttentionAvx2;
+}
+
 }  // namespace
 
 CpuDevice::CpuDevice(Isa isa, Numerics numerics, int num_threads)
-    : CpuDevice(isa, numerics, num_threads, KernelsOf(isa)) {}
+    : CpuDevice(isa, numerics, num_threads, KernelsOf(isa), AttentionKernelsOf(isa, numerics)) {}
 
 CpuDevice::CpuDevice(Isa isa, Numerics numerics, int num_threads,
-                     const LinearKernels& linear_kernels)
+                     const LinearKernels& linear_kernels, const AttentionKernels& attention_kernels)
     : isa_(isa),
       numerics_(numerics),
       pool_(num_threads > 0 ? num_threads : AvailableCores()),
       linear_kernels_(&linear_kernels),
+      attention_kernels_(&attention_kernels),
       prepare_(linear_kernels_->f32.prepare),
       arena_(std::make_unique<WeightArena>(MemoryLimitBytes())) {}
 
@@ -75,13 +85,14 @@ std::string CpuDevice::Describe() const {
 
 absl::StatusOr<std::unique_ptr<PackedWeight>> CpuDevice::Pack(std::span<const WeightSource> parts,
                                                               WeightUse use) {
-  return CpuWeight::Create(
-      parts, use, numerics_, pool_, *arena_,
-      linear_kernels_->bf16_pairs != nullptr ? PreparedKind::kBf16Pairs : PreparedKind::kBf16);
+  return CpuWeight::Create(parts, use, numerics_, pool_, *arena_,
+                           linear_kernels_->bf16_tiles.products != nullptr
+                               ? PreparedKind::kBf16Tiles
+                               : PreparedKind::kBf16);
 }
 
 size_t CpuDevice::PreparedBytes(const PackedWeight& consumer, int max_tokens) const {
-  return static_cast<size_t>(LayoutOf(consumer).row_bytes) * static_cast<size_t>(max_tokens);
+  return static_cast<size_t>(LayoutOf(consumer).Bytes(max_tokens));
 }
 
 std::unique_ptr<Buffer> CpuDevice::Allocate(size_t bytes) {

@@ -12,14 +12,16 @@
 
 namespace modu::kernels::cpu {
 
+struct AttentionKernels;
 struct LinearKernels;
 class WeightArena;
 
 class CpuDevice final : public Device {
  public:
   CpuDevice(Isa isa, Numerics numerics, int num_threads);
-  /// With matrix products of the caller's choice (a test's: AMX's logic over the scalar twin).
-  CpuDevice(Isa isa, Numerics numerics, int num_threads, const LinearKernels& linear_kernels);
+  /// With kernels of the caller's choice (a test's: AMX's logic over the scalar twin).
+  CpuDevice(Isa isa, Numerics numerics, int num_threads, const LinearKernels& linear_kernels,
+            const AttentionKernels& attention_kernels);
   ~CpuDevice() override;
 
   const OpTable& ops() const override;
@@ -46,12 +48,14 @@ class CpuDevice final : public Device {
     return shared_scratch_->data();
   }
   const LinearKernels& linear_kernels() const { return *linear_kernels_; }
+  const AttentionKernels& attention_kernels() const { return *attention_kernels_; }
 
  private:
   const Isa isa_;
   const Numerics numerics_;
   WorkerPool pool_;
   const LinearKernels* linear_kernels_;
+  const AttentionKernels* attention_kernels_;
   PrepareFn prepare_;
   std::unique_ptr<WeightArena> arena_;
   std::unique_ptr<Buffer> shared_scratch_;

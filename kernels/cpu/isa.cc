@@ -33,17 +33,21 @@ constexpr Feature kFeatures[] = {
     {Isa::kAvx512, &MachineFeatures::leaf7_ebx, 31, "AVX512VL"},
     {Isa::kAvx512, &MachineFeatures::leaf7_ecx, 1, "AVX512-VBMI"},
     {Isa::kAvx512, &MachineFeatures::leaf7_ecx, 11, "AVX512-VNNI"},
+    {Isa::kAmx, &MachineFeatures::leaf7_1_eax, 5, "AVX512-BF16"},
     {Isa::kAmx, &MachineFeatures::leaf7_edx, 22, "AMX-BF16"},
     {Isa::kAmx, &MachineFeatures::leaf7_edx, 24, "AMX-TILE"},
     {Isa::kAmx, &MachineFeatures::leaf7_edx, 25, "AMX-INT8"},
 };
 
-void ReadLeaf(unsigned leaf, uint32_t* ebx, uint32_t* ecx, uint32_t* edx) {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid_count(leaf, 0, &a, &b, &c, &d) == 0) return;
-  *ebx = b;
-  *ecx = c;
-  *edx = d;
+struct Registers {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+/// Zeros where the processor has no such leaf.
+Registers ReadLeaf(unsigned leaf, unsigned subleaf) {
+  Registers r;
+  if (__get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx) == 0) return {};
+  return r;
 }
 
 uint64_t ReadXcr0() {
@@ -56,9 +60,12 @@ uint64_t ReadXcr0() {
 
 MachineFeatures ReadMachine() {
   MachineFeatures machine;
-  uint32_t unused_b = 0, unused_d = 0;
-  ReadLeaf(1, &unused_b, &machine.leaf1_ecx, &unused_d);
-  ReadLeaf(7, &machine.leaf7_ebx, &machine.leaf7_ecx, &machine.leaf7_edx);
+  machine.leaf1_ecx = ReadLeaf(1, 0).ecx;
+  const Registers leaf7 = ReadLeaf(7, 0);
+  machine.leaf7_ebx = leaf7.ebx;
+  machine.leaf7_ecx = leaf7.ecx;
+  machine.leaf7_edx = leaf7.edx;
+  if (leaf7.eax >= 1) machine.leaf7_1_eax = ReadLeaf(7, 1).eax;  // eax: the last subleaf
   if (Has(machine.leaf1_ecx, kOsxsave)) machine.xcr0 = ReadXcr0();
   const bool tiles = Has(machine.leaf7_edx, 24) && (machine.xcr0 & kTileState) == kTileState;
   machine.tile_permission =

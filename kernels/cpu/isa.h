@@ -12,7 +12,7 @@ enum class Isa : uint8_t {
   kNone,    // no AVX2: the plain backend
   kAvx2,    // with FMA and F16C
   kAvx512,  // F, BW, DQ, VL, VBMI and VNNI
-  kAmx,     // TILE, INT8 and BF16, and the system's permission to use tile data
+  kAmx,     // TILE, INT8 and BF16, AVX512-BF16, and the system's permission to use tile data
 };
 
 constexpr std::string_view NameOf(Isa isa) {
@@ -22,7 +22,8 @@ constexpr std::string_view NameOf(Isa isa) {
 
 /// What the choice depends on.
 struct MachineFeatures {
-  uint32_t leaf1_ecx = 0, leaf7_ebx = 0, leaf7_ecx = 0, leaf7_edx = 0;  // of CPUID
+  // Of CPUID: leaf 1, and leaf 7's subleaves 0 and 1.
+  uint32_t leaf1_ecx = 0, leaf7_ebx = 0, leaf7_ecx = 0, leaf7_edx = 0, leaf7_1_eax = 0;
   uint64_t xcr0 = 0;             // register state that the system saves
   bool tile_permission = false;  // the system has granted XTILEDATA to this process
 };

@@ -2,5 +2,5 @@
 #include "kernels/cpu/linear_bf16_tiles-inl.h"
 
 namespace modu::kernels::cpu {
-FloatStripFn Bf16StripAmx() { return amx::Bf16TileStrip<amx::AmxTiles>; }
+const Bf16TileKernels& Bf16TileKernelsAmx() { return amx::kBf16TileKernels<amx::AmxTiles>; }
 }  // namespace modu::kernels::cpu

@@ -1,137 +1,248 @@
 // Products with bf16 activations on tile registers: AMX, or its scalar twin as the template
-// argument Tiles. Weights of any format are decoded and rounded to bf16 as the vector kernels do
-// it, in blocks of 256 inputs that stay in L1; bf16 strips are read where they lie.
+// argument Tiles. Weights of any format are decoded exactly and rounded to bf16 (nearest even,
+// denormals as zeros, which the products take them for). They are the first factor, A, so that a
+// row of a tile is 32 inputs of one output: those of 4- and 5-bit codes are one look-up in the
+// table of the 16 or 32 weights that the column's group can have. Activations lie as B tiles of 16
+// rows (PreparedKind::kBf16Tiles), so the products are transposed at the end of a strip.
 //
 // The order of additions is tdpbf16ps's: for each 32 inputs two chains of FMAs (even and odd
 // inputs), their sum added to the output's. The vector kernels have one chain over all inputs, so
 // the bits differ; neither can take the other's order at its own speed. Within a mode all row
 // counts of a machine must agree, hence at level kAmx every bf16 product goes by tiles, one row
-// too, and its activations have a layout that no vector kernel reads (PreparedKind::kBf16Pairs).
-// The order depends on K alone: rows of a tile are independent, and sums parked in memory between
-// blocks are the f32 that they were. Results differ from levels kAvx2 and kAvx512 in the last bits.
+// too. Columns of a tile are independent: what lies in the rest of a block of activations never
+// matters. Results differ from levels kAvx2 and kAvx512 in the last bits.
 // Included by op_dtype_isa files only.
 #pragma once
-#include "kernels/cpu/decode_group-inl.h"
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/tile_config.h"
+#include "kernels/cpu/tile_decode-inl.h"
+#include "kernels/cpu/vector_math-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
-constexpr int64_t kPairsBytes = 2 * kGroup * kStrip;  // 32 inputs of a strip in bf16
-constexpr int kBlockGroups = 8;
+constexpr int64_t kTileBytes = int64_t{kTileMaxRows} * kTileRowBytes;
+constexpr int kTileFloats = kTileMaxRows * kTileMaxRows;
+constexpr int kPassRows = 2 * kTileMaxRows;
+/// Groups whose A tiles are multiplied with all rows before the next are decoded: they stay in L1
+/// (40 of 48 KiB), through which activations pass by loads that leave little behind.
+constexpr int64_t kChunkGroups = 20;
+/// Few rows: groups decoded ahead of their products, so that a tile's load does not wait for its
+/// stores, in a ring.
+constexpr int64_t kGroupsAhead = 2, kRingGroups = 4;
+static_assert(kTileScratchBytes >= kChunkGroups * 2 * kTileBytes);
 
-/// 32 x 32 f32 that are bf16 already, input-major, to bf16 strip order: [16 pairs][32 columns][2].
-MODU_INLINE void PackPairs(const float* panel, std::byte* pairs) {
-  const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000));
-  for (int i = 0; i < kGroup / 2 * kStrip; i += 8) {
-    const float* const even = panel + i / kStrip * 2 * kStrip + i % kStrip;
-    const __m256i low = _mm256_srli_epi32(LoadInts(reinterpret_cast<const std::byte*>(even)), 16);
-    const __m256i high = LoadInts(reinterpret_cast<const std::byte*>(even + kStrip));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(pairs + 4 * i),
-                        _mm256_or_si256(low, _mm256_and_si256(high, upper)));
-  }
+/// Bytes ahead of the group in hand that a strip is fetched from memory: the products of a group
+/// keep the processor from looking that far by itself. Strips follow each other in memory.
+constexpr int64_t kFetchAhead = 6 * 1024;
+
+MODU_INLINE void FetchGroup(const std::byte* group, int64_t bytes) {
+  for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(group + kFetchAhead + line);
 }
 
-/// `groups` groups of a strip from `group` on, of which `inputs` inputs exist, to pairs.
-MODU_INLINE void DecodePairs(const Strip& strip, const std::byte* group, int groups, int64_t inputs,
-                             std::byte* pairs) {
-  alignas(64) float panel[kGroup * kStrip];
-  for (int g = 0; g < groups; ++g) {
-    const int left = inputs < kGroup ? static_cast<int>(inputs) : kGroup;
-    if (left < kGroup) __builtin_memset(panel, 0, sizeof(panel));  // 0 x what lay there may be NaN
-    DecodeGroup<true>(strip.format, group, left, panel);
-    PackPairs(panel, pairs);
-    group += strip.group_bytes;
-    pairs += kPairsBytes;
-    inputs -= kGroup;
-  }
+/// One thread's tile registers; Begin has configured them.
+template <typename Tiles>
+Tiles& ThreadTiles() {
+  static thread_local Tiles tiles;
+  return tiles;
 }
 
-/// Up to 32 rows: C 0, 1 and A 4 for the first 16, C 2, 3 and A 5 for the others; B is 6 and 7.
-inline TileConfig ShapesFor(int rows) {
-  const int first = rows < kTileMaxRows ? rows : kTileMaxRows;
+template <typename Tiles>
+void BeginTiles() {
   TileConfig config;
-  for (const int t : {0, 1, 4}) config.Set(t, first, kTileRowBytes);
-  for (const int t : {2, 3, 5}) config.Set(t, rows - first, kTileRowBytes);
-  for (const int t : {6, 7}) config.Set(t, kGroup / 2, kTileRowBytes);
-  return config;
+  for (int t = 0; t < kTileRegisters; ++t) config.Set(t, kTileMaxRows, kTileRowBytes);
+  ThreadTiles<Tiles>().Configure(config);
+}
+template <typename Tiles>
+void EndTiles() {
+  ThreadTiles<Tiles>().Release();
 }
 
-/// tile[rows][32] (+)= rows of A x `groups` groups of pairs; `in` and `pairs` at the first input.
-template <bool kSecond, typename Tiles>
-MODU_INLINE void MultiplyPairs(Tiles& tiles, const std::byte* in, int64_t row_bytes,
-                               const std::byte* pairs, int groups, bool start, float* tile) {
-  constexpr int64_t kStride = kStrip * sizeof(float);
-  float* const lower = tile + kTileMaxRows * kStrip;
-  if (start) {
-    tiles.template Zero<0>();
-    tiles.template Zero<1>();
-    if constexpr (kSecond) {
-      tiles.template Zero<2>();
-      tiles.template Zero<3>();
+template <bool kTwo, typename Tiles>
+MODU_INLINE void ZeroSums(Tiles& tiles) {
+  tiles.template Zero<0>();
+  tiles.template Zero<1>();
+  if constexpr (kTwo) {
+    tiles.template Zero<2>();
+    tiles.template Zero<3>();
+  }
+}
+
+/// sums: [1 or 2 tiles of rows][2 tiles of outputs][16 outputs][16 rows]
+template <bool kTwo, typename Tiles>
+MODU_INLINE void LoadSums(Tiles& tiles, const float* sums) {
+  tiles.template Load<0>(sums, kTileRowBytes);
+  tiles.template Load<1>(sums + kTileFloats, kTileRowBytes);
+  if constexpr (kTwo) {
+    tiles.template Load<2>(sums + 2 * kTileFloats, kTileRowBytes);
+    tiles.template Load<3>(sums + 3 * kTileFloats, kTileRowBytes);
+  }
+}
+template <bool kTwo, typename Tiles>
+MODU_INLINE void StoreSums(Tiles& tiles, float* sums) {
+  tiles.template Store<0>(sums, kTileRowBytes);
+  tiles.template Store<1>(sums + kTileFloats, kTileRowBytes);
+  if constexpr (kTwo) {
+    tiles.template Store<2>(sums + 2 * kTileFloats, kTileRowBytes);
+    tiles.template Store<3>(sums + 3 * kTileFloats, kTileRowBytes);
+  }
+}
+
+/// C += A x B of one group: the strip's two tiles of outputs, one or two tiles of rows.
+template <bool kTwo, typename Tiles>
+MODU_INLINE void MultiplyGroup(Tiles& tiles, const std::byte* weights, const std::byte* in,
+                               int64_t block_bytes) {
+  tiles.template Load<4>(weights, kTileRowBytes);
+  tiles.template LoadOnce<6>(in, kTileRowBytes);
+  tiles.template DotBf16<0, 4, 6>();
+  tiles.template Load<5>(weights + kTileBytes, kTileRowBytes);
+  tiles.template DotBf16<1, 5, 6>();
+  if constexpr (kTwo) {
+    tiles.template LoadOnce<7>(in + block_bytes, kTileRowBytes);
+    tiles.template DotBf16<2, 4, 7>();
+    tiles.template DotBf16<3, 5, 7>();
+  }
+}
+
+/// Up to 32 rows: sums stay in registers, each group is multiplied once, soon after its decoding.
+template <bool kTwo, typename Tiles>
+void MultiplyFew(Tiles& tiles, const Strip& strip, int64_t groups, const std::byte* in,
+                 int64_t block_bytes, std::byte* ring, float* sums) {
+  ZeroSums<kTwo>(tiles);
+  if (strip.format == StripFormat::kBF16) {  // A tiles as they are
+    for (int64_t g = 0; g < groups; ++g) {
+      MultiplyGroup<kTwo>(tiles, strip.data + g * strip.group_bytes, in + g * kTileBytes,
+                          block_bytes);
     }
   } else {
-    tiles.template Load<0>(tile, kStride);
-    tiles.template Load<1>(tile + kStrip / 2, kStride);
-    if constexpr (kSecond) {
-      tiles.template Load<2>(lower, kStride);
-      tiles.template Load<3>(lower + kStrip / 2, kStride);
+    const auto slot = [&](int64_t g) { return ring + g % kRingGroups * 2 * kTileBytes; };
+    for (int64_t g = 0; g < kGroupsAhead && g < groups; ++g) {
+      DecodeTiles(strip.format, strip.data + g * strip.group_bytes, slot(g));
+    }
+    for (int64_t g = 0; g < groups; ++g) {
+      MultiplyGroup<kTwo>(tiles, slot(g), in + g * kTileBytes, block_bytes);
+      const int64_t next = g + kGroupsAhead;
+      if (next < groups) {
+        FetchGroup(strip.data + next * strip.group_bytes, strip.group_bytes);
+        DecodeTiles(strip.format, strip.data + next * strip.group_bytes, slot(next));
+      }
     }
   }
-  for (int g = 0; g < groups; ++g, in += 2 * kGroup, pairs += kPairsBytes) {
-    tiles.template Load<4>(in, row_bytes);
-    tiles.template Load<6>(pairs, 4 * kStrip);
-    tiles.template DotBf16<0, 4, 6>();
-    tiles.template Load<7>(pairs + 2 * kStrip, 4 * kStrip);
-    tiles.template DotBf16<1, 4, 7>();
-    if constexpr (kSecond) {
-      tiles.template Load<5>(in + kTileMaxRows * row_bytes, row_bytes);
-      tiles.template DotBf16<2, 5, 6>();
-      tiles.template DotBf16<3, 5, 7>();
-    }
+  StoreSums<kTwo>(tiles, sums);
+}
+
+/// One chunk's groups for one or two tiles of rows.
+template <bool kTwo, typename Tiles>
+void MultiplyChunk(Tiles& tiles, const std::byte* weights, int64_t groups, const std::byte* in,
+                   int64_t block_bytes, bool start, float* sums) {
+  if (start) {
+    ZeroSums<kTwo>(tiles);
+  } else {
+    LoadSums<kTwo>(tiles, sums);
   }
-  tiles.template Store<0>(tile, kStride);
-  tiles.template Store<1>(tile + kStrip / 2, kStride);
-  if constexpr (kSecond) {
-    tiles.template Store<2>(lower, kStride);
-    tiles.template Store<3>(lower + kStrip / 2, kStride);
+  for (int64_t g = 0; g < groups; ++g) {
+    MultiplyGroup<kTwo>(tiles, weights + g * 2 * kTileBytes, in + g * kTileBytes, block_bytes);
+  }
+  StoreSums<kTwo>(tiles, sums);
+}
+
+template <typename Tiles>
+void MultiplyMany(Tiles& tiles, const Strip& strip, const PreparedLayout& layout,
+                  const std::byte* in, int rows, std::byte* decoded, float* sums) {
+  const int64_t groups = layout.groups();
+  for (int64_t first = 0; first < groups; first += kChunkGroups) {
+    const int64_t count = groups - first < kChunkGroups ? groups - first : kChunkGroups;
+    const std::byte* weights = strip.data + first * strip.group_bytes;
+    if (strip.format != StripFormat::kBF16) {
+      for (int64_t g = 0; g < count; ++g) {
+        FetchGroup(weights + g * strip.group_bytes, strip.group_bytes);
+        DecodeTiles(strip.format, weights + g * strip.group_bytes, decoded + g * 2 * kTileBytes);
+      }
+      weights = decoded;
+    }
+    const std::byte* a = in + first * kTileBytes;
+    for (int row = 0; row < rows; row += kPassRows, a += 2 * layout.block_bytes) {
+      float* const c = sums + row * kStrip;
+      if (rows - row > kTileMaxRows) {
+        MultiplyChunk<true>(tiles, weights, count, a, layout.block_bytes, first == 0, c);
+      } else {
+        MultiplyChunk<false>(tiles, weights, count, a, layout.block_bytes, first == 0, c);
+      }
+    }
   }
 }
 
-/// A FloatStripFn over kBf16Pairs activations.
+/// Bf16TileKernels::products
 template <typename Tiles>
-void Bf16TileStrip(const Strip& strip, const PreparedLayout& layout, bool, const std::byte* in,
-                   int rows, float* tile) {
-  alignas(64) std::byte decoded[kBlockGroups * kPairsBytes];
-  Tiles tiles;
-  int configured = 0;
-  const int64_t groups = (layout.cols + kGroup - 1) / kGroup;
-  for (int64_t first = 0; first < groups; first += kBlockGroups) {
-    const int count =
-        groups - first < kBlockGroups ? static_cast<int>(groups - first) : kBlockGroups;
-    const std::byte* pairs = strip.data + first * strip.group_bytes;
-    if (strip.format != StripFormat::kBF16) {  // whose tail of a last group is zero
-      DecodePairs(strip, pairs, count, layout.cols - first * kGroup, decoded);
-      pairs = decoded;
-    }
-    for (int row = 0; row < rows; row += 2 * kTileMaxRows) {
-      const int some = rows - row < 2 * kTileMaxRows ? rows - row : 2 * kTileMaxRows;
-      if (some != configured) {
-        tiles.Configure(ShapesFor(some));
-        configured = some;
-      }
-      const std::byte* const a = in + row * layout.row_bytes + first * 2 * kGroup;
-      float* const c = tile + row * kStrip;
-      if (some > kTileMaxRows) {
-        MultiplyPairs<true>(tiles, a, layout.row_bytes, pairs, count, first == 0, c);
-      } else {
-        MultiplyPairs<false>(tiles, a, layout.row_bytes, pairs, count, first == 0, c);
-      }
+void TileProducts(const Strip& strip, const PreparedLayout& layout, const std::byte* in, int rows,
+                  std::byte* scratch, float* sums) {
+  Tiles& tiles = ThreadTiles<Tiles>();
+  if (rows > kPassRows) {
+    MultiplyMany(tiles, strip, layout, in, rows, scratch, sums);
+  } else if (rows > kTileMaxRows) {
+    MultiplyFew<true>(tiles, strip, layout.groups(), in, layout.block_bytes, scratch, sums);
+  } else {
+    MultiplyFew<false>(tiles, strip, layout.groups(), in, layout.block_bytes, scratch, sums);
+  }
+}
+
+/// Bf16TileKernels::to_rows
+void TileToRows(const float* sums, int rows, float* tile) {
+  TransposeTile(sums, rows, tile, kStrip);
+  TransposeTile(sums + kTileFloats, rows, tile + kTileMaxRows, kStrip);
+}
+
+/// 16 rows of act(gate) * up for column n of a strip; zero past its columns, as their weights are.
+MODU_INLINE Group GatedColumn(const TileGateArgs& args, int64_t at, int n) {
+  const bool exists = n < args.columns;
+  Group x = LoadGroup(args.gate + at), up = LoadGroup(args.up + at);
+  for (int p = 0; p < kParts; ++p) {
+    Float& gate = x.part[p];
+    if (exists && args.gate_scales != nullptr) gate = Mul(gate, Set(args.gate_scales[n]));
+    if (exists && args.up_scales != nullptr) up.part[p] = Mul(up.part[p], Set(args.up_scales[n]));
+    if (exists && args.gate_bias != nullptr) gate = Add(gate, Set(args.gate_bias[n]));
+    if (exists && args.up_bias != nullptr) up.part[p] = Add(up.part[p], Set(args.up_bias[n]));
+    gate = args.activation == Activation::kSilu ? Silu(gate) : GeluTanh(gate);
+    gate = Mul(gate, up.part[p]);
+  }
+  return x;
+}
+
+/// Bf16TileKernels::gate. A line of a B tile is a pair of columns of 16 rows.
+void GateTiles(const TileGateArgs& args) {
+  for (int row = 0; row < args.rows; row += kTileMaxRows) {
+    std::byte* const out = args.out + row / kTileMaxRows * args.block_bytes;
+    for (int n = 0; n < kStrip; n += 2) {
+      const int64_t at = row * kStrip + n * kTileMaxRows;
+      StorePairs(out + n / 2 * kTileRowBytes, GatedColumn(args, at, n),
+                 GatedColumn(args, at + kTileMaxRows, n + 1));
     }
   }
-  tiles.Release();
 }
+
+/// Bf16TileKernels::prepare
+void PrepareBlock(const PreparedLayout& layout, std::byte* block, int64_t first, int64_t last,
+                  int rows, const float* values, int64_t stride) {
+  alignas(64) std::byte pairs[kTileBytes] = {};  // [16 rows][32] bf16
+  for (int64_t g = first; g < last; ++g) {
+    const int64_t left = layout.cols - g * kGroup;
+    for (int r = 0; r < rows; ++r) {
+      const float* from = values + r * stride + g * kGroup;
+      alignas(64) float padded[kGroup] = {};
+      if (left < kGroup) {
+        __builtin_memcpy(padded, from, sizeof(float) * static_cast<size_t>(left));
+        from = padded;
+      }
+      StoreBf16(pairs + r * kTileRowBytes, LoadGroup(from), LoadGroup(from + 16));
+    }
+    TransposeTile(reinterpret_cast<const float*>(pairs), kTileMaxRows,
+                  reinterpret_cast<float*>(block + g * kTileBytes), kTileMaxRows);
+  }
+}
+
+template <typename Tiles>
+constexpr Bf16TileKernels kBf16TileKernels = {
+    BeginTiles<Tiles>, EndTiles<Tiles>, TileProducts<Tiles>, TileToRows, GateTiles, PrepareBlock};
 
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

@@ -4,6 +4,7 @@
 #pragma once
 #include "kernels/cpu/decode_group-inl.h"
 #include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/tile_config.h"
 #include "kernels/cpu/vector_math-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
@@ -216,20 +217,30 @@ MODU_INLINE void PrepareBf16(const float* values, int64_t count, float* out) {
   }
 }
 
-/// Whoever writes the last column writes the zeros after it.
-MODU_INLINE void PreparePairs(const float* values, int64_t first, int64_t count, int64_t cols,
-                              uint16_t* row) {
-  uint16_t* const out = row + first;
+/// The row's place in each line of its block, a pair of inputs. Whoever writes the last column
+/// writes the zeros after it.
+MODU_INLINE void PrepareTiles(const float* values, int64_t first, int64_t count, int64_t cols,
+                              std::byte* row) {
+  std::byte* out = row + first / 2 * kTileRowBytes;
   int64_t k = 0;
-  for (; k + 8 <= count; k += 8) {
+  for (; k + 8 <= count; k += 8, out += 4 * kTileRowBytes) {
     const __m256i upper = _mm256_srli_epi32(RoundActivations(values + k), 16);
-    _mm_storeu_si128(
-        reinterpret_cast<__m128i*>(out + k),
-        _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256(upper, 1)));
+    const __m128i pairs =
+        _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256(upper, 1));
+    const int words[] = {_mm_extract_epi32(pairs, 0), _mm_extract_epi32(pairs, 1),
+                         _mm_extract_epi32(pairs, 2), _mm_extract_epi32(pairs, 3)};
+    for (int i = 0; i < 4; ++i) __builtin_memcpy(out + i * kTileRowBytes, words + i, 4);
   }
-  for (; k < count; ++k) out[k] = static_cast<uint16_t>(RoundActivation(values + k) >> 16);
+  for (; k < count; k += 2, out += kTileRowBytes) {
+    const uint32_t low = RoundActivation(values + k) >> 16;
+    const uint32_t high = k + 1 < count ? RoundActivation(values + k + 1) & 0xFFFF0000u : 0;
+    const uint32_t pair = low | high;
+    __builtin_memcpy(out, &pair, sizeof(pair));
+  }
   if (first + count != cols) return;
-  for (int64_t end = cols; end % kGroup != 0; ++end) row[end] = 0;
+  for (int64_t end = cols + cols % 2; end % kGroup != 0; end += 2) {
+    __builtin_memset(row + end / 2 * kTileRowBytes, 0, 4);
+  }
 }
 
 void Prepare(const PreparedLayout& layout, std::byte* row, int64_t first, int64_t count,
@@ -241,8 +252,8 @@ void Prepare(const PreparedLayout& layout, std::byte* row, int64_t first, int64_
       return;
     case PreparedKind::kBf16:
       return PrepareBf16(values, count, reinterpret_cast<float*>(row) + first);
-    case PreparedKind::kBf16Pairs:
-      return PreparePairs(values, first, count, layout.cols, reinterpret_cast<uint16_t*>(row));
+    case PreparedKind::kBf16Tiles:
+      return PrepareTiles(values, first, count, layout.cols, row);
     case PreparedKind::kInt8:
       break;
   }

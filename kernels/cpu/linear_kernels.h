@@ -22,8 +22,8 @@ constexpr int kTileRows = 64;
 using Int8StripFn = void (*)(const std::byte* strip, const PreparedLayout& layout,
                              const std::byte* in, int rows, float* tile);
 
-/// The same over kF32 and kBf16 activations (or kBf16Pairs, where the level has tiles); weights are
-/// decoded exactly, then rounded to bf16 if asked.
+/// The same over kF32 and kBf16 activations; weights are decoded exactly, then rounded to bf16 if
+/// asked.
 using FloatStripFn = void (*)(const Strip& strip, const PreparedLayout& layout, bool round_to_bf16,
                               const std::byte* in, int rows, float* tile);
 
@@ -50,6 +50,42 @@ struct GateArgs {
 };
 using GateFn = void (*)(const GateArgs& args);
 
+/// bf16 products on tiles come out with the rows of 16 side by side:
+/// sums: [tiles of 16 rows][2 halves of a strip][16 outputs][16 rows], 64-byte aligned.
+constexpr int kMostTileRows = 256;
+constexpr int64_t kTileScratchBytes = 40 * 1024;  // decoded weights, 64-byte aligned
+
+/// Up to kMostTileRows rows of a gated linear's products, for a consumer that reads kBf16Tiles.
+struct TileGateArgs {
+  const float* gate;  // sums
+  const float* up;
+  int rows, columns;
+  const float* gate_scales;  // [columns] or null, as the biases
+  const float* up_scales;
+  const float* gate_bias;
+  const float* up_bias;
+  Activation activation;
+  std::byte* out;       // the first row's block, at the strip's first column
+  int64_t block_bytes;  // of out
+};
+
+/// A thread calls begin, then the others any number of times, then end.
+struct Bf16TileKernels {
+  void (*begin)();
+  void (*end)();
+  /// sums = a kByOutput strip x rows of kBf16Tiles activations, of which the first begins a block.
+  void (*products)(const Strip& strip, const PreparedLayout& layout, const std::byte* in, int rows,
+                   std::byte* scratch, float* sums);
+  /// tile[rows][32] of one tile of up to 16 rows.
+  void (*to_rows)(const float* sums, int rows, float* tile);
+  void (*gate)(const TileGateArgs& args);
+  /// Up to 16 rows of f32 values, `stride` apart, to groups [first, last) of a kBf16Tiles block,
+  /// zeros past layout.cols. A line of a block is of all its rows: workers that write rows one by
+  /// one would take it from each other.
+  void (*prepare)(const PreparedLayout& layout, std::byte* block, int64_t first, int64_t last,
+                  int rows, const float* values, int64_t stride);
+};
+
 struct Int8Kernels {
   Int8StripFn strip[5];  // by StripFormat
 };
@@ -67,12 +103,12 @@ const Int8Kernels& Int8KernelsAmx();      // tiles for many rows, AVX-512 for fe
 const Int8Kernels& Int8TileKernelsAmx();  // tiles for any number of rows: for tests
 const FloatKernels& FloatKernelsAvx2();
 const FloatKernels& FloatKernelsAvx512();
-FloatStripFn Bf16StripAmx();  // kBf16Pairs only
+const Bf16TileKernels& Bf16TileKernelsAmx();
 
 struct LinearKernels {
   Int8Kernels int8;
   FloatKernels f32;
-  FloatStripFn bf16_pairs;  // null below kAmx
+  Bf16TileKernels bf16_tiles;  // null below kAmx
 };
 
 }  // namespace modu::kernels::cpu

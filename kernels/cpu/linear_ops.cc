@@ -3,7 +3,9 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/gated_rows.h"
 #include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/linear_tile_ops.h"
 #include "kernels/cpu/packed_weight.h"
 
 namespace modu::kernels::cpu {
@@ -19,8 +21,6 @@ void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, const S
   const PreparedLayout& layout = weight.prepared();
   if (layout.kind == PreparedKind::kInt8) {
     kernels.int8.strip[static_cast<int>(strip.format)](strip.data, layout, in, rows, tile);
-  } else if (layout.kind == PreparedKind::kBf16Pairs) {
-    kernels.bf16_pairs(strip, layout, weight.round_to_bf16(), in, rows, tile);
   } else {
     kernels.f32.strip(strip, layout, weight.round_to_bf16(), in, rows, tile);
   }
@@ -43,16 +43,6 @@ void ForStrips(WorkerPool& pool, int strips, int num_tokens, const Body& body) {
   });
 }
 
-/// Scales and biases of a gated tile; few models have such biases, so this is no kernel.
-void ScaleAndAdd(const Strip& strip, int rows, const float* bias, float* tile) {
-  for (int r = 0; r < rows; ++r) {
-    for (int c = 0; c < strip.columns; ++c) {
-      const float value = tile[r * kStrip + c];
-      tile[r * kStrip + c] = (strip.scales == nullptr ? value : value * strip.scales[c]) + bias[c];
-    }
-  }
-}
-
 }  // namespace
 
 void Embed(Device& device, const EmbedParams& p) {
@@ -73,6 +63,7 @@ void Linear(Device& device, const LinearParams& p) {
   const LinearKernels& kernels = cpu.linear_kernels();
   const CpuWeight& weight = Weight(p.weight);
   MODU_CHECK(weight.use() != WeightUse::kGatedLinear);
+  if (weight.prepared().kind == PreparedKind::kBf16Tiles) return LinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
   ForStrips(cpu.pool(), static_cast<int>(strips.size()), p.num_tokens,
             [&](int index, int row, int rows) {
@@ -96,6 +87,7 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
   const CpuWeight& weight = Weight(p.weight);
   const PreparedLayout& out_layout = LayoutOf(*p.consumer);
   MODU_CHECK(weight.use() == WeightUse::kGatedLinear && out_layout.cols * 2 == weight.rows());
+  if (weight.prepared().kind == PreparedKind::kBf16Tiles) return GatedLinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
   ForStrips(cpu.pool(), static_cast<int>(strips.size() / 2), p.num_tokens,
             [&](int index, int row, int rows) {
@@ -106,22 +98,7 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
               const std::byte* const in = weight.prepared().Row(p.in, row);
               ComputeStrip(kernels, weight, gate_strip, in, rows, gate);
               ComputeStrip(kernels, weight, up_strip, in, rows, up);
-              const bool biased = p.bias != nullptr;
-              if (biased) {
-                const float* const bias = p.bias + gate_strip.column;
-                ScaleAndAdd(gate_strip, rows, bias, gate);
-                ScaleAndAdd(up_strip, rows, bias + out_layout.cols, up);
-              }
-              kernels.f32.gate({.gate = gate,
-                                .up = up,
-                                .rows = rows,
-                                .gate_scales = biased ? nullptr : gate_strip.scales,
-                                .up_scales = biased ? nullptr : up_strip.scales,
-                                .activation = p.activation});
-              for (int r = 0; r < rows; ++r) {
-                kernels.f32.prepare(out_layout, out_layout.Row(p.out, row + r), gate_strip.column,
-                                    gate_strip.columns, gate + r * kStrip);
-              }
+              WriteGatedRows(kernels, p, gate_strip, up_strip, row, rows, gate, up);
             });
 }
 

@@ -6,6 +6,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu/block_codes.h"
+#include "kernels/cpu/tile_config.h"
 #include "kernels/float_formats.h"
 
 namespace modu::kernels::cpu {
@@ -35,34 +36,36 @@ T LoadAs(const std::byte* p) {
   return value;
 }
 
-/// One row of a plain type into column n of a strip; `stored` is the type or bf16.
-void PackPlainRow(const WeightSource& part, StripFormat stored, int64_t row, int n,
-                  std::byte* strip) {
+/// One row of a plain type into column n of a strip, which holds the type or bf16.
+void PackPlainRow(const WeightSource& part, const Strip& strip, int64_t row, int n,
+                  std::byte* data) {
   const std::byte* in = part.data + row * RowBytes(part.dtype, part.cols);
-  const auto bf16 = [&](int64_t k, uint16_t bits) {
-    std::memcpy(strip + 2 * ((k / 2 * kStrip + n) * 2 + k % 2), &bits, sizeof(bits));
+  const auto place = [&](int64_t k) {
+    return data + k / kGroup * strip.group_bytes +
+           PlainOffset(strip.format, strip.order, n, static_cast<int>(k % kGroup));
   };
+  const auto bf16 = [&](int64_t k, uint16_t bits) { std::memcpy(place(k), &bits, sizeof(bits)); };
   for (int64_t k = 0; k < part.cols; ++k) {
     switch (part.dtype) {
       case DType::kF32:
-        if (stored == StripFormat::kBF16) {
+        if (strip.format == StripFormat::kBF16) {
           bf16(k, FloatToBf16(LoadAs<float>(in + 4 * k)));
         } else {
-          std::memcpy(strip + 4 * (k * kStrip + n), in + 4 * k, 4);
+          std::memcpy(place(k), in + 4 * k, 4);
         }
         break;
       case DType::kF16:
-        if (stored == StripFormat::kBF16) {
+        if (strip.format == StripFormat::kBF16) {
           bf16(k, FloatToBf16(F16ToFloat(LoadAs<uint16_t>(in + 2 * k))));
         } else {
-          std::memcpy(strip + 2 * (k * kStrip + n), in + 2 * k, 2);
+          std::memcpy(place(k), in + 2 * k, 2);
         }
         break;
       case DType::kBF16:
         bf16(k, LoadAs<uint16_t>(in + 2 * k));
         break;
       case DType::kF8E4M3:
-        strip[k * kStrip + n] = in[k];
+        *place(k) = in[k];
         break;
       default:
         MODU_CHECK(false);
@@ -72,13 +75,13 @@ void PackPlainRow(const WeightSource& part, StripFormat stored, int64_t row, int
 
 /// One row into column n of a strip, with sums where the strip's groups have room for them.
 void PackRow(const WeightSource& part, const Strip& strip, int64_t row, int n, std::byte* data) {
-  if (!IsQuantised(strip.format)) return PackPlainRow(part, strip.format, row, n, data);
+  if (!IsQuantised(strip.format)) return PackPlainRow(part, strip, row, n, data);
   const std::byte* in = part.data + row * RowBytes(part.dtype, part.cols);
   GroupCodes codes = {};
   for (int64_t g = 0; g < part.cols / kGroup; ++g) {
     ReadGroup(part.dtype, in, g, &codes);
     std::byte* const group = data + g * strip.group_bytes;
-    WriteGroup(strip.format, codes, n, group);
+    WriteGroup(strip.format, strip.order, codes, n, group);
     if (strip.group_bytes > GroupBytes(strip.format)) WriteSums(strip.format, codes, n, group);
   }
 }
@@ -130,6 +133,7 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
       strip.column = static_cast<int32_t>((gated ? 0 : rows_) + row);
       strip.columns = static_cast<int32_t>(std::min<int64_t>(kStrip, part.rows - row));
       strip.format = format;
+      strip.order = kind == PreparedKind::kBf16Tiles ? StripOrder::kByOutput : StripOrder::kByInput;
       strip.group_bytes = static_cast<int32_t>(
           GroupBytes(format) + (kind == PreparedKind::kInt8 ? SumBytes(format) : 0));
       strips_.push_back(strip);
@@ -185,24 +189,28 @@ void CpuWeight::DecodeRow(int64_t row, float* out) const {
   const auto n = static_cast<int>(row % kStrip);
   const std::byte* group = strip.data;
   for (int64_t k = 0; k < cols_; k += kGroup, group += strip.group_bytes) {
-    DecodeColumn(strip.format, group, n, static_cast<int>(std::min<int64_t>(kGroup, cols_ - k)),
-                 out + k);
+    DecodeColumn(strip.format, strip.order, group, n,
+                 static_cast<int>(std::min<int64_t>(kGroup, cols_ - k)), out + k);
   }
   if (strip.scales == nullptr) return;
   for (int64_t k = 0; k < cols_; ++k) out[k] *= strip.scales[n];
 }
 
 PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols) {
-  PreparedLayout layout{kind, cols, 0};
-  int64_t bytes = cols * static_cast<int64_t>(sizeof(float));
-  if (kind == PreparedKind::kInt8) {
+  PreparedLayout layout{.kind = kind, .cols = cols};
+  if (kind == PreparedKind::kBf16Tiles) {
+    layout.row_bytes = 4;
+    layout.block_rows = kTileMaxRows;
+    layout.block_bytes = layout.groups() * kTileMaxRows * kTileRowBytes;
+  } else if (kind == PreparedKind::kInt8) {
     MODU_CHECK(cols % kGroup == 0);
-    bytes = layout.groups() * static_cast<int64_t>(sizeof(Int8Group));
-  } else if (kind == PreparedKind::kBf16Pairs) {
-    bytes = (cols + kGroup - 1) / kGroup * kGroup * 2;
+    layout.block_bytes = layout.groups() * static_cast<int64_t>(sizeof(Int8Group));
+  } else {
+    layout.block_bytes = cols * static_cast<int64_t>(sizeof(float));
   }
-  layout.row_bytes = (bytes + 63) / 64 * 64;
-  if (layout.row_bytes % 4096 == 0) layout.row_bytes += 64;
+  layout.block_bytes = (layout.block_bytes + 63) / 64 * 64;
+  if (layout.block_bytes % 4096 == 0) layout.block_bytes += 64;
+  if (layout.block_rows == 1) layout.row_bytes = layout.block_bytes;
   return layout;
 }
 

@@ -1,13 +1,20 @@
 // A matrix as the x86 kernels read it: strips of 32 outputs, inside a strip K in groups of 32
 // inputs, so that a worker streams one linear range. Every part of the matrix starts a new strip
-// and keeps its own format; unused columns of a strip are zero. All instruction sets read the same
-// bytes. Immutable once packed; any thread.
+// and keeps its own format; unused columns of a strip, and inputs past the last of its last group,
+// are zero. Immutable once packed; any thread.
 //
-// A group of a quantised strip is codes, then scales (then minimums) of the 32 columns:
+// A group of a quantised strip is codes, then scales (then minimums) of the 32 columns. Vectors
+// multiply many columns with one input (StripOrder::kByInput; all sets read the same bytes):
 //   kW4  : code of (column n, input k) in byte (n/16)*256 + (k/8)*64 + (n%16)*4 + k%4,
 //          low nibble for k%8 < 4, else high: a dword holds 8 inputs of one column
 //   kW8* : in byte (n/16)*512 + (k/4)*64 + (n%16)*4 + k%4: a dword holds 4 inputs of one column
-// Plain strips are [K][32], bf16 in pairs [K/2][32][2].
+// Plain groups are [32 inputs][32 columns], bf16 in pairs [16][32][2].
+// bf16 tiles take the weights as their first factor, a row of a tile is 32 inputs of one column
+// (StripOrder::kByOutput):
+//   kW4  : 16-bit word (n/4)*32 + k holds the codes of input k and columns n/4*4 .. + 3, the first
+//          in its lowest bits: one shift gives the 32 indices into a column's table of 16 weights
+//   kW8* : in byte n*32 + k, kW8F16 less 128 (two's complement)
+// Plain groups are [32 columns][32 inputs].
 // Where int8 activations multiply the strip, each group ends with the sums of its codes, int16
 // [32], in kW8Half one such row for either half (kW8F16: of codes less 128).
 #pragma once
@@ -71,6 +78,9 @@ constexpr int64_t SumBytes(StripFormat format) {
   return format == StripFormat::kW8Half ? 2 * 64 : 64;
 }
 
+/// What lies side by side in a group.
+enum class StripOrder : uint8_t { kByInput, kByOutput };
+
 struct Strip {
   const std::byte* data = nullptr;
   const float* scales = nullptr;  // [32] factors on the output, or null
@@ -78,6 +88,7 @@ struct Strip {
   int32_t columns = 0;            // outputs used, 1..32
   int32_t group_bytes = 0;        // from one group to the next
   StripFormat format = StripFormat::kF32;
+  StripOrder order = StripOrder::kByInput;
 };
 
 class CpuWeight final : public PackedWeight {

@@ -1,6 +1,6 @@
 // How a row of f32 activations becomes the Prepared that a packed weight multiplies with. Norm,
-// attention and gated linears write it; the linear kernels read it. Rows lie one after another,
-// layout.row_bytes apart; a row may be written in pieces of whole groups, by different workers.
+// attention and gated linears write it; the linear kernels read it. A row may be written in pieces
+// of whole groups, by different workers.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +15,7 @@ constexpr int kGroup = 32;
 enum class PreparedKind : uint8_t {
   kF32,        // cols floats
   kBf16,       // cols floats, each rounded to bf16 (nearest even)
-  kBf16Pairs,  // cols bf16, zeros up to the next multiple of kGroup: tile kernels read them
+  kBf16Tiles,  // B tiles of 16 rows x 32 inputs, zeros in inputs past the last: [16][16 rows][2]
   kInt8,       // cols / kGroup Int8Groups
 };
 
@@ -34,16 +34,24 @@ struct Int8Group {
 static_assert(sizeof(Int8Group) == 48);
 
 constexpr bool IsBf16(PreparedKind kind) {
-  return kind == PreparedKind::kBf16 || kind == PreparedKind::kBf16Pairs;
+  return kind == PreparedKind::kBf16 || kind == PreparedKind::kBf16Tiles;
 }
 
+/// Rows lie one after another, but in kBf16Tiles, where 16 rows share a block: a pair of inputs of
+/// all of them is one line.
 struct PreparedLayout {
   PreparedKind kind = PreparedKind::kF32;
-  int64_t cols = 0;       // K; a multiple of kGroup in kInt8
-  int64_t row_bytes = 0;  // a multiple of 64, never one of 4096 (rows would share L1 sets)
+  int64_t cols = 0;         // K; a multiple of kGroup in kInt8
+  int64_t row_bytes = 0;    // from a row to the next of its block
+  int block_rows = 1;       // rows of a block
+  int64_t block_bytes = 0;  // a multiple of 64, never one of 4096 (rows would share L1 sets)
 
-  std::byte* Row(Prepared prepared, int64_t row) const { return prepared.data + row * row_bytes; }
-  int64_t groups() const { return cols / kGroup; }
+  std::byte* Row(Prepared prepared, int64_t row) const {
+    return prepared.data + row / block_rows * block_bytes + row % block_rows * row_bytes;
+  }
+  int64_t groups() const { return (cols + kGroup - 1) / kGroup; }
+  /// Of `rows` rows, whole blocks.
+  int64_t Bytes(int64_t rows) const { return (rows + block_rows - 1) / block_rows * block_bytes; }
 };
 
 PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols);
@@ -52,8 +60,9 @@ PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols);
 const PreparedLayout& LayoutOf(const PackedWeight& consumer);
 
 /// Writes columns [first, first + count) of one row; `row` is layout.Row(...). In kInt8 both are
-/// multiples of kGroup (or count reaches the row's end). values: [count] f32. The same bits on
-/// every instruction set. From the kernel table: CpuDevice::prepare().
+/// multiples of kGroup (or count reaches the row's end), in kBf16Tiles even (or so). values:
+/// [count] f32. The same bits on every instruction set. From the kernel table:
+/// CpuDevice::prepare().
 using PrepareFn = void (*)(const PreparedLayout& layout, std::byte* row, int64_t first,
                            int64_t count, const float* values);
 

@@ -77,21 +77,36 @@ MODU_INLINE uint16_t ToBf16(float x) {
 
 constexpr int kChunk = 64;  // dims converted at a time
 
+/// A token whose V is not finite becomes NaN in its K, which only rows that see the token read, and
+/// its V 0: tile products multiply what a row does not see by 0, and 0 x NaN is NaN.
 MODU_INLINE void AppendBf16(const float* k, const float* v, int head_dim, int offset,
                             int64_t half_bytes, int64_t v_offset, std::byte* head) {
   std::byte* k_at = head + offset / 16 * half_bytes + offset % 16 * 4;
   std::byte* v_at = head + v_offset + offset / 2 * 64 + offset % 2 * 2;
+  bool poisoned = false;
   for (int base = 0; base < head_dim; base += kChunk) {
     const int n = head_dim - base < kChunk ? head_dim - base : kChunk;
     uint16_t bits[kChunk];
     for (int d = 0; d < n; ++d) bits[d] = ToBf16(k[base + d]);
     for (int d = 0; d < n; d += 2) __builtin_memcpy(k_at + (base + d) / 2 * 64, bits + d, 4);
-    for (int d = 0; d < n; ++d) bits[d] = ToBf16(v[base + d]);
+    uint16_t largest = 0;  // magnitude
+    for (int d = 0; d < n; ++d) {
+      bits[d] = ToBf16(v[base + d]);
+      const auto magnitude = static_cast<uint16_t>(bits[d] & 0x7FFF);
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    if (largest >= 0x7F80) {
+      for (int d = 0; d < n; ++d) bits[d] = 0;
+      poisoned = true;
+    }
     for (int d = 0; d < n; ++d) {
       const int dim = base + d;
       __builtin_memcpy(v_at + dim / 16 * 1024 + dim % 16 * 4, bits + d, 2);
     }
   }
+  if (!poisoned) return;
+  const uint32_t nans = 0x7FC07FC0u;
+  __builtin_memcpy(k_at, &nans, sizeof(nans));
 }
 
 MODU_INLINE void AppendF32(const float* k, const float* v, int head_dim, int offset,

@@ -88,6 +88,10 @@ class ScalarTiles {
     }
   }
   template <int kTile>
+  void LoadOnce(const void* base, int64_t stride) {
+    Load<kTile>(base, stride);
+  }
+  template <int kTile>
   void Store(void* base, int64_t stride) const {
     MODU_CHECK(rows(kTile) != 0);
     for (int r = 0; r < rows(kTile); ++r) {

@@ -55,11 +55,9 @@ MODU_INLINE Float NegFma(Float a, Float b, Float c) { return _mm512_fnmadd_ps(a,
 /// Where b is NaN the result is b, where only a is NaN it is b.
 MODU_INLINE Float Max(Float a, Float b) { return _mm512_max_ps(a, b); }
 MODU_INLINE Float Min(Float a, Float b) { return _mm512_min_ps(a, b); }
-/// 2^n for whole n in [-126, 127]: adding 1.5 * 2^23 + 127 leaves n + 127 in the lowest mantissa
-/// bits.
-MODU_INLINE Float PowerOfTwo(Float n) {
-  return _mm512_castsi512_ps(
-      _mm512_slli_epi32(_mm512_castps_si512(_mm512_add_ps(n, _mm512_set1_ps(12583039.0f))), 23));
+/// The lowest 8 mantissa bits as an exponent.
+MODU_INLINE Float ToExponent(Float x) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x), 23));
 }
 MODU_INLINE Float Round(Float x) { return _mm512_roundscale_ps(x, 8); }
 /// Lane i keeps x where first <= i < last, else `other`.
@@ -97,11 +95,9 @@ MODU_INLINE Float NegFma(Float a, Float b, Float c) { return _mm256_fnmadd_ps(a,
 /// Where b is NaN the result is b, where only a is NaN it is b.
 MODU_INLINE Float Max(Float a, Float b) { return _mm256_max_ps(a, b); }
 MODU_INLINE Float Min(Float a, Float b) { return _mm256_min_ps(a, b); }
-/// 2^n for whole n in [-126, 127]: adding 1.5 * 2^23 + 127 leaves n + 127 in the lowest mantissa
-/// bits.
-MODU_INLINE Float PowerOfTwo(Float n) {
-  return _mm256_castsi256_ps(
-      _mm256_slli_epi32(_mm256_castps_si256(_mm256_add_ps(n, _mm256_set1_ps(12583039.0f))), 23));
+/// The lowest 8 mantissa bits as an exponent.
+MODU_INLINE Float ToExponent(Float x) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x), 23));
 }
 MODU_INLINE Float Round(Float x) {
   return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -133,6 +129,10 @@ MODU_INLINE void Accumulate(Float& sum, Float a, Float b) {
   asm("vfmadd231ps %1, %2, %0" : "+x"(sum) : "x"(a), "x"(b));
 #endif
 }
+
+/// 2^n for whole n in [-126, 127]: adding 1.5 * 2^23 + 127 leaves n + 127 in the lowest mantissa
+/// bits.
+MODU_INLINE Float PowerOfTwo(Float n) { return ToExponent(Add(n, Set(12583039.0f))); }
 
 /// Registers that hold 16 floats.
 constexpr int kParts = 16 / kLanes;

@@ -24,6 +24,22 @@ MODU_INLINE Float Exp(Float x) {
   return Mul(p, PowerOfTwo(n));
 }
 
+/// 2^x for x at most 0, clamped to -125; NaN stays NaN. Relative error below 3e-6 (degree-4 minimax
+/// polynomial on [-1/2, 1/2] with 2^0 = 1): for what is rounded to bf16 next.
+MODU_INLINE Float PowerOfTwoBelowOne(Float x) {
+  x = Max(Set(-125.0f), x);
+  // Adding 1.5 * 2^23 + 127 rounds x to a whole n and leaves n + 127 in the lowest mantissa bits.
+  const Float magic = Set(12583039.0f);
+  const Float biased = Add(x, magic);
+  const Float r = Sub(x, Sub(biased, magic));
+  Float p = Set(0.009582852944731712f);
+  p = Fma(p, r, Set(0.055906426161527634f));
+  p = Fma(p, r, Set(0.24024099111557007f));
+  p = Fma(p, r, Set(0.6931241750717163f));
+  p = Fma(p, r, Set(1.0f));
+  return Mul(p, ToExponent(biased));
+}
+
 /// x / (1 + e^-x)
 MODU_INLINE Float Silu(Float x) { return Div(x, Add(Set(1.0f), Exp(Sub(Zero(), x)))); }
 

@@ -11,7 +11,9 @@
 #pragma GCC diagnostic pop
 
 #include "kernels/cpu/attention-inl.h"
+#include "kernels/cpu/attention_tiles-inl.h"
 #include "kernels/cpu/rows-inl.h"
+#include "kernels/cpu/scalar_tiles.h"
 #include "tests/kernels_attention/attention_emulated.h"
 
 namespace modu::kernels::cpu {
@@ -20,5 +22,7 @@ extern const AttentionKernels kAttentionEmulated = {emulated::RunF32, emulated::
                                                     emulated::Merge};
 extern const RowKernels kRowKernelsEmulated = {emulated::RmsNorm, emulated::QkvToken<false>,
                                                emulated::QkvToken<true>};
+
+AttentionFn Bf16AttentionEmulated() { return emulated::RunBf16Tiles<ScalarTiles>; }
 
 }  // namespace modu::kernels::cpu

@@ -6,4 +6,5 @@
 namespace modu::kernels::cpu {
 extern const AttentionKernels kAttentionEmulated;
 extern const RowKernels kRowKernelsEmulated;
+AttentionFn Bf16AttentionEmulated();  // tiles: the scalar twin
 }  // namespace modu::kernels::cpu

@@ -90,7 +90,7 @@ TEST_CASE("products have the same bits on every instruction set") {
 TEST_CASE("prepared rows have the same bits on every instruction set") {
   for (const Candidate& candidate : Candidates()) {
     for (const PreparedKind kind :
-         {PreparedKind::kF32, PreparedKind::kBf16, PreparedKind::kBf16Pairs, PreparedKind::kInt8}) {
+         {PreparedKind::kF32, PreparedKind::kBf16, PreparedKind::kBf16Tiles, PreparedKind::kInt8}) {
       const int64_t k = 256;
       const PreparedLayout layout = MakePreparedLayout(kind, k);
       Random random(7);
@@ -100,8 +100,8 @@ TEST_CASE("prepared rows have the same bits on every instruction set") {
       }
       row[100] = std::numeric_limits<float>::quiet_NaN();
       row[200] = -std::numeric_limits<float>::infinity();
-      AlignedBytes want(static_cast<size_t>(layout.row_bytes));
-      AlignedBytes got(static_cast<size_t>(layout.row_bytes));
+      AlignedBytes want(static_cast<size_t>(layout.Bytes(1)));
+      AlignedBytes got(static_cast<size_t>(layout.Bytes(1)));
       FloatKernelsAvx2().prepare(layout, want.data(), 0, 128, row.data());
       FloatKernelsAvx2().prepare(layout, want.data(), 128, 128, row.data() + 128);
       candidate.f32->prepare(layout, got.data(), 0, k, row.data());

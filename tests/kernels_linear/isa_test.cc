@@ -13,6 +13,7 @@ MachineFeatures Everything() {
   m.leaf7_ebx = 1u << 5 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
   m.leaf7_ecx = 1u << 1 | 1u << 11;
   m.leaf7_edx = 1u << 22 | 1u << 24 | 1u << 25;
+  m.leaf7_1_eax = 1u << 5;
   m.xcr0 = 0x600E7;
   m.tile_permission = true;
   return m;
@@ -70,6 +71,7 @@ TEST_CASE("each feature bit counts for its level and those above it") {
       {&MachineFeatures::leaf7_ebx, 31, Isa::kAvx2, "AVX512VL"},
       {&MachineFeatures::leaf7_ecx, 1, Isa::kAvx2, "AVX512-VBMI"},
       {&MachineFeatures::leaf7_ecx, 11, Isa::kAvx2, "AVX512-VNNI"},
+      {&MachineFeatures::leaf7_1_eax, 5, Isa::kAvx512, "AVX512-BF16"},
       {&MachineFeatures::leaf7_edx, 22, Isa::kAvx512, "AMX-BF16"},
       {&MachineFeatures::leaf7_edx, 24, Isa::kAvx512, "AMX-TILE"},
       {&MachineFeatures::leaf7_edx, 25, Isa::kAvx512, "AMX-INT8"},

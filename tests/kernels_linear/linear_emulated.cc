@@ -44,6 +44,6 @@ static inline simde__m512i EmulatedCvtepi16Epi32(simde__m256i x) {
 namespace modu::kernels::cpu {
 const Int8Kernels& Int8KernelsEmulated() { return emulated::kInt8Kernels; }
 const Int8Kernels& Int8TileKernelsEmulated() { return emulated::kTileProductKernels<ScalarTiles>; }
-FloatStripFn Bf16TileStripEmulated() { return emulated::Bf16TileStrip<ScalarTiles>; }
+const Bf16TileKernels& Bf16TileKernelsEmulated() { return emulated::kBf16TileKernels<ScalarTiles>; }
 const FloatKernels& FloatKernelsEmulated() { return emulated::kFloatKernels; }
 }  // namespace modu::kernels::cpu

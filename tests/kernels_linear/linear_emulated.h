@@ -6,5 +6,5 @@ namespace modu::kernels::cpu {
 const Int8Kernels& Int8KernelsEmulated();
 const FloatKernels& FloatKernelsEmulated();
 const Int8Kernels& Int8TileKernelsEmulated();  // tiles: the scalar twin
-FloatStripFn Bf16TileStripEmulated();
+const Bf16TileKernels& Bf16TileKernelsEmulated();
 }  // namespace modu::kernels::cpu

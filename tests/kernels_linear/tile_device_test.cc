@@ -1,11 +1,14 @@
 // A whole device whose matrix products go by tiles (the scalar twin): norm, gated linear and linear
 // through the op table, as level kAmx runs them. int8 has the bits of the AVX2 device; bf16 agrees
 // with float64 sums, and a row's bits are those of the row alone.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
+#include "kernels/cpu/attention_kernel.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/linear_kernels.h"
 #include "tests/catch.h"
@@ -22,7 +25,7 @@ constexpr int kWidth = 288, kFeatures = 96, kOutputs = 45, kMostTokens = 33;
 
 const LinearKernels& TwinKernels() {
   static const LinearKernels kernels = {Int8TilesOrVectorsTwin(), FloatKernelsAvx2(),
-                                        Bf16StripTwin()};
+                                        Bf16TileKernelsTwin()};
   return kernels;
 }
 
@@ -77,7 +80,7 @@ double RelativeError(const std::vector<float>& got, const std::vector<float>& wa
 TEST_CASE("a device over tiles: the AVX2 device's bits in int8, float64's values in bf16") {
   const DType dtype = GENERATE(DType::kQ4_1, DType::kQ8_0, DType::kBF16, DType::kF8E4M3);
   for (const Numerics numerics : {Numerics::kInt8, Numerics::kBf16, Numerics::kExact}) {
-    CpuDevice tiles(Isa::kAvx2, numerics, 2, TwinKernels());
+    CpuDevice tiles(Isa::kAvx2, numerics, 2, TwinKernels(), kAttentionAvx2);
     const auto vectors = OpenCpuDevice({.numerics = numerics, .num_threads = 1, .isa = "avx2"});
     const auto ref = OpenRefDevice({.numerics = numerics});
     INFO(TraitsOf(dtype).name << " numerics " << static_cast<int>(numerics));
@@ -96,29 +99,53 @@ TEST_CASE("a device over tiles: the AVX2 device's bits in int8, float64's values
   }
 }
 
-TEST_CASE("bf16 pairs are written in pieces, with zeros up to a whole group and nothing after") {
+TEST_CASE(
+    "rows of bf16 tiles, in pieces or by blocks: pairs of inputs, zeros up to a whole group") {
   const int64_t cols = 250;
-  const PreparedLayout layout = MakePreparedLayout(PreparedKind::kBf16Pairs, cols);
-  REQUIRE(layout.row_bytes == 512);
+  constexpr int kRows = 19;
+  const PreparedLayout layout = MakePreparedLayout(PreparedKind::kBf16Tiles, cols);
+  REQUIRE(layout.block_rows == 16);
+  REQUIRE(layout.Bytes(kRows) == 2 * layout.block_bytes);
+  REQUIRE(layout.block_bytes == 8 * 1024 + 64);  // not a multiple of 4096
   Random random(5);
-  std::vector<float> values(static_cast<size_t>(cols));
+  std::vector<float> values(static_cast<size_t>(cols * kRows));
   for (float& x : values) x = random.Gaussian();
   values[99] = std::numeric_limits<float>::quiet_NaN();
-  std::vector<uint16_t> row(300, 0x7FC1);
-  auto* const bytes = reinterpret_cast<std::byte*>(row.data());
+  std::vector<uint16_t> by_rows(static_cast<size_t>(layout.Bytes(kRows) / 2), 0x7FC1);
+  auto by_blocks = by_rows;
+  const auto prepared = [](std::vector<uint16_t>& of) {
+    return Prepared{reinterpret_cast<std::byte*>(of.data())};
+  };
   const PrepareFn prepare = FloatKernelsAvx2().prepare;
-  prepare(layout, bytes, 100, 150, values.data() + 100);
-  prepare(layout, bytes, 0, 100, values.data());
-  for (size_t i = 0; i < row.size(); ++i) {
-    INFO("column " << i);
-    if (i == 99) {
-      CHECK(std::isnan(Bf16ToFloat(row[i])));
-    } else if (i < 250) {
-      CHECK(row[i] == FloatToBf16(values[i]));
-    } else {
-      CHECK(row[i] == (i < 256 ? 0 : 0x7FC1));
+  for (int r = 0; r < kRows; ++r) {
+    const float* const row = values.data() + r * cols;
+    prepare(layout, layout.Row(prepared(by_rows), r), 100, 150, row + 100);
+    prepare(layout, layout.Row(prepared(by_rows), r), 0, 100, row);
+  }
+  for (int r = 0; r < kRows; r += 16) {
+    for (const auto& [first, last] : {std::pair<int64_t, int64_t>{3, 8}, {0, 3}}) {
+      Bf16TileKernelsTwin().prepare(layout, layout.Row(prepared(by_blocks), r), first, last,
+                                    std::min(16, kRows - r), values.data() + r * cols, cols);
     }
   }
+  for (int r = 0; r < kRows; ++r) {
+    for (int64_t k = 0; k < 256; ++k) {
+      const int64_t at = r / 16 * layout.block_bytes / 2 + k / 2 * 32 + r % 16 * 2 + k % 2;
+      INFO("row " << r << " column " << k);
+      const uint16_t got = by_rows[static_cast<size_t>(at)];
+      const uint16_t block = by_blocks[static_cast<size_t>(at)];
+      if (r == 0 && k == 99) {
+        CHECK(std::isnan(Bf16ToFloat(got)));
+        CHECK(std::isnan(Bf16ToFloat(block)));
+      } else {
+        const size_t from = static_cast<size_t>(r * cols + k);
+        CHECK(got == (k < cols ? FloatToBf16(values[from]) : 0));
+        CHECK(block == got);
+      }
+    }
+  }
+  // Rows that were not written are as they were.
+  CHECK(by_rows[static_cast<size_t>(layout.block_bytes / 2 + 3 * 2)] == 0x7FC1);
 }
 
 }  // namespace modu::kernels::cpu

@@ -4,6 +4,7 @@
 // NaN.
 #include <xmmintrin.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -59,16 +60,16 @@ std::vector<Int8Candidate> Int8Candidates() {
   return sets;
 }
 
-struct FloatCandidate {
+struct Bf16Candidate {
   const char* name;
-  FloatStripFn strip;
+  const Bf16TileKernels* kernels;
 };
-std::vector<FloatCandidate> Bf16Candidates() {
-  std::vector<FloatCandidate> sets = {{"twin", Bf16StripTwin()}};
+std::vector<Bf16Candidate> Bf16Candidates() {
+  std::vector<Bf16Candidate> sets = {{"twin", &Bf16TileKernelsTwin()}};
 #if defined(MODU_HAVE_EMULATED)
-  sets.push_back({"twin over emulated AVX-512", Bf16TileStripEmulated()});
+  sets.push_back({"twin over emulated AVX-512", &Bf16TileKernelsEmulated()});
 #endif
-  if (MachineHasAmx()) sets.push_back({"amx", Bf16StripAmx()});
+  if (MachineHasAmx()) sets.push_back({"amx", &Bf16TileKernelsAmx()});
   return sets;
 }
 
@@ -79,23 +80,22 @@ struct Problem {
       : matrix(dtype, n, k, 5, fill), values(static_cast<size_t>(rows * k)) {
     const WeightSource parts[] = {matrix.source()};
     weight = CpuWeight::Create(parts, WeightUse::kLinear, numerics, pool, arena,
-                               PreparedKind::kBf16Pairs)
+                               PreparedKind::kBf16Tiles)
                  .value();
     const PreparedLayout& layout = weight->prepared();
-    in = std::make_unique<AlignedBytes>(static_cast<size_t>(layout.row_bytes * (rows + 16)));
+    in = std::make_unique<AlignedBytes>(static_cast<size_t>(layout.Bytes(rows + 16)));
     Random random(6);
     for (size_t i = 0; i < values.size(); ++i) {
       values[i] = random.Gaussian() * (i % 97 == 0 ? 8.0f : 1.0f);
       if (static_cast<int64_t>(i) % k / 32 == 1 && i % 3 == 0) values[i] = 0;
     }
     for (int r = 0; r < rows; ++r) {
-      FloatKernelsAvx2().prepare(layout, in->data() + r * layout.row_bytes, 0, k,
-                                 values.data() + r * k);
+      FloatKernelsAvx2().prepare(layout, Row(r), 0, k, values.data() + r * k);
     }
   }
 
   /// Weight (n, k) as the mode multiplies with it.
-  std::vector<float> Row(int64_t n) const {
+  std::vector<float> WeightRow(int64_t n) const {
     std::vector<float> row(static_cast<size_t>(weight->cols()));
     weight->DecodeRow(n, row.data());
     if (weight->round_to_bf16()) {
@@ -103,15 +103,16 @@ struct Problem {
     }
     return row;
   }
+  std::byte* Row(int r) const { return weight->prepared().Row({in->data()}, r); }
   /// Activation (r, k) as the mode multiplies with it.
   double In(int r, int64_t k) const {
     const PreparedLayout& layout = weight->prepared();
-    const std::byte* const row = in->data() + r * layout.row_bytes;
+    const std::byte* const row = Row(r);
     if (layout.kind == PreparedKind::kInt8) {
       const auto& group = reinterpret_cast<const Int8Group*>(row)[k / kGroup];
       return group.centre + static_cast<double>(group.scale) * group.values[k % kGroup];
     }
-    return Bf16ToFloat(reinterpret_cast<const uint16_t*>(row)[k]);
+    return Bf16ToFloat(reinterpret_cast<const uint16_t*>(row + k / 2 * kTileRowBytes)[k % 2]);
   }
 
   WorkerPool pool{1};
@@ -126,7 +127,7 @@ struct Problem {
 double ErrorOf(const Problem& p, const Strip& strip, int rows, const float* tile) {
   double squares = 0, error = 0;
   for (int n = 0; n < strip.columns; ++n) {
-    const std::vector<float> w = p.Row(strip.column + n);
+    const std::vector<float> w = p.WeightRow(strip.column + n);
     for (int r = 0; r < rows; ++r) {
       double want = 0;
       for (int64_t k = 0; k < p.weight->cols(); ++k) want += p.In(r, k) * w[static_cast<size_t>(k)];
@@ -180,7 +181,7 @@ TEST_CASE("int8 products by tiles: codes and activations at the ends of their ra
         for (size_t i = 0; i < row.size(); i += 2) row[i] = -row[i];
       }
       if (r == 7) row[40] = std::numeric_limits<float>::infinity();
-      FloatKernelsAvx2().prepare(layout, p.in->data() + r * layout.row_bytes, 0, k, row.data());
+      FloatKernelsAvx2().prepare(layout, p.Row(r), 0, k, row.data());
     }
     const Strip& strip = p.weight->strips()[0];
     const auto format = static_cast<int>(strip.format);
@@ -226,6 +227,26 @@ float TileOrderDot(const Problem& p, int r, const std::vector<float>& w) {
   return c;
 }
 
+/// Rows x the strip's 32 outputs, row by row.
+std::vector<float> Products(const Bf16TileKernels& kernels, const Problem& p, const Strip& strip,
+                            int rows) {
+  AlignedBytes scratch(static_cast<size_t>(kTileScratchBytes));
+  AlignedBytes sums(sizeof(float) * kMostTileRows * kStrip), tile(sizeof(float) * 16 * kStrip);
+  kernels.begin();
+  kernels.products(strip, p.weight->prepared(), p.in->data(), rows, scratch.data(), sums.floats());
+  std::vector<float> all;
+  for (int row = 0; row < rows; row += 16) {
+    const int some = std::min(16, rows - row);
+    kernels.to_rows(sums.floats() + row * kStrip, some, tile.floats());
+    all.insert(all.end(), tile.floats(), tile.floats() + some * kStrip);
+  }
+  kernels.end();
+  for (int i = rows % 16 * kStrip; rows < 16 && i < 16 * kStrip; ++i) {
+    REQUIRE(std::isnan(tile.floats()[i]));  // nothing beyond the rows asked for
+  }
+  return all;
+}
+
 }  // namespace
 
 TEST_CASE("bf16 products by tiles have the instruction's order of additions at any row count") {
@@ -234,28 +255,103 @@ TEST_CASE("bf16 products by tiles have the instruction's order of additions at a
   for (const int64_t k : {2, 30, 32, 34, 64, 250, 256, 258, 288, 512, 544}) {
     if (k % block != 0) continue;
     const Problem p(dtype, 37, k, Numerics::kBf16, kTileRows);
-    REQUIRE(p.weight->prepared().kind == PreparedKind::kBf16Pairs);
+    REQUIRE(p.weight->prepared().kind == PreparedKind::kBf16Tiles);
     for (const Strip& strip : p.weight->strips()) {
       std::vector<float> want(kTileRows * kStrip, 0.0f);
       for (int n = 0; n < strip.columns; ++n) {
-        const std::vector<float> w = p.Row(strip.column + n);
+        const std::vector<float> w = p.WeightRow(strip.column + n);
         for (int r = 0; r < kTileRows; ++r) {
           want[static_cast<size_t>(r * kStrip + n)] = TileOrderDot(p, r, w);
         }
       }
-      for (const FloatCandidate& candidate : Bf16Candidates()) {
+      for (const Bf16Candidate& candidate : Bf16Candidates()) {
         for (const int rows : kRows) {
           INFO(candidate.name << " " << TraitsOf(dtype).name << " K " << k << " rows " << rows);
-          AlignedBytes got(sizeof(float) * kTileRows * kStrip);
-          candidate.strip(strip, p.weight->prepared(), true, p.in->data(), rows, got.floats());
+          const std::vector<float> got = Products(*candidate.kernels, p, strip, rows);
           for (int r = 0; r < rows; ++r) {
-            REQUIRE(std::memcmp(got.floats() + r * kStrip, want.data() + r * kStrip,
+            REQUIRE(std::memcmp(got.data() + r * kStrip, want.data() + r * kStrip,
                                 sizeof(float) * static_cast<size_t>(strip.columns)) == 0);
           }
-          for (int i = rows * kStrip; i < kTileRows * kStrip; ++i) {
-            REQUIRE(std::isnan(got.floats()[i]));  // nothing beyond the rows asked for
+          if (rows == 17) CHECK(ErrorOf(p, strip, rows, got.data()) < 3e-6);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("bf16 products by tiles: more inputs than one chunk, more rows than one pass") {
+  const DType dtype = GENERATE(DType::kQ4_1, DType::kQ8_0, DType::kBF16);
+  const int64_t k = 20 * 32 * 2 + 64;
+  constexpr int kMany = 150;
+  const Problem p(dtype, 32, k, Numerics::kBf16, kMany);
+  const Strip& strip = p.weight->strips()[0];
+  std::vector<float> want;
+  std::vector<std::vector<float>> weights;
+  for (int n = 0; n < kStrip; ++n) weights.push_back(p.WeightRow(n));
+  for (int r = 0; r < kMany; ++r) {
+    for (const std::vector<float>& w : weights) want.push_back(TileOrderDot(p, r, w));
+  }
+  for (const Bf16Candidate& candidate : Bf16Candidates()) {
+    for (const int rows : {1, 33, 65, kMany}) {
+      INFO(candidate.name << " " << TraitsOf(dtype).name << " rows " << rows);
+      const std::vector<float> got = Products(*candidate.kernels, p, strip, rows);
+      REQUIRE(std::memcmp(got.data(), want.data(), sizeof(float) * got.size()) == 0);
+    }
+  }
+}
+
+TEST_CASE("gated features go to tiles as the formula has them") {
+  constexpr int kMany = 37;
+  const int columns = GENERATE(32, 20);
+  Random random(3);
+  AlignedBytes gate(sizeof(float) * 48 * kStrip), up(sizeof(float) * 48 * kStrip);
+  const auto place = [](int r, int n) {
+    return r / 16 * 512 + n / 16 * 256 + n % 16 * 16 + r % 16;
+  };
+  for (int r = 0; r < 48; ++r) {
+    for (int n = 0; n < kStrip; ++n) {  // weights past the columns are zero
+      gate.floats()[place(r, n)] = n < columns ? random.Gaussian() * 4 : 0.0f;
+      up.floats()[place(r, n)] = n < columns ? random.Gaussian() : 0.0f;
+    }
+  }
+  std::vector<float> factors;
+  for (int i = 0; i < 4 * columns; ++i) factors.push_back(random.Between(0.5f, 2));
+  const PreparedLayout layout = MakePreparedLayout(PreparedKind::kBf16Tiles, 64 + columns);
+  for (const Bf16Candidate& candidate : Bf16Candidates()) {
+    for (const bool scaled : {false, true}) {
+      for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+        INFO(candidate.name << " scaled " << scaled);
+        const auto array = [&](int i) {
+          return scaled ? factors.data() + static_cast<ptrdiff_t>(i) * columns : nullptr;
+        };
+        std::vector<uint16_t> got(static_cast<size_t>(layout.Bytes(kMany) / 2), 0x7FC1);
+        candidate.kernels->gate(
+            {.gate = gate.floats(),
+             .up = up.floats(),
+             .rows = kMany,
+             .columns = columns,
+             .gate_scales = array(0),
+             .up_scales = array(1),
+             .gate_bias = array(2),
+             .up_bias = array(3),
+             .activation = activation,
+             .out = reinterpret_cast<std::byte*>(got.data()) + 64 / 2 * kTileRowBytes,
+             .block_bytes = layout.block_bytes});
+        for (int r = 0; r < kMany; ++r) {
+          for (int n = 0; n < kStrip; ++n) {
+            double g = gate.floats()[place(r, n)], u = up.floats()[place(r, n)];
+            if (scaled && n < columns) {
+              g = g * array(0)[n] + array(2)[n];
+              u = u * array(1)[n] + array(3)[n];
+            }
+            const double inner = 0.7978845608028654 * (g + 0.044715 * g * g * g);
+            const double act = activation == Activation::kSilu ? g / (1 + std::exp(-g))
+                                                               : g / 2 * (1 + std::tanh(inner));
+            const int64_t k = 64 + n;
+            const int64_t word = r / 16 * layout.block_bytes / 2 + k / 2 * 32 + r % 16 * 2 + k % 2;
+            const double wrote = Bf16ToFloat(got[static_cast<size_t>(word)]);
+            REQUIRE(std::fabs(wrote - act * u) <= std::fabs(act * u) * 0.0040 + 1e-6);
           }
-          if (rows == 17) CHECK(ErrorOf(p, strip, rows, got.floats()) < 3e-6);
         }
       }
     }

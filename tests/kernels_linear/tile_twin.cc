@@ -9,5 +9,5 @@ const Int8Kernels& Int8TileKernelsTwin() { return avx2::kTileProductKernels<Scal
 const Int8Kernels& Int8TilesOrVectorsTwin() {
   return avx2::kTilesOrVectors<ScalarTiles, Int8KernelsAvx2>;
 }
-FloatStripFn Bf16StripTwin() { return avx2::Bf16TileStrip<ScalarTiles>; }
+const Bf16TileKernels& Bf16TileKernelsTwin() { return avx2::kBf16TileKernels<ScalarTiles>; }
 }  // namespace modu::kernels::cpu

@@ -9,7 +9,7 @@ namespace modu::kernels::cpu {
 
 const Int8Kernels& Int8TileKernelsTwin();     // tiles for any number of rows
 const Int8Kernels& Int8TilesOrVectorsTwin();  // as Int8KernelsAmx: few rows by vectors (AVX2)
-FloatStripFn Bf16StripTwin();
+const Bf16TileKernels& Bf16TileKernelsTwin();
 
 enum class TileProduct : uint8_t { kSignedSigned, kSignedUnsigned, kBf16 };
 

@@ -309,6 +309,15 @@ TEST_CASE("the x86 backend agrees with the plain one in every numerics mode") {
   const double difference = Difference(AllLogprobs(ref.runner.get(), ids, {80}),
                                        AllLogprobs(cpu.runner.get(), ids, {80}));
   INFO(difference);
+  if (numerics != Numerics::kExact && cpu.device.find("amx") != std::string::npos) {
+    // Attention on tiles rounds queries and probabilities too: as far from exact as the mode itself
+    // is, in a direction of its own.
+    LoadedModel exact = Load(files.gguf(), {"ref", Numerics::kExact});
+    const auto truth = AllLogprobs(exact.runner.get(), ids, {80});
+    const double grain = Difference(AllLogprobs(ref.runner.get(), ids, {80}), truth);
+    CHECK(Difference(AllLogprobs(cpu.runner.get(), ids, {80}), truth) < 1.5 * grain);
+    return;
+  }
   // Rounding boundaries fall differently in float32 and float64, so the coarse modes only agree to
   // their own grain.
   CHECK(difference < (numerics == Numerics::kExact  ? 1e-3

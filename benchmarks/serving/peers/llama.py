@@ -2,6 +2,7 @@
 
 import glob
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -11,6 +12,14 @@ from peers.http import FOLDER, HttpContender, context_of
 SDIST = "llama-cpp-python==0.3.36"  # carries llama.cpp's source
 CMAKE_OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF",
                  "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF"]
+
+
+def compiler():
+    """clang where there is one: with AMX, GCC 12 drops the stores to tile configurations, and the server dies at its first product."""
+    for version in ("-19", ""):
+        if shutil.which("clang++" + version):
+            return ["-DCMAKE_C_COMPILER=clang" + version, "-DCMAKE_CXX_COMPILER=clang++" + version]
+    return []
 
 
 def build(target):
@@ -27,7 +36,7 @@ def build(target):
         archive.extractall(FOLDER)
     source = glob.glob(os.path.join(pattern, "vendor", "llama.cpp"))[0]
     folder = os.path.join(FOLDER, "llama")
-    subprocess.run(["cmake", "-G", "Ninja", "-S", source, "-B", folder, *CMAKE_OPTIONS], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["cmake", "-G", "Ninja", "-S", source, "-B", folder, *CMAKE_OPTIONS, *compiler()], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["cmake", "--build", folder, "--target", target], check=True, stdout=subprocess.DEVNULL)
     return binary
 

@@ -1,0 +1,406 @@
+// Attention over paged bf16 KV on tile registers: AMX, or its scalar twin as the template argument
+// Tiles. K and V of a block are B tiles where they lie (kv_cache.h); rows of A are query rows of
+// one KV head, up to 16 a tile. Queries, scaled so that scores count in powers of two, and the
+// probabilities are rounded to bf16; scores, softmax and sums are f32. Per tile of rows and per
+// piece of 256 tokens:
+//   1. scores: tile products over the head's dims, 32 at a time;
+//   2. softmax of the piece, its probabilities in bf16;
+//   3. o = P V: tile products over the piece's blocks in rising order.
+// Rows of a tile are independent, and a token outside a row's view has probability 0, which adds
+// nothing, so bits depend on the row alone, one row of a decode too: at level kAmx all rows of bf16
+// KV go this way. What no row of the tile sees of a block is read as 0 V, for it may be NaN.
+// Results differ from those of the vector kernels by the roundings to bf16.
+// Included by op_dtype_isa files only.
+#pragma once
+#include "kernels/cpu/attention_softmax-inl.h"
+#include "kernels/cpu/kv_cache.h"
+#include "kernels/cpu/tile_config.h"
+#include "kernels/cpu/vector_bf16-inl.h"
+
+namespace modu::kernels::cpu::MODU_ISA {
+namespace {
+
+constexpr int64_t kTileBytes = int64_t{kTileMaxRows} * kTileRowBytes;
+constexpr int64_t kScoreStrideBytes = kScoreStride * static_cast<int64_t>(sizeof(float));
+constexpr int kDimsPerTile = 32;  // of A in scores
+constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
+constexpr int64_t kProbabilityStride = 2 * kPieceTokens + 64;  // an odd number of lines
+
+/// Bytes of 16 query rows as A tiles: [32 dims][16 rows][32] bf16.
+constexpr int64_t QueryTileBytes(int head_dim) {
+  return (head_dim + kDimsPerTile - 1) / kDimsPerTile * kTileBytes;
+}
+
+/// Query rows of one item as A tiles, and what one tile of rows needs for one piece.
+struct TileScratch {
+  float* scores;             // [16][kScoreStride]
+  std::byte* probabilities;  // [16][kProbabilityStride]: bf16 of the piece's tokens
+  std::byte* values;         // V of the first and the last seen block, what nobody sees zeroed
+  float* piece;              // [16] states
+  float* totals;             // [rows] running states
+  std::byte* q;              // [tile of 16 rows] QueryTileBytes
+};
+
+TileScratch SplitForTiles(float* scratch, int rows, int padded_dim) {
+  TileScratch s;
+  s.scores = scratch;
+  float* at = s.scores + kMaxTileRows * kScoreStride;
+  s.probabilities = reinterpret_cast<std::byte*>(at);
+  at += kMaxTileRows * kProbabilityStride / 4;
+  s.values = reinterpret_cast<std::byte*>(at);
+  at += kKvBlockTokens * padded_dim;
+  s.piece = at;
+  at += kMaxTileRows * StateFloats(padded_dim);
+  s.totals = at;
+  at += rows * StateFloats(padded_dim);
+  s.q = reinterpret_cast<std::byte*>(at);
+  return s;
+}
+
+/// C 0 to 3, A 4 and B 6 and 7; A 5 and B 7 in scores of head sizes that end in half a tile.
+inline TileConfig AttentionShapes(int rows, int tail_dims) {
+  TileConfig config;
+  for (const int t : {0, 1, 2, 3, 4}) config.Set(t, rows, kTileRowBytes);
+  config.Set(6, kTileMaxRows, kTileRowBytes);
+  if (tail_dims == 0) {
+    config.Set(7, kTileMaxRows, kTileRowBytes);
+  } else {
+    config.Set(5, rows, 2 * tail_dims);
+    config.Set(7, tail_dims / 2, kTileRowBytes);
+  }
+  return config;
+}
+
+/// One tile of K or V of the block that is read next, into cache.
+MODU_INLINE void PrefetchTile(const std::byte* p) {
+#pragma GCC unroll 16
+  for (int line = 0; line < kTileMaxRows; ++line) __builtin_prefetch(p + line * kTileRowBytes);
+}
+
+/// Scores of a block's 32 tokens: to[row][32]. ahead: byte distance to the K to prefetch, or 0.
+template <bool kTail, int kC0, int kC1, typename Tiles>
+MODU_INLINE void ScoreBlock(Tiles& tiles, const AttentionItem& item, const std::byte* q,
+                            const std::byte* k, int64_t ahead, float* to) {
+  constexpr int kB1 = kTail ? 6 : 7;
+  tiles.template Zero<kC0>();
+  tiles.template Zero<kC1>();
+  const int whole = item.head_dim / kDimsPerTile;
+  for (int i = 0; i < whole; ++i, q += kTileBytes, k += kTileBytes) {
+    const std::byte* const upper = k + item.half_bytes;
+    tiles.template Load<4>(q, kTileRowBytes);
+    tiles.template Load<6>(k, kTileRowBytes);
+    if (ahead != 0) PrefetchTile(k + ahead);
+    tiles.template DotBf16<kC0, 4, 6>();
+    tiles.template Load<kB1>(upper, kTileRowBytes);
+    if (ahead != 0) PrefetchTile(upper + ahead);
+    tiles.template DotBf16<kC1, 4, kB1>();
+  }
+  if constexpr (kTail) {
+    tiles.template Load<5>(q, kTileRowBytes);
+    tiles.template Load<7>(k, kTileRowBytes);
+    tiles.template DotBf16<kC0, 5, 7>();
+    tiles.template Load<7>(k + item.half_bytes, kTileRowBytes);
+    tiles.template DotBf16<kC1, 5, 7>();
+  }
+  tiles.template Store<kC0>(to, kScoreStrideBytes);
+  tiles.template Store<kC1>(to + kTileMaxRows, kScoreStrideBytes);
+}
+
+/// What the rows of a tile see of a piece: blocks [begin, end), and of them tokens [first, last).
+struct SeenBlocks {
+  int begin, end;
+  int first, last;  // absolute positions
+};
+
+template <bool kTail, typename Tiles>
+void ScoreTokens(Tiles& tiles, const AttentionItem& item, const std::byte* q, int piece_start,
+                 const SeenBlocks& seen, bool cold, float* scores) {
+  const int64_t first_v = item.block_table[seen.begin] * item.block_stride + item.v_offset;
+  for (int block = seen.begin; block < seen.end; ++block) {
+    const int64_t at = item.block_table[block] * item.block_stride;
+    int64_t ahead = 0;
+    if (cold) {
+      ahead =
+          (block + 1 < seen.end ? item.block_table[block + 1] * item.block_stride : first_v) - at;
+    }
+    float* const to = scores + (block * kKvBlockTokens - piece_start);
+    if (block % 2 == 0) {  // neighbours do not wait for each other's sums
+      ScoreBlock<kTail, 0, 1>(tiles, item, q, item.k + at, ahead, to);
+    } else {
+      ScoreBlock<kTail, 2, 3>(tiles, item, q, item.k + at, ahead, to);
+    }
+  }
+}
+
+/// V of a block with tokens outside [first, last) of it, which may be NaN, read as zeros.
+void CopySeenValues(const std::byte* v, int first, int last, int padded_dim, std::byte* to) {
+  for (int row = 0; row < padded_dim / 16 * kTileMaxRows; ++row) {
+    const int token = row % kTileMaxRows * 2;  // the first of the row's pairs
+    const uint32_t mask = (token >= first && token < last ? 0xFFFFu : 0u) |
+                          (token + 1 >= first && token + 1 < last ? 0xFFFF0000u : 0u);
+    uint32_t words[kTileRowBytes / 4];
+    __builtin_memcpy(words, v + row * kTileRowBytes, sizeof(words));
+    for (uint32_t& word : words) word &= mask;
+    __builtin_memcpy(to + row * kTileRowBytes, words, sizeof(words));
+  }
+}
+
+/// One 16-dim tile of V, the i-th of those side by side.
+template <int kC, int kB, typename Tiles>
+MODU_INLINE void WeighDimTile(Tiles& tiles, const std::byte* v, const std::byte* ahead) {
+  tiles.template Load<kB>(v + kC * kTileBytes, kTileRowBytes);
+  if (ahead != nullptr) PrefetchTile(ahead + kC * kTileBytes);
+  tiles.template DotBf16<kC, 4, kB>();
+}
+
+/// o[row][16 kCount dims] = P V. v: of each seen block the first of these dims; ahead: the same of
+/// what is read after it, or null.
+template <bool kTail, int kCount, typename Tiles>
+MODU_INLINE void WeighDims(Tiles& tiles, const std::byte* probabilities, int blocks,
+                           const std::byte* const* v, const std::byte* const* ahead, int64_t at,
+                           float* o, int64_t o_stride) {
+  constexpr int kB1 = kTail ? 6 : 7;  // 7 has another shape where scores have a tail
+  tiles.template Zero<0>();
+  if constexpr (kCount > 1) tiles.template Zero<1>();
+  if constexpr (kCount > 2) tiles.template Zero<2>();
+  if constexpr (kCount > 3) tiles.template Zero<3>();
+  for (int block = 0; block < blocks; ++block) {
+    const std::byte* const values = v[block] + at;
+    const std::byte* const next = ahead[block] == nullptr ? nullptr : ahead[block] + at;
+    tiles.template Load<4>(probabilities + block * kTileRowBytes, kProbabilityStride);
+    WeighDimTile<0, 6>(tiles, values, next);
+    if constexpr (kCount > 1) WeighDimTile<1, kB1>(tiles, values, next);
+    if constexpr (kCount > 2) WeighDimTile<2, 6>(tiles, values, next);
+    if constexpr (kCount > 3) WeighDimTile<3, kB1>(tiles, values, next);
+  }
+  const int64_t stride = o_stride * static_cast<int64_t>(sizeof(float));
+  tiles.template Store<0>(o, stride);
+  if constexpr (kCount > 1) tiles.template Store<1>(o + 16, stride);
+  if constexpr (kCount > 2) tiles.template Store<2>(o + 32, stride);
+  if constexpr (kCount > 3) tiles.template Store<3>(o + 48, stride);
+}
+
+/// All dims of o = P V over the seen blocks. after: K to prefetch while reading the last one; null:
+/// V is in cache already, prefetch nothing.
+template <bool kTail, typename Tiles>
+void WeighTokens(Tiles& tiles, const AttentionItem& item, const TileScratch& s, int piece_start,
+                 const SeenBlocks& seen, const std::byte* after, float* o, int64_t o_stride) {
+  const std::byte* v[kPieceTokens / kKvBlockTokens];
+  const std::byte* ahead[kPieceTokens / kKvBlockTokens];
+  std::byte* copy = s.values;
+  const std::byte* const values = item.k + item.v_offset;
+  for (int block = seen.begin; block < seen.end; ++block) {
+    const int i = block - seen.begin;
+    v[i] = values + item.block_table[block] * item.block_stride;
+    ahead[i] = after == nullptr       ? nullptr
+               : block + 1 < seen.end ? values + item.block_table[block + 1] * item.block_stride
+                                      : after;
+    const int first = seen.first - block * kKvBlockTokens;
+    const int last = seen.last - block * kKvBlockTokens;
+    if (first <= 0 && last >= kKvBlockTokens) continue;
+    CopySeenValues(v[i], first, last, item.padded_dim, copy);
+    v[i] = copy;
+    copy += int64_t{2} * kKvBlockTokens * item.padded_dim;
+  }
+  const int blocks = seen.end - seen.begin;
+  const std::byte* const p = s.probabilities + 2 * (seen.begin * kKvBlockTokens - piece_start);
+  const int dim_tiles = item.padded_dim / 16;
+  for (int dims = 0; dims < dim_tiles; dims += 4) {
+    const int64_t at = dims * kTileBytes;
+    float* const to = o + 16 * dims;
+    switch (dim_tiles - dims) {
+      case 1:
+        WeighDims<kTail, 1>(tiles, p, blocks, v, ahead, at, to, o_stride);
+        break;
+      case 2:
+        WeighDims<kTail, 2>(tiles, p, blocks, v, ahead, at, to, o_stride);
+        break;
+      case 3:
+        WeighDims<kTail, 3>(tiles, p, blocks, v, ahead, at, to, o_stride);
+        break;
+      default:
+        WeighDims<kTail, 4>(tiles, p, blocks, v, ahead, at, to, o_stride);
+    }
+  }
+}
+
+/// 16 scores at `token` of a row that sees [first, last); `other` outside.
+MODU_INLINE Group SeenScores(const float* scores, int token, int first, int last, float other) {
+  Group x = LoadGroup(scores + token);
+  if (token < first || token + 16 > last) {
+    for (int part = 0; part < kParts; ++part) {
+      const int at = token + part * kLanes;
+      x.part[part] = Select(x.part[part], Set(other), first - at, last - at);
+    }
+  }
+  return x;
+}
+
+/// Of what a row sees, tokens [first, last) of the piece, in blocks [begin, end) tokens of it.
+MODU_INLINE float TopScore(const float* scores, int begin, int end, int first, int last) {
+  Group top[2] = {SetGroup(kLowest), SetGroup(kLowest)};
+  for (int i = begin; i < end; i += kKvBlockTokens) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const Group x = SeenScores(scores, i + 16 * half, first, last, kLowest);
+      for (int p = 0; p < kParts; ++p) top[half].part[p] = Max(x.part[p], top[half].part[p]);
+    }
+  }
+  for (int p = 0; p < kParts; ++p) top[0].part[p] = Max(top[0].part[p], top[1].part[p]);
+  return Max(top[0]);
+}
+
+/// 2^(score - top) in bf16 for blocks [begin, end), 0 outside [first, last); returns their sum,
+/// before the rounding to bf16, over 32 fixed lanes.
+MODU_INLINE float Probabilities(const float* scores, int begin, int end, int first, int last,
+                                float top, std::byte* out) {
+  Group sum[2] = {SetGroup(0.0f), SetGroup(0.0f)};
+  for (int i = begin; i < end; i += kKvBlockTokens) {
+    Group x[2];
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const int token = i + 16 * half;
+      x[half] = LoadGroup(scores + token);
+      for (int p = 0; p < kParts; ++p) {
+        x[half].part[p] = PowerOfTwoBelowOne(Sub(x[half].part[p], Set(top)));
+        if (token < first || token + 16 > last) {
+          const int at = token + p * kLanes;
+          x[half].part[p] = Select(x[half].part[p], Zero(), first - at, last - at);
+        }
+        sum[half].part[p] = Add(sum[half].part[p], x[half].part[p]);
+      }
+    }
+    StoreBf16(out + 2 * i, x[0], x[1]);
+  }
+  for (int p = 0; p < kParts; ++p) sum[0].part[p] = Add(sum[0].part[p], sum[1].part[p]);
+  return Sum(sum[0]);
+}
+
+/// One tile of rows over one piece, as TilePiece of the vector kernels.
+template <bool kTail, typename Tiles>
+unsigned PieceOfRows(Tiles& tiles, const AttentionItem& item, const TileScratch& s, int first_row,
+                     int rows, int piece, bool cold, float* states) {
+  const int piece_start = piece * kPieceTokens;
+  const int piece_end = piece_start + kPieceTokens;
+  const int64_t state_floats = StateFloats(item.padded_dim);
+  int first[kTileMaxRows], last[kTileMaxRows];
+  SeenBlocks seen = {0, 0, piece_end, piece_start};
+  unsigned rows_that_see = 0;
+  for (int r = 0; r < rows; ++r) {
+    const int position = item.first_position + (first_row + r) / item.group;
+    const int visible = FirstVisible(position, item.window);
+    first[r] = visible > piece_start ? visible : piece_start;
+    last[r] = position + 1 < piece_end ? position + 1 : piece_end;
+    if (first[r] >= last[r]) continue;
+    rows_that_see |= 1u << r;
+    if (first[r] < seen.first) seen.first = first[r];
+    if (last[r] > seen.last) seen.last = last[r];
+  }
+  if (rows_that_see == 0) return 0;
+  seen.begin = seen.first / kKvBlockTokens;
+  seen.end = (seen.last + kKvBlockTokens - 1) / kKvBlockTokens;
+
+  const std::byte* const q = s.q + first_row / kTileMaxRows * QueryTileBytes(item.head_dim);
+  ScoreTokens<kTail>(tiles, item, q, piece_start, seen, cold, s.scores);
+  const int begin = seen.begin * kKvBlockTokens - piece_start;
+  const int end = seen.end * kKvBlockTokens - piece_start;
+  // Row by row each of the two waits for the sum of its lanes; all rows of one overlap.
+  float top[kTileMaxRows];
+  for (int r = 0; r < rows; ++r) {
+    top[r] = TopScore(s.scores + r * kScoreStride, begin, end, first[r] - piece_start,
+                      last[r] - piece_start);
+  }
+  for (int r = 0; r < rows; ++r) {
+    float* const state = states + r * state_floats;
+    state[0] = top[r] * kLn2;
+    state[1] =
+        Probabilities(s.scores + r * kScoreStride, begin, end, first[r] - piece_start,
+                      last[r] - piece_start, top[r], s.probabilities + r * kProbabilityStride);
+  }
+  const std::byte* after = nullptr;
+  if (cold) {
+    after = piece + 1 < item.piece_end
+                ? item.k + item.block_table[piece_end / kKvBlockTokens] * item.block_stride
+            : item.next_k != nullptr ? item.next_k
+                                     : item.k;
+  }
+  WeighTokens<kTail>(tiles, item, s, piece_start, seen, after, states + kStateHeader, state_floats);
+  return rows_that_see;
+}
+
+/// q of rows [first, first + rows) times log2(e) as A tiles of bf16, zeros in dims that do not
+/// exist.
+void PackQueryTile(const AttentionItem& item, int first, int rows, std::byte* tile) {
+  for (int r = 0; r < rows; ++r) {
+    const int row = first + r;
+    const float* const from =
+        item.q + row / item.group * item.q_stride + row % item.group * item.head_dim;
+    for (int d = 0; d < item.head_dim; d += kDimsPerTile) {
+      Group x[2];
+      for (int half = 0; half < 2; ++half) {
+        const int left = item.head_dim - d - 16 * half;
+        alignas(64) float rest[16] = {};
+        if (left < 16 && left > 0) {
+          __builtin_memcpy(rest, from + d + 16 * half, sizeof(float) * static_cast<size_t>(left));
+        }
+        x[half] = LoadGroup(left < 16 ? rest : from + d + 16 * half);
+        for (int p = 0; p < kParts; ++p) x[half].part[p] = Mul(x[half].part[p], Set(kLog2E));
+      }
+      StoreBf16(tile + d / kDimsPerTile * kTileBytes + r * kTileRowBytes, x[0], x[1]);
+    }
+  }
+}
+
+template <bool kTail, typename Tiles>
+void RunTiles(const AttentionItem& item) {
+  const int rows = item.num_tokens * item.group;
+  const int64_t state_floats = StateFloats(item.padded_dim);
+  const TileScratch s = SplitForTiles(item.scratch, rows, item.padded_dim);
+  for (int row = 0; row < rows; row += kTileMaxRows) {
+    const int n = rows - row < kTileMaxRows ? rows - row : kTileMaxRows;
+    PackQueryTile(item, row, n, s.q + row / kTileMaxRows * QueryTileBytes(item.head_dim));
+  }
+  for (int row = 0; row < rows; ++row) s.totals[row * state_floats + 2] = 0.0f;  // pieces so far
+  Tiles tiles;
+  int configured = 0;
+  for (int piece = item.piece_begin; piece < item.piece_end; ++piece) {
+    for (int row = 0; row < rows; row += kTileMaxRows) {
+      const int n = rows - row < kTileMaxRows ? rows - row : kTileMaxRows;
+      if (n != configured) {
+        tiles.Configure(AttentionShapes(n, item.head_dim % kDimsPerTile));
+        configured = n;
+      }
+      float* const states =
+          item.partials == nullptr
+              ? s.piece
+              : item.partials +
+                    (static_cast<int64_t>(piece - item.piece_begin) * rows + row) * state_floats;
+      const unsigned seen = PieceOfRows<kTail>(tiles, item, s, row, n, piece, row == 0, states);
+      if (item.partials != nullptr) continue;
+      for (int r = 0; r < n; ++r) {
+        if ((seen >> r & 1) == 0) continue;
+        float* const total = s.totals + (row + r) * state_floats;
+        MergeState(states + r * state_floats, total[2] == 0.0f, item.padded_dim, total);
+        total[2] = 1.0f;
+      }
+    }
+  }
+  tiles.Release();
+  if (item.partials != nullptr) return;
+  for (int row = 0; row < rows; ++row) {
+    Finish(s.totals + row * state_floats, item.head_dim,
+           item.out + row / item.group * item.out_stride + row % item.group * item.head_dim);
+  }
+}
+
+template <typename Tiles>
+void RunBf16Tiles(const AttentionItem& item) {
+  if (item.head_dim % kDimsPerTile == 0) {
+    RunTiles<false, Tiles>(item);
+  } else {
+    RunTiles<true, Tiles>(item);
+  }
+}
+
+}  // namespace
+}  // namespace modu::kernels::cpu::MODU_ISA

@@ -1,0 +1,113 @@
+#include "kernels/cpu/linear_tile_ops.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/gated_rows.h"
+#include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/tile_config.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+constexpr size_t kSumsBytes = sizeof(float) * kMostTileRows * kStrip;
+
+const CpuWeight& Weight(const PackedWeight* weight) {
+  return static_cast<const CpuWeight&>(*weight);
+}
+
+/// Calls body(strip index, first row, rows, scratch) for all strips x ranges of rows; a range's
+/// rows share one decoding of the strip. Strips are the inner index, so that a worker's home range
+/// is one linear range of weights.
+template <typename Body>
+void ForStrips(CpuDevice& cpu, int strips, int num_tokens, const Body& body) {
+  WorkerPool& pool = cpu.pool();
+  int most = kMostTileRows;
+  while (most > kTileRows && strips * ((num_tokens + most - 1) / most) < 4 * pool.size()) most /= 2;
+  const int units = strips * ((num_tokens + most - 1) / most);
+  const int grain = std::clamp(units / (pool.size() * 8), 1, 16);
+  const Bf16TileKernels& kernels = cpu.linear_kernels().bf16_tiles;
+  pool.Run(units, grain, [&](int first, int last, int worker) {
+    kernels.begin();
+    for (int unit = first; unit < last; ++unit) {
+      const int row = unit / strips * most;
+      body(unit % strips, row, std::min(most, num_tokens - row), pool.scratch(worker));
+    }
+    kernels.end();
+  });
+}
+
+}  // namespace
+
+void LinearByTiles(CpuDevice& cpu, const LinearParams& p) {
+  const LinearKernels& kernels = cpu.linear_kernels();
+  const CpuWeight& weight = Weight(p.weight);
+  const std::span<const Strip> strips = weight.strips();
+  cpu.pool().ReserveScratch(kTileScratchBytes + kSumsBytes);
+  ForStrips(cpu, static_cast<int>(strips.size()), p.num_tokens,
+            [&](int index, int first, int rows, std::byte* scratch) {
+              auto* const sums = reinterpret_cast<float*>(scratch + kTileScratchBytes);
+              alignas(64) float tile[kTileMaxRows * kStrip];
+              const Strip& strip = strips[static_cast<size_t>(index)];
+              kernels.bf16_tiles.products(strip, weight.prepared(),
+                                          weight.prepared().Row(p.in, first), rows, scratch, sums);
+              for (int row = 0; row < rows; row += kTileMaxRows) {
+                const int some = std::min(kTileMaxRows, rows - row);
+                kernels.bf16_tiles.to_rows(sums + row * kStrip, some, tile);
+                kernels.f32.store({.tile = tile,
+                                   .rows = some,
+                                   .columns = strip.columns,
+                                   .scales = strip.scales,
+                                   .bias = p.bias == nullptr ? nullptr : p.bias + strip.column,
+                                   .accumulate = p.accumulate,
+                                   .out = p.out + (first + row) * p.out_stride + strip.column,
+                                   .out_stride = p.out_stride});
+              }
+            });
+}
+
+void GatedLinearByTiles(CpuDevice& cpu, const GatedLinearParams& p) {
+  const LinearKernels& kernels = cpu.linear_kernels();
+  const CpuWeight& weight = Weight(p.weight);
+  const PreparedLayout& out_layout = LayoutOf(*p.consumer);
+  const std::span<const Strip> strips = weight.strips();
+  const bool direct = out_layout.kind == PreparedKind::kBf16Tiles;  // else int8 products follow
+  cpu.pool().ReserveScratch(kTileScratchBytes + 3 * kSumsBytes);
+  ForStrips(
+      cpu, static_cast<int>(strips.size() / 2), p.num_tokens,
+      [&](int index, int first, int rows, std::byte* scratch) {
+        auto* const gate = reinterpret_cast<float*>(scratch + kTileScratchBytes);
+        float* const up = gate + kSumsBytes / sizeof(float);
+        const Strip& gate_strip = strips[static_cast<size_t>(2 * index)];
+        const Strip& up_strip = strips[static_cast<size_t>(2 * index + 1)];
+        const std::byte* const in = weight.prepared().Row(p.in, first);
+        kernels.bf16_tiles.products(gate_strip, weight.prepared(), in, rows, scratch, gate);
+        kernels.bf16_tiles.products(up_strip, weight.prepared(), in, rows, scratch, up);
+        const int64_t column = gate_strip.column;
+        const float* const bias = p.bias == nullptr ? nullptr : p.bias + column;
+        if (direct) {
+          kernels.bf16_tiles.gate({.gate = gate,
+                                   .up = up,
+                                   .rows = rows,
+                                   .columns = gate_strip.columns,
+                                   .gate_scales = gate_strip.scales,
+                                   .up_scales = up_strip.scales,
+                                   .gate_bias = bias,
+                                   .up_bias = bias == nullptr ? nullptr : bias + out_layout.cols,
+                                   .activation = p.activation,
+                                   .out = out_layout.Row(p.out, first) + column / 2 * kTileRowBytes,
+                                   .block_bytes = out_layout.block_bytes});
+          return;
+        }
+        alignas(64) float gate_rows[kTileMaxRows * kStrip];
+        alignas(64) float up_rows[kTileMaxRows * kStrip];
+        for (int row = 0; row < rows; row += kTileMaxRows) {
+          const int some = std::min(kTileMaxRows, rows - row);
+          kernels.bf16_tiles.to_rows(gate + row * kStrip, some, gate_rows);
+          kernels.bf16_tiles.to_rows(up + row * kStrip, some, up_rows);
+          WriteGatedRows(kernels, p, gate_strip, up_strip, first + row, some, gate_rows, up_rows);
+        }
+      });
+}
+
+}  // namespace modu::kernels::cpu

@@ -1,0 +1,206 @@
+// One group (32 inputs of 32 outputs, StripOrder::kByOutput) of any packed format to bf16 A tiles,
+// and product tiles back to rows. With AVX512-BF16, which every processor with AMX has, and in
+// plain code for the twin; the same bits. Included by op_dtype_isa files only.
+#pragma once
+#include "kernels/cpu/block_codes.h"
+#include "kernels/cpu/tile_config.h"
+#include "kernels/cpu/vector_bf16-inl.h"
+
+namespace modu::kernels::cpu::MODU_ISA {
+namespace {
+
+constexpr int kWeightRowBytes = 2 * kGroup;  // one output of a group
+
+#if defined(__AVX512BF16__)
+
+MODU_INLINE Float LoadF16(const std::byte* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+MODU_INLINE Float LoadF32(const std::byte* p) { return _mm512_loadu_ps(p); }
+MODU_INLINE Float LoadInt8(const std::byte* p) {
+  return _mm512_cvtepi32_ps(
+      _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+MODU_INLINE void StoreWeights(std::byte* row, Float first, Float second) {
+  _mm512_storeu_si512(row, RoundToBf16(first, second));
+}
+
+/// The scales of an array of a group as f32 in memory, from where a broadcast costs no arithmetic.
+struct Scales {
+  alignas(64) float of[kStrip];
+  MODU_INLINE void LoadF16From(const std::byte* p) {
+    for (int i = 0; i < kStrip; i += kLanes) Store(of + i, LoadF16(p + 2 * i));
+    asm("" : "+m"(of));  // else GCC keeps them in registers and permutes, on the busiest port
+  }
+  MODU_INLINE void LoadF32From(const std::byte* p) {
+    for (int i = 0; i < kStrip; i += kLanes) Store(of + i, LoadF32(p + 4 * i));
+    asm("" : "+m"(of));
+  }
+};
+
+/// Four columns' codes lie in each word: shifted, its lowest bits are an index into the column's
+/// table; the index's fifth bit is another column's, so a table is there twice.
+MODU_INLINE void Decode4(const std::byte* group, const Scales& d, const Scales& m, std::byte* out) {
+  const Float steps = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#pragma GCC unroll 8
+  for (int quad = 0; quad < 8; ++quad) {
+    const Int codes = _mm512_loadu_si512(group + 64 * quad);
+#pragma GCC unroll 2
+    for (int pair = 0; pair < 2; ++pair) {
+      const int n = 4 * quad + 2 * pair;
+      const Int tables = RoundToBf16(Fma(steps, Set(d.of[n]), Set(m.of[n])),
+                                     Fma(steps, Set(d.of[n + 1]), Set(m.of[n + 1])));
+      const Int first = _mm512_shuffle_i64x2(tables, tables, 0x44);
+      const Int second = _mm512_shuffle_i64x2(tables, tables, 0xEE);
+      const Int at_first = pair == 0 ? codes : _mm512_srli_epi16(codes, 8);
+      const Int at_second = _mm512_srli_epi16(codes, 8 * pair + 4);
+      _mm512_storeu_si512(out + n * kWeightRowBytes, _mm512_permutexvar_epi16(at_first, first));
+      _mm512_storeu_si512(out + (n + 1) * kWeightRowBytes,
+                          _mm512_permutexvar_epi16(at_second, second));
+    }
+  }
+}
+
+/// Codes below 32, one a byte.
+MODU_INLINE void Decode5(const std::byte* group, const Scales& d, const Scales& m, std::byte* out) {
+  const Float low = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const Float high = Add(low, Set(16.0f));
+#pragma GCC unroll 4
+  for (int n = 0; n < kStrip; ++n) {
+    const Float scale = Set(d.of[n]), min = Set(m.of[n]);
+    const Int table = RoundToBf16(Fma(low, scale, min), Fma(high, scale, min));
+    const Int codes = _mm512_cvtepu8_epi16(
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(group + n * kGroup)));
+    _mm512_storeu_si512(out + n * kWeightRowBytes, _mm512_permutexvar_epi16(codes, table));
+  }
+}
+
+/// Signed bytes; each half of the inputs has a scale.
+MODU_INLINE void Decode8(const std::byte* group, const Scales& first, const Scales& second,
+                         std::byte* out) {
+#pragma GCC unroll 4
+  for (int n = 0; n < kStrip; ++n) {
+    const std::byte* const codes = group + n * kGroup;
+    StoreWeights(out + n * kWeightRowBytes, Mul(LoadInt8(codes), Set(first.of[n])),
+                 Mul(LoadInt8(codes + 16), Set(second.of[n])));
+  }
+}
+
+/// E4M3's seven magnitude bits are binary16's with an exponent 8 too small, subnormals included.
+MODU_INLINE Float LoadF8(const std::byte* p) {
+  const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m256i half =
+      _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(static_cast<short>(0xBF80)));
+  return Mul(_mm512_cvtph_ps(half), Set(256.0f));
+}
+
+/// out: [32 outputs][32 inputs] bf16, two A tiles.
+MODU_INLINE void DecodeTiles(StripFormat format, const std::byte* group, std::byte* out) {
+  Scales d, m;
+  switch (format) {
+    case StripFormat::kW4F16:
+      d.LoadF16From(group + 512);
+      m.LoadF16From(group + 576);
+      return Decode4(group, d, m, out);
+    case StripFormat::kW4F32:
+      d.LoadF32From(group + 512);
+      m.LoadF32From(group + 640);
+      return Decode4(group, d, m, out);
+    case StripFormat::kW8F16:
+      d.LoadF16From(group + 1024);
+      return Decode8(group, d, d, out);
+    case StripFormat::kW8Min:
+      d.LoadF32From(group + 1024);
+      m.LoadF32From(group + 1152);
+      return Decode5(group, d, m, out);
+    case StripFormat::kW8Half:
+      d.LoadF32From(group + 1024);
+      m.LoadF32From(group + 1152);
+      return Decode8(group, d, m, out);
+    case StripFormat::kF32:
+      for (int n = 0; n < kStrip; ++n) {
+        const std::byte* const row = group + n * kGroup * 4;
+        StoreWeights(out + n * kWeightRowBytes, LoadF32(row), LoadF32(row + 64));
+      }
+      return;
+    case StripFormat::kF16:
+      for (int n = 0; n < kStrip; ++n) {
+        const std::byte* const row = group + n * kGroup * 2;
+        StoreWeights(out + n * kWeightRowBytes, LoadF16(row), LoadF16(row + 32));
+      }
+      return;
+    case StripFormat::kBF16:
+      return __builtin_memcpy(out, group, 2 * kGroup * kStrip), void();
+    case StripFormat::kF8:
+      for (int n = 0; n < kStrip; ++n) {
+        const std::byte* const row = group + n * kGroup;
+        StoreWeights(out + n * kWeightRowBytes, LoadF8(row), LoadF8(row + 16));
+      }
+      return;
+  }
+}
+
+/// to[row][16] = from[16][row] for `rows` of 16 rows.
+MODU_INLINE void TransposeTile(const float* from, int rows, float* to, int64_t stride) {
+  if (rows <= 4) {
+    const Int at =
+        _mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240);
+    for (int r = 0; r < rows; ++r) Store(to + r * stride, _mm512_i32gather_ps(at, from + r, 4));
+    return;
+  }
+  Float x[16], y[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    const Float even = Load(from + 32 * i), odd = Load(from + 32 * i + 16);
+    x[2 * i] = _mm512_unpacklo_ps(even, odd);
+    x[2 * i + 1] = _mm512_unpackhi_ps(even, odd);
+  }
+  // 4 x 4 blocks: y[4 b + c] holds, in lane l, rows 4 l + c of columns 4 b .. 4 b + 3.
+#pragma GCC unroll 4
+  for (int b = 0; b < 4; ++b) {
+#pragma GCC unroll 2
+    for (int c = 0; c < 2; ++c) {
+      const auto low = _mm512_castps_pd(x[4 * b + c]), high = _mm512_castps_pd(x[4 * b + 2 + c]);
+      y[4 * b + 2 * c] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+      y[4 * b + 2 * c + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+    }
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    const Float ab = _mm512_shuffle_f32x4(y[c], y[4 + c], 0x44);
+    const Float ab_high = _mm512_shuffle_f32x4(y[c], y[4 + c], 0xEE);
+    const Float cd = _mm512_shuffle_f32x4(y[8 + c], y[12 + c], 0x44);
+    const Float cd_high = _mm512_shuffle_f32x4(y[8 + c], y[12 + c], 0xEE);
+    x[c] = _mm512_shuffle_f32x4(ab, cd, 0x88);
+    x[4 + c] = _mm512_shuffle_f32x4(ab, cd, 0xDD);
+    x[8 + c] = _mm512_shuffle_f32x4(ab_high, cd_high, 0x88);
+    x[12 + c] = _mm512_shuffle_f32x4(ab_high, cd_high, 0xDD);
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < 16; ++r) {
+    if (r < rows) Store(to + r * stride, x[r]);
+  }
+}
+
+#else
+
+void DecodeTiles(StripFormat format, const std::byte* group, std::byte* out) {
+  for (int n = 0; n < kStrip; ++n) {
+    alignas(64) float weights[kGroup];
+    DecodeColumn(format, StripOrder::kByOutput, group, n, kGroup, weights);
+    Group half[2];
+    for (int i = 0; i < 2; ++i) half[i] = LoadGroup(weights + 16 * i);
+    StoreBf16(out + n * kWeightRowBytes, half[0], half[1]);
+  }
+}
+
+void TransposeTile(const float* from, int rows, float* to, int64_t stride) {
+  for (int r = 0; r < rows; ++r) {
+    for (int n = 0; n < kTileMaxRows; ++n) to[r * stride + n] = from[n * kTileMaxRows + r];
+  }
+}
+
+#endif
+
+}  // namespace
+}  // namespace modu::kernels::cpu::MODU_ISA

@@ -1,0 +1,7 @@
+// Attention on tiles over the scalar twin of AMX's tiles, so that its logic runs on every machine.
+#pragma once
+#include "kernels/cpu/attention_kernel.h"
+
+namespace modu::kernels::cpu {
+AttentionFn Bf16AttentionTwin();
+}  // namespace modu::kernels::cpu

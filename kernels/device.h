@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -91,9 +92,9 @@ class Buffer {
 };
 
 struct DeviceOptions {
-  Numerics numerics = Numerics::kInt8;
-  int num_threads = 0;  // 0: the CPU set and the cgroup's quota decide
-  std::string isa;      // "", or ref|avx2|avx512|amx: a test's or an operator's override
+  std::optional<Numerics> numerics;  // none: what the machine is fastest with for many sequences
+  int num_threads = 0;               // 0: the CPU set and the cgroup's quota decide
+  std::string isa;  // "", or ref|avx2|avx512|amx: a test's or an operator's override
 };
 
 class Device {

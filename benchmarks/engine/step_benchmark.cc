@@ -78,7 +78,7 @@ int Main(int argc, char** argv) {
   RunnerOptions options;
   options.kv_tokens = 64 * 1024;
   options.max_model_len = 2048;
-  options.kv_dtype = DefaultKvDType(device.numerics);
+  options.kv_dtype = DefaultKvDType(*device.numerics);
   auto opened = kernels::OpenCpuDevice(device);
   if (!opened.ok()) {
     std::fprintf(stderr, "%s\n", std::string(opened.status().message()).c_str());

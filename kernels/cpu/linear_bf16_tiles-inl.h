@@ -34,7 +34,7 @@ static_assert(kTileScratchBytes >= kChunkGroups * 2 * kTileBytes);
 
 /// Bytes ahead of the group in hand that a strip is fetched from memory: the products of a group
 /// keep the processor from looking that far by itself. Strips follow each other in memory.
-constexpr int64_t kFetchAhead = 6 * 1024;
+constexpr int64_t kFetchAhead = 4 * 1024;
 
 MODU_INLINE void FetchGroup(const std::byte* group, int64_t bytes) {
   for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(group + kFetchAhead + line);
@@ -88,17 +88,28 @@ MODU_INLINE void StoreSums(Tiles& tiles, float* sums) {
   }
 }
 
+/// A tile of rows, which all strips read: kept in the first cache if few, passed through it if
+/// many.
+template <bool kFew, int kTile, typename Tiles>
+MODU_INLINE void LoadRows(Tiles& tiles, const std::byte* in) {
+  if constexpr (kFew) {
+    tiles.template Load<kTile>(in, kTileRowBytes);
+  } else {
+    tiles.template LoadOnce<kTile>(in, kTileRowBytes);
+  }
+}
+
 /// C += A x B of one group: the strip's two tiles of outputs, one or two tiles of rows.
-template <bool kTwo, typename Tiles>
+template <bool kFew, bool kTwo, typename Tiles>
 MODU_INLINE void MultiplyGroup(Tiles& tiles, const std::byte* weights, const std::byte* in,
                                int64_t block_bytes) {
   tiles.template Load<4>(weights, kTileRowBytes);
-  tiles.template LoadOnce<6>(in, kTileRowBytes);
+  LoadRows<kFew, 6>(tiles, in);
   tiles.template DotBf16<0, 4, 6>();
   tiles.template Load<5>(weights + kTileBytes, kTileRowBytes);
   tiles.template DotBf16<1, 5, 6>();
   if constexpr (kTwo) {
-    tiles.template LoadOnce<7>(in + block_bytes, kTileRowBytes);
+    LoadRows<kFew, 7>(tiles, in + block_bytes);
     tiles.template DotBf16<2, 4, 7>();
     tiles.template DotBf16<3, 5, 7>();
   }
@@ -111,8 +122,8 @@ void MultiplyFew(Tiles& tiles, const Strip& strip, int64_t groups, const std::by
   ZeroSums<kTwo>(tiles);
   if (strip.format == StripFormat::kBF16) {  // A tiles as they are
     for (int64_t g = 0; g < groups; ++g) {
-      MultiplyGroup<kTwo>(tiles, strip.data + g * strip.group_bytes, in + g * kTileBytes,
-                          block_bytes);
+      MultiplyGroup<true, kTwo>(tiles, strip.data + g * strip.group_bytes, in + g * kTileBytes,
+                                block_bytes);
     }
   } else {
     const auto slot = [&](int64_t g) { return ring + g % kRingGroups * 2 * kTileBytes; };
@@ -120,7 +131,7 @@ void MultiplyFew(Tiles& tiles, const Strip& strip, int64_t groups, const std::by
       DecodeTiles(strip.format, strip.data + g * strip.group_bytes, slot(g));
     }
     for (int64_t g = 0; g < groups; ++g) {
-      MultiplyGroup<kTwo>(tiles, slot(g), in + g * kTileBytes, block_bytes);
+      MultiplyGroup<true, kTwo>(tiles, slot(g), in + g * kTileBytes, block_bytes);
       const int64_t next = g + kGroupsAhead;
       if (next < groups) {
         FetchGroup(strip.data + next * strip.group_bytes, strip.group_bytes);
@@ -141,7 +152,8 @@ void MultiplyChunk(Tiles& tiles, const std::byte* weights, int64_t groups, const
     LoadSums<kTwo>(tiles, sums);
   }
   for (int64_t g = 0; g < groups; ++g) {
-    MultiplyGroup<kTwo>(tiles, weights + g * 2 * kTileBytes, in + g * kTileBytes, block_bytes);
+    MultiplyGroup<false, kTwo>(tiles, weights + g * 2 * kTileBytes, in + g * kTileBytes,
+                               block_bytes);
   }
   StoreSums<kTwo>(tiles, sums);
 }

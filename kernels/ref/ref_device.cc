@@ -148,7 +148,7 @@ class RefDevice final : public Device {
 }  // namespace ref
 
 std::unique_ptr<Device> OpenRefDevice(const DeviceOptions& options) {
-  return std::make_unique<ref::RefDevice>(options.numerics);
+  return std::make_unique<ref::RefDevice>(options.numerics.value_or(Numerics::kInt8));
 }
 
 }  // namespace modu::kernels

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "server/cli/in_model.h"
@@ -22,7 +23,8 @@ constexpr int kDefaultStepTokens = 256;
 /// others' room.
 constexpr int64_t kPlannedSequenceTokens = 2048;
 
-kernels::Numerics NumericsOf(const std::string& name) {
+std::optional<kernels::Numerics> NumericsOf(const std::string& name) {
+  if (name == "auto") return std::nullopt;
   if (name == "exact") return kernels::Numerics::kExact;
   return name == "bf16" ? kernels::Numerics::kBf16 : kernels::Numerics::kInt8;
 }
@@ -118,7 +120,7 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
   options.clock = clock;
   options.kv_dtype = config.kv_dtype == "f32"    ? kernels::DType::kF32
                      : config.kv_dtype == "bf16" ? kernels::DType::kBF16
-                                                 : engine::DefaultKvDType(device_options.numerics);
+                                                 : engine::DefaultKvDType((*device)->numerics());
   const int64_t context = config.ctx > 0 ? config.ctx : model.max_position;
   options.kv_tokens = KvTokens(config, model, context, options.kv_dtype);
 

@@ -84,11 +84,12 @@ std::span<const SettingRow> Settings() {
        1 << 24},
       {"numerics",
        "Model",
-       "exact (float32), bf16, or int8 (activations in groups of 32)",
+       "exact (float32), bf16, int8 (activations in groups of 32), or auto: bf16 with AMX, else "
+       "int8",
        &Config::numerics,
        0,
        0,
-       {"exact", "bf16", "int8"}},
+       {"auto", "exact", "bf16", "int8"}},
 
       {"host", "Doors", "address of the REST and gRPC ports", &Config::host},
       {"port", "Doors", "REST port", &Config::port, 0, 65535},

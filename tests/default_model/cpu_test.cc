@@ -37,6 +37,12 @@ struct Bounds {
 constexpr Bounds kReadmeBf16 = {0.02, 0.1, 0.19, 0.068};
 constexpr Bounds kReadmeInt8 = {0.09, 0.44, 0.93, 0.399};
 constexpr Bounds kServedBf16 = {0.03, 0.15, 0.35, 0.08};  // 0.021 / 0.11 / 0.312 / 0.068
+/// On AMX, whose products add in another order: the maximum, one value of 7,680, is another
+/// (0.0189 / 0.091 / 0.205). As served, queries and probabilities are bf16 there as well (0.0233 /
+/// 0.118 / 0.356).
+constexpr Bounds kTilesBf16 = {0.02, 0.1, 0.21, 0.068};
+constexpr Bounds kServedTilesBf16 = {0.03, 0.15, 0.37, 0.08};
+bool ByTiles(const LoadedModel& model) { return model.device.find("amx") != std::string::npos; }
 
 /// Perplexity within 0.5% of float32, as negative log likelihood a token.
 constexpr double kHalfPercent = 0.004987;
@@ -121,7 +127,7 @@ TEST_CASE("bf16 and int8 products: within the arithmetic's honest error") {
   if (golden.is_null()) return;
   {
     LoadedModel model = Load(Numerics::kBf16, kernels::DType::kF32);
-    CheckBounds(ScoreAll(model.runner.get(), golden), kReadmeBf16);
+    CheckBounds(ScoreAll(model.runner.get(), golden), ByTiles(model) ? kTilesBf16 : kReadmeBf16);
   }
   LoadedModel model = Load(Numerics::kInt8, kernels::DType::kF32);
   CheckBounds(ScoreAll(model.runner.get(), golden), kReadmeInt8);
@@ -131,10 +137,11 @@ TEST_CASE("bf16 as served: within the errors of its products and of its KV") {
   const nlohmann::json golden = tests::LoadGolden();
   if (golden.is_null()) return;
   LoadedModel model = Load(Numerics::kBf16, DefaultKvDType(Numerics::kBf16));
-  CheckBounds(ScoreAll(model.runner.get(), golden), kServedBf16);
-  CheckScores(model.runner.get(), golden, kServedBf16.max);
+  const Bounds bounds = ByTiles(model) ? kServedTilesBf16 : kServedBf16;
+  CheckBounds(ScoreAll(model.runner.get(), golden), bounds);
+  CheckScores(model.runner.get(), golden, bounds.max);
   CheckPerplexity(model.runner.get(), golden, kHalfPercent);
-  CheckGreedy(model.runner.get(), golden, kServedBf16.gap);
+  CheckGreedy(model.runner.get(), golden, bounds.gap);
 }
 
 TEST_CASE("int8 as served: within the README's bounds for the products alone") {

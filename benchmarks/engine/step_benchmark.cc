@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "benchmarks/kernels/read_bandwidth.h"
 #include "engine/runner/load_model.h"
 
 namespace modu::engine {
@@ -67,6 +68,17 @@ struct Sequences {
   }
 };
 
+/// How fast a step of one row went through the weights, beside what the same workers read from as
+/// much memory in the same minute.
+void PrintShare(kernels::Device& device, int64_t bytes, double step_ms) {
+  const double memory =
+      benchmarks::MeasureReadBandwidth(device, static_cast<size_t>(bytes), 5).median;
+  const double reached = static_cast<double>(bytes) / step_ms * 1e3;
+  std::printf("| its %.0f MB of weights | at %.1f GB/s, memory %.1f | %.0f %% |\n",
+              static_cast<double>(bytes) / 1e6, reached / 1e9, memory / 1e9,
+              100 * reached / memory);
+}
+
 int Main(int argc, char** argv) {
   kernels::DeviceOptions device;
   device.num_threads = argc > 2 ? std::atoi(argv[2]) : 2;
@@ -84,6 +96,7 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", std::string(opened.status().message()).c_str());
     return 2;
   }
+  kernels::Device& opened_device = **opened;  // the runner keeps it
   auto model = LoadModel(argv[1], *std::move(opened), options, nullptr);
   if (!model.ok()) {
     std::fprintf(stderr, "%s\n", std::string(model.status().message()).c_str());
@@ -114,6 +127,7 @@ int Main(int argc, char** argv) {
     const double median = times[times.size() / 2];
     std::printf("| decode %d at %d | %.2f (best %.2f) | %.0f |\n", load.count, load.context, median,
                 times[0], load.count / median * 1e3);
+    if (load.count == 1) PrintShare(opened_device, model->weight_bytes, median);
     std::fflush(stdout);
   }
   if (one) return 0;

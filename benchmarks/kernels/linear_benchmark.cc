@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "benchmarks/kernels/machine_peak.h"
+#include "benchmarks/kernels/read_bandwidth.h"
 #include "kernels/ops.h"
 #include "tests/kernels_linear/random_weights.h"
 
@@ -144,25 +145,6 @@ Timing Time(int repeats, const Body& body) {
   return {seconds.front(), seconds[seconds.size() / 2]};
 }
 
-/// Bytes a second with all workers reading their own shares; best of a few passes.
-double Bandwidth(Device& device, size_t bytes) {
-  const auto buffer = device.Allocate(bytes);
-  struct Share {
-    const std::byte* data;
-    size_t bytes;
-  } share{buffer->data(), bytes / static_cast<size_t>(device.num_threads())};
-  const Timing t = Time(9, [&] {
-    device.ParallelFor(
-        device.num_threads(),
-        [](void* context, int part) {
-          const auto* s = static_cast<Share*>(context);
-          ReadOnce(s->data + static_cast<size_t>(part) * s->bytes, s->bytes);
-        },
-        &share);
-  });
-  return static_cast<double>(bytes) / t.best;
-}
-
 struct Peaks {
   double bandwidth, operations;
 };
@@ -271,7 +253,7 @@ int Main(int argc, char** argv) {
       options.device.numerics == Numerics::kInt8 && TraitsOf(options.type).block_elements > 1;
   std::printf("%s; layers %s, head %s\n", device->Describe().c_str(), TraitsOf(options.type).name,
               TraitsOf(options.head).name);
-  const Peaks peaks = {Bandwidth(*device, size_t{96} << 20),
+  const Peaks peaks = {MeasureReadBandwidth(*device, size_t{96} << 20, 9).best,
                        device->num_threads() * (int8 ? Int8OpsAvx2() : FloatOpsAvx2())};
   std::printf("read bandwidth over 96 MiB %.1f GB/s, AVX2 %s peak %.0f G operations/s\n",
               peaks.bandwidth / 1e9, int8 ? "vpmaddubsw + vpaddw" : "vfmadd",

@@ -23,8 +23,11 @@ constexpr int kDefaultStepTokens = 256;
 /// others' room.
 constexpr int64_t kPlannedSequenceTokens = 2048;
 
-std::optional<kernels::Numerics> NumericsOf(const std::string& name) {
-  if (name == "auto") return std::nullopt;
+/// Up to so many sequences int8 is the fastest everywhere; for more it depends on the machine.
+constexpr int kFewSequences = 8;
+
+std::optional<kernels::Numerics> NumericsOf(const std::string& name, int max_seqs) {
+  if (name == "auto" && max_seqs > kFewSequences) return std::nullopt;
   if (name == "exact") return kernels::Numerics::kExact;
   return name == "bf16" ? kernels::Numerics::kBf16 : kernels::Numerics::kInt8;
 }
@@ -106,7 +109,7 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
   }
 
   kernels::DeviceOptions device_options;
-  device_options.numerics = NumericsOf(config.numerics);
+  device_options.numerics = NumericsOf(config.numerics, config.max_seqs);
   device_options.num_threads = config.threads;
   device_options.isa = config.isa;
   absl::StatusOr<std::unique_ptr<kernels::Device>> device = open_device(device_options);

@@ -84,8 +84,8 @@ std::span<const SettingRow> Settings() {
        1 << 24},
       {"numerics",
        "Model",
-       "exact (float32), bf16, int8 (activations in groups of 32), or auto: bf16 with AMX, else "
-       "int8",
+       "exact (float32), bf16, int8 (activations in groups of 32), or auto: bf16 with AMX where "
+       "max-seqs is above 8, else int8",
        &Config::numerics,
        0,
        0,

@@ -208,11 +208,15 @@ void WriteGroup(StripFormat format, StripOrder order, const GroupCodes& codes, i
 
 void WriteSums(StripFormat format, const GroupCodes& codes, int n, std::byte* group) {
   int sums[2] = {};  // of the halves
-  for (int k = 0; k < kGroup; ++k) {
-    const int code = codes.code[k];
-    sums[k / 16] += format == StripFormat::kW8Half  ? static_cast<int8_t>(code)
-                    : format == StripFormat::kW8F16 ? code - 128
-                                                    : code;
+  for (int half = 0; half < 2; ++half) {
+    const uint8_t* const code = codes.code + 16 * half;
+    int sum = 0;
+    if (format == StripFormat::kW8Half) {
+      for (int k = 0; k < 16; ++k) sum += static_cast<int8_t>(code[k]);
+    } else {
+      for (int k = 0; k < 16; ++k) sum += code[k];
+    }
+    sums[half] = format == StripFormat::kW8F16 ? sum - 16 * 128 : sum;
   }
   std::byte* const at = group + GroupBytes(format) + 2 * n;
   if (format == StripFormat::kW8Half) {

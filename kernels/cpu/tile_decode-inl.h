@@ -53,7 +53,7 @@ MODU_INLINE void Decode4(const std::byte* group, const Scales& d, const Scales& 
       const Int first = _mm512_shuffle_i64x2(tables, tables, 0x44);
       const Int second = _mm512_shuffle_i64x2(tables, tables, 0xEE);
       const Int at_first = pair == 0 ? codes : _mm512_srli_epi16(codes, 8);
-      const Int at_second = _mm512_srli_epi16(codes, 8 * pair + 4);
+      const Int at_second = _mm512_srli_epi16(codes, static_cast<unsigned>(8 * pair + 4));
       _mm512_storeu_si512(out + n * kWeightRowBytes, _mm512_permutexvar_epi16(at_first, first));
       _mm512_storeu_si512(out + (n + 1) * kWeightRowBytes,
                           _mm512_permutexvar_epi16(at_second, second));

@@ -250,7 +250,7 @@ int Main(int argc, char** argv) {
   }
   const std::unique_ptr<Device> device = *std::move(opened);
   const bool int8 =
-      options.device.numerics == Numerics::kInt8 && TraitsOf(options.type).block_elements > 1;
+      device->numerics() == Numerics::kInt8 && TraitsOf(options.type).block_elements > 1;
   std::printf("%s; layers %s, head %s\n", device->Describe().c_str(), TraitsOf(options.type).name,
               TraitsOf(options.head).name);
   const Peaks peaks = {MeasureReadBandwidth(*device, size_t{96} << 20, 9).best,

@@ -1,7 +1,8 @@
 // Whole steps of a model through TransformerRunner: greedy decoding of S sequences and prefill in
 // chunks, wall time, median of the steps after warm-up. No HTTP, scheduler or text.
 //   step_benchmark MODEL [threads=2] [numerics=int8|bf16|exact] [isa=] [STREAMS CONTEXT STEPS]
-// With the last three only that many steps of that decoding, for a profiler.
+// With the last three only that many steps of that decoding (and, of one stream, its share of the
+// memory's speed).
 #include <algorithm>
 #include <chrono>
 #include <cstdio>

@@ -152,8 +152,9 @@ int Main(const std::string& isa, const std::vector<Load>& loads) {
   const Isa best = DetectIsa();  // and asks the system for tiles
   const bool amx = isa == "amx" || (isa.empty() && best >= Isa::kAmx);
   const bool avx512 = amx || isa == "avx512" || (isa.empty() && best >= Isa::kAvx512);
-  AttentionKernels kernels = avx512 ? kAttentionAvx512 : kAttentionAvx2;
-  if (amx) kernels.run_bf16 = Bf16AttentionAmx();
+  const AttentionKernels kernels = amx      ? AttentionKernelsAmx()
+                                   : avx512 ? kAttentionAvx512
+                                            : kAttentionAvx2;
   volatile float sink = 0;
   const double peak = 4e6 * 12 * 8 / Best([&] { sink = sink + FmaLoop(4'000'000); });
   std::printf("%s kernels; AVX2 FMA peak %.1f G/s\n\n",

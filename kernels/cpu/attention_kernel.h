@@ -1,6 +1,6 @@
 // What one instruction set offers for attention: a work item (query rows of one sequence that share
 // a KV head, over a range of pieces), and the merge of pieces. Plain structs, no allocation, no
-// threads: kernels/cpu/attention.cc cuts the work and hands it out.
+// threads: kernels/cpu/attention_ops.cc cuts the work and hands it out.
 // A piece is 256 tokens at fixed absolute positions; its softmax is complete in itself (m, l, o),
 // and pieces merge in rising order, whoever computed them. So the bits of a row depend on the row
 // alone.
@@ -73,6 +73,7 @@ struct AttentionKernels {
 
 extern const AttentionKernels kAttentionAvx2;
 extern const AttentionKernels kAttentionAvx512;
-AttentionFn Bf16AttentionAmx();  // bf16 KV; queries and probabilities are rounded to bf16 too
+/// bf16 KV on tiles, queries and probabilities rounded to bf16 too; the rest as kAttentionAvx512.
+AttentionKernels AttentionKernelsAmx();
 
 }  // namespace modu::kernels::cpu

@@ -2,5 +2,7 @@
 #include "kernels/cpu/attention_tiles-inl.h"
 
 namespace modu::kernels::cpu {
-AttentionFn Bf16AttentionAmx() { return amx::RunBf16Tiles<amx::AmxTiles>; }
+AttentionKernels AttentionKernelsAmx() {
+  return {kAttentionAvx512.run_f32, amx::RunBf16Tiles<amx::AmxTiles>, kAttentionAvx512.merge};
+}
 }  // namespace modu::kernels::cpu

@@ -61,8 +61,7 @@ const LinearKernels& KernelsOf(Isa isa) {
 
 /// Attention on tiles rounds queries and probabilities to bf16: not where numerics are exact.
 const AttentionKernels& AttentionKernelsOf(Isa isa, Numerics numerics) {
-  static const AttentionKernels kAmx = {kAttentionAvx512.run_f32, Bf16AttentionAmx(),
-                                        kAttentionAvx512.merge};
+  static const AttentionKernels kAmx = AttentionKernelsAmx();
   if (isa == Isa::kAmx && numerics != Numerics::kExact) return kAmx;
   return isa >= Isa::kAvx512 ? kAttentionAvx512 : kAttentionAvx2;
 }

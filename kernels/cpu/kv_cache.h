@@ -4,7 +4,8 @@
 // of tokens][16 dims][2] (D rounded up to 16): in bf16 these are AMX B tiles, and each dword is a
 // pair that AVX code splits with a shift and a mask. In float32 the pair is two rows of 16 instead,
 // at twice the bytes. The memory is reserved at once and touched on use (RSS grows with use); a
-// fresh block holds whatever was there, so readers never look at a token that was not written.
+// fresh block holds whatever was there, so what a reader makes of a token that was not written
+// never counts.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -142,28 +142,16 @@ void MultiplyFew(Tiles& tiles, const Strip& strip, int64_t groups, const std::by
   StoreSums<kTwo>(tiles, sums);
 }
 
-/// What is fetched from memory while a chunk is multiplied: some lines with each group, so that
-/// they do not wait for each other.
-struct Fetch {
-  const std::byte* at;
-  int64_t lines;  // a group
-
-  MODU_INLINE void Some() {
-    for (int64_t i = 0; i < lines; ++i, at += 64) __builtin_prefetch(at);
-  }
-};
-
 /// One chunk's groups for one or two tiles of rows.
 template <bool kTwo, typename Tiles>
 void MultiplyChunk(Tiles& tiles, const std::byte* weights, int64_t groups, const std::byte* in,
-                   int64_t block_bytes, bool start, Fetch* fetch, float* sums) {
+                   int64_t block_bytes, bool start, float* sums) {
   if (start) {
     ZeroSums<kTwo>(tiles);
   } else {
     LoadSums<kTwo>(tiles, sums);
   }
   for (int64_t g = 0; g < groups; ++g) {
-    fetch->Some();
     MultiplyGroup<false, kTwo>(tiles, weights + g * 2 * kTileBytes, in + g * kTileBytes,
                                block_bytes);
   }
@@ -179,21 +167,18 @@ void MultiplyMany(Tiles& tiles, const Strip& strip, const PreparedLayout& layout
     const std::byte* weights = strip.data + first * strip.group_bytes;
     if (strip.format != StripFormat::kBF16) {
       for (int64_t g = 0; g < count; ++g) {
+        FetchGroup(weights + g * strip.group_bytes, strip.group_bytes);
         DecodeTiles(strip.format, weights + g * strip.group_bytes, decoded + g * 2 * kTileBytes);
       }
       weights = decoded;
     }
-    const int64_t bytes = count * strip.group_bytes;  // the next chunk or strip follows this one
-    const int64_t slots = count * ((rows + kPassRows - 1) / kPassRows);
-    Fetch fetch = {strip.data + first * strip.group_bytes + bytes,
-                   (bytes / 64 + slots - 1) / slots};
     const std::byte* a = in + first * kTileBytes;
     for (int row = 0; row < rows; row += kPassRows, a += 2 * layout.block_bytes) {
       float* const c = sums + row * kStrip;
       if (rows - row > kTileMaxRows) {
-        MultiplyChunk<true>(tiles, weights, count, a, layout.block_bytes, first == 0, &fetch, c);
+        MultiplyChunk<true>(tiles, weights, count, a, layout.block_bytes, first == 0, c);
       } else {
-        MultiplyChunk<false>(tiles, weights, count, a, layout.block_bytes, first == 0, &fetch, c);
+        MultiplyChunk<false>(tiles, weights, count, a, layout.block_bytes, first == 0, c);
       }
     }
   }

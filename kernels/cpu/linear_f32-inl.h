@@ -217,6 +217,21 @@ MODU_INLINE void PrepareBf16(const float* values, int64_t count, float* out) {
   }
 }
 
+/// The same with denormals as zeros of their sign, which tile products take them for: also those
+/// that would round up to a normal number.
+MODU_INLINE __m256i RoundForTiles(const float* values) {
+  const __m256 x = _mm256_loadu_ps(values);
+  const __m256 sign = _mm256_and_ps(x, _mm256_set1_ps(-0.0f));
+  const __m256 denormal =
+      _mm256_cmp_ps(_mm256_xor_ps(x, sign), _mm256_set1_ps(0x1p-126f), _CMP_LT_OQ);
+  return _mm256_castps_si256(
+      _mm256_blendv_ps(_mm256_castsi256_ps(RoundActivations(values)), sign, denormal));
+}
+MODU_INLINE uint32_t RoundOneForTiles(const float* value) {
+  const uint32_t bits = RoundActivation(value);
+  return __builtin_fabsf(*value) < 0x1p-126f ? bits & 0x80000000u : bits;
+}
+
 /// The row's place in each line of its block, a pair of inputs. Whoever writes the last column
 /// writes the zeros after it.
 MODU_INLINE void PrepareTiles(const float* values, int64_t first, int64_t count, int64_t cols,
@@ -224,7 +239,7 @@ MODU_INLINE void PrepareTiles(const float* values, int64_t first, int64_t count,
   std::byte* out = row + first / 2 * kTileRowBytes;
   int64_t k = 0;
   for (; k + 8 <= count; k += 8, out += 4 * kTileRowBytes) {
-    const __m256i upper = _mm256_srli_epi32(RoundActivations(values + k), 16);
+    const __m256i upper = _mm256_srli_epi32(RoundForTiles(values + k), 16);
     const __m128i pairs =
         _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256(upper, 1));
     const int words[] = {_mm_extract_epi32(pairs, 0), _mm_extract_epi32(pairs, 1),
@@ -232,8 +247,8 @@ MODU_INLINE void PrepareTiles(const float* values, int64_t first, int64_t count,
     for (int i = 0; i < 4; ++i) __builtin_memcpy(out + i * kTileRowBytes, words + i, 4);
   }
   for (; k < count; k += 2, out += kTileRowBytes) {
-    const uint32_t low = RoundActivation(values + k) >> 16;
-    const uint32_t high = k + 1 < count ? RoundActivation(values + k + 1) & 0xFFFF0000u : 0;
+    const uint32_t low = RoundOneForTiles(values + k) >> 16;
+    const uint32_t high = k + 1 < count ? RoundOneForTiles(values + k + 1) & 0xFFFF0000u : 0;
     const uint32_t pair = low | high;
     __builtin_memcpy(out, &pair, sizeof(pair));
   }

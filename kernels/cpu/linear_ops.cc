@@ -1,19 +1,14 @@
 // Embedding and the matrix products of the op table: who computes which strip for which rows.
-#include <algorithm>
-
 #include "kernels/check.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/gated_rows.h"
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/linear_tile_ops.h"
 #include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/strip_units.h"
 
 namespace modu::kernels::cpu {
 namespace {
-
-const CpuWeight& Weight(const PackedWeight* weight) {
-  return static_cast<const CpuWeight&>(*weight);
-}
 
 /// The product of one strip with up to kTileRows rows.
 void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, const Strip& strip,
@@ -26,21 +21,10 @@ void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, const S
   }
 }
 
-/// Units of one claim: few enough claims to cost nothing, enough of them to balance.
-int Grain(int units, int workers) { return std::clamp(units / (workers * 8), 1, 16); }
-
-/// Calls body(strip index, first row, rows) for all strips x blocks of rows. Strips are the inner
-/// index, so that a worker's home range of one block is one linear range of weights.
+/// ForStrips by blocks of kTileRows rows.
 template <typename Body>
-void ForStrips(WorkerPool& pool, int strips, int num_tokens, const Body& body) {
-  const int blocks = (num_tokens + kTileRows - 1) / kTileRows;
-  const int units = strips * blocks;
-  pool.Run(units, Grain(units, pool.size()), [&](int first, int last, int) {
-    for (int unit = first; unit < last; ++unit) {
-      const int row = unit / strips * kTileRows;
-      body(unit % strips, row, std::min(kTileRows, num_tokens - row));
-    }
-  });
+void ForBlocks(CpuDevice& cpu, int strips, int num_tokens, const Body& body) {
+  ForStrips(cpu.pool(), strips, num_tokens, kTileRows, [] { return 0; }, body);
 }
 
 }  // namespace
@@ -65,8 +49,8 @@ void Linear(Device& device, const LinearParams& p) {
   MODU_CHECK(weight.use() != WeightUse::kGatedLinear);
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return LinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
-  ForStrips(cpu.pool(), static_cast<int>(strips.size()), p.num_tokens,
-            [&](int index, int row, int rows) {
+  ForBlocks(cpu, static_cast<int>(strips.size()), p.num_tokens,
+            [&](int index, int row, int rows, int) {
               alignas(64) float tile[kTileRows * kStrip];
               const Strip& strip = strips[static_cast<size_t>(index)];
               ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, row), rows, tile);
@@ -89,8 +73,8 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
   MODU_CHECK(weight.use() == WeightUse::kGatedLinear && out_layout.cols * 2 == weight.rows());
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return GatedLinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
-  ForStrips(cpu.pool(), static_cast<int>(strips.size() / 2), p.num_tokens,
-            [&](int index, int row, int rows) {
+  ForBlocks(cpu, static_cast<int>(strips.size() / 2), p.num_tokens,
+            [&](int index, int row, int rows, int) {
               alignas(64) float gate[kTileRows * kStrip];
               alignas(64) float up[kTileRows * kStrip];
               const Strip& gate_strip = strips[static_cast<size_t>(2 * index)];

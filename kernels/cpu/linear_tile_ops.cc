@@ -5,6 +5,7 @@
 #include "kernels/cpu/gated_rows.h"
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/strip_units.h"
 #include "kernels/cpu/tile_config.h"
 
 namespace modu::kernels::cpu {
@@ -12,29 +13,30 @@ namespace {
 
 constexpr size_t kSumsBytes = sizeof(float) * kMostTileRows * kStrip;
 
-const CpuWeight& Weight(const PackedWeight* weight) {
-  return static_cast<const CpuWeight&>(*weight);
-}
+/// A thread's tile registers, configured while it lives.
+class TileScope {
+ public:
+  explicit TileScope(const Bf16TileKernels& kernels) : kernels_(kernels) { kernels_.begin(); }
+  ~TileScope() { kernels_.end(); }
+  TileScope(const TileScope&) = delete;
+  TileScope& operator=(const TileScope&) = delete;
 
-/// Calls body(strip index, first row, rows, scratch) for all strips x ranges of rows; a range's
-/// rows share one decoding of the strip. Strips are the inner index, so that a worker's home range
-/// is one linear range of weights.
+ private:
+  const Bf16TileKernels& kernels_;
+};
+
+/// ForStrips by ranges of rows that share one decoding of a strip, but few enough rows that all
+/// workers have units. body(strip index, first row, rows, scratch)
 template <typename Body>
-void ForStrips(CpuDevice& cpu, int strips, int num_tokens, const Body& body) {
+void ForRanges(CpuDevice& cpu, int strips, int num_tokens, const Body& body) {
   WorkerPool& pool = cpu.pool();
   int most = kMostTileRows;
   while (most > kTileRows && strips * ((num_tokens + most - 1) / most) < 4 * pool.size()) most /= 2;
-  const int units = strips * ((num_tokens + most - 1) / most);
-  const int grain = std::clamp(units / (pool.size() * 8), 1, 16);
-  const Bf16TileKernels& kernels = cpu.linear_kernels().bf16_tiles;
-  pool.Run(units, grain, [&](int first, int last, int worker) {
-    kernels.begin();
-    for (int unit = first; unit < last; ++unit) {
-      const int row = unit / strips * most;
-      body(unit % strips, row, std::min(most, num_tokens - row), pool.scratch(worker));
-    }
-    kernels.end();
-  });
+  ForStrips(
+      pool, strips, num_tokens, most, [&] { return TileScope(cpu.linear_kernels().bf16_tiles); },
+      [&](int index, int first, int rows, int worker) {
+        body(index, first, rows, pool.scratch(worker));
+      });
 }
 
 }  // namespace
@@ -44,7 +46,7 @@ void LinearByTiles(CpuDevice& cpu, const LinearParams& p) {
   const CpuWeight& weight = Weight(p.weight);
   const std::span<const Strip> strips = weight.strips();
   cpu.pool().ReserveScratch(kTileScratchBytes + kSumsBytes);
-  ForStrips(cpu, static_cast<int>(strips.size()), p.num_tokens,
+  ForRanges(cpu, static_cast<int>(strips.size()), p.num_tokens,
             [&](int index, int first, int rows, std::byte* scratch) {
               auto* const sums = reinterpret_cast<float*>(scratch + kTileScratchBytes);
               alignas(64) float tile[kTileMaxRows * kStrip];
@@ -72,8 +74,8 @@ void GatedLinearByTiles(CpuDevice& cpu, const GatedLinearParams& p) {
   const PreparedLayout& out_layout = LayoutOf(*p.consumer);
   const std::span<const Strip> strips = weight.strips();
   const bool direct = out_layout.kind == PreparedKind::kBf16Tiles;  // else int8 products follow
-  cpu.pool().ReserveScratch(kTileScratchBytes + 3 * kSumsBytes);
-  ForStrips(
+  cpu.pool().ReserveScratch(kTileScratchBytes + 2 * kSumsBytes);
+  ForRanges(
       cpu, static_cast<int>(strips.size() / 2), p.num_tokens,
       [&](int index, int first, int rows, std::byte* scratch) {
         auto* const gate = reinterpret_cast<float*>(scratch + kTileScratchBytes);

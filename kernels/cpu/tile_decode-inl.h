@@ -94,6 +94,15 @@ MODU_INLINE Float LoadF8(const std::byte* p) {
   return Mul(_mm512_cvtph_ps(half), Set(256.0f));
 }
 
+/// Elements of kBytes, 16 of which kLoad reads.
+template <int kBytes, Float (*kLoad)(const std::byte*)>
+MODU_INLINE void DecodePlain(const std::byte* group, std::byte* out) {
+  for (int n = 0; n < kStrip; ++n) {
+    const std::byte* const row = group + n * kGroup * kBytes;
+    StoreWeights(out + n * kWeightRowBytes, kLoad(row), kLoad(row + 16 * kBytes));
+  }
+}
+
 /// out: [32 outputs][32 inputs] bf16, two A tiles.
 MODU_INLINE void DecodeTiles(StripFormat format, const std::byte* group, std::byte* out) {
   Scales d, m;
@@ -118,25 +127,14 @@ MODU_INLINE void DecodeTiles(StripFormat format, const std::byte* group, std::by
       m.LoadF32From(group + 1152);
       return Decode8(group, d, m, out);
     case StripFormat::kF32:
-      for (int n = 0; n < kStrip; ++n) {
-        const std::byte* const row = group + n * kGroup * 4;
-        StoreWeights(out + n * kWeightRowBytes, LoadF32(row), LoadF32(row + 64));
-      }
-      return;
+      return DecodePlain<4, LoadF32>(group, out);
     case StripFormat::kF16:
-      for (int n = 0; n < kStrip; ++n) {
-        const std::byte* const row = group + n * kGroup * 2;
-        StoreWeights(out + n * kWeightRowBytes, LoadF16(row), LoadF16(row + 32));
-      }
-      return;
+      return DecodePlain<2, LoadF16>(group, out);
     case StripFormat::kBF16:
-      return __builtin_memcpy(out, group, 2 * kGroup * kStrip), void();
-    case StripFormat::kF8:
-      for (int n = 0; n < kStrip; ++n) {
-        const std::byte* const row = group + n * kGroup;
-        StoreWeights(out + n * kWeightRowBytes, LoadF8(row), LoadF8(row + 16));
-      }
+      __builtin_memcpy(out, group, 2 * kGroup * kStrip);
       return;
+    case StripFormat::kF8:
+      return DecodePlain<1, LoadF8>(group, out);
   }
 }
 

@@ -181,6 +181,15 @@ class Ready(TinyModel):
             for sample in info:
                 self.assertIn('cache_dtype="%s"' % dtype, sample)
 
+    def test_auto_numerics_take_bf16_on_tiles_for_many_sequences(self):
+        chosen = {}
+        for sequences in ("8", "9"):
+            server = Server(self.model, "--max-seqs", sequences)
+            self.assertEqual(server.stop(), 0)
+            chosen[sequences] = re.search(r"cpu (\w+), \d+ threads?, (\w+)", server.log_text()).groups()
+        self.assertEqual(chosen["8"][1], "int8")
+        self.assertEqual(chosen["9"][1], "bf16" if chosen["9"][0] == "amx" else "int8")
+
     def test_a_json_log_holds_nothing_but_json(self):
         server = Server(self.model, "--log-format", "json")
         server.post_json("/v1/completions", {"prompt": "hello", "max_tokens": 2})

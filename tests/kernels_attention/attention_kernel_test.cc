@@ -38,8 +38,7 @@ std::vector<Level> VectorLevels() {
 std::vector<Level> TileLevels() {
   std::vector<Level> levels;
   if (DetectIsa() < Isa::kAvx2) return levels;
-  static const AttentionKernels twin = {kAttentionAvx2.run_f32, Bf16AttentionTwin(),
-                                        kAttentionAvx2.merge};
+  static const AttentionKernels twin = AttentionKernelsTwin();
   levels.push_back({"twin", &twin, &kRowKernelsAvx2, true});
 #if defined(MODU_HAVE_EMULATED)
   static const AttentionKernels emulated = {kAttentionEmulated.run_f32, Bf16AttentionEmulated(),
@@ -47,8 +46,7 @@ std::vector<Level> TileLevels() {
   levels.push_back({"twin over emulated AVX-512", &emulated, &kRowKernelsEmulated, true});
 #endif
   if (DetectIsa() >= Isa::kAmx) {
-    static const AttentionKernels amx = {kAttentionAvx512.run_f32, Bf16AttentionAmx(),
-                                         kAttentionAvx512.merge};
+    static const AttentionKernels amx = AttentionKernelsAmx();
     levels.push_back({"amx", &amx, &kRowKernelsAvx512, true});
   }
   return levels;
@@ -211,19 +209,22 @@ TEST_CASE("every instruction set gives the same bits") {
 
 TEST_CASE("a token whose V is not finite spoils the rows that see it and no others") {
   const float poison = GENERATE(NAN, INFINITY, 3.4e38f);  // the last becomes infinite in bf16
+  const int dim = GENERATE(5, 70);
   for (const Level& level : Levels()) {
     AttentionShape shape;
+    shape.head_dim = 80;
     constexpr int kLength = 70, kPoisoned = 41;
     PagedSequence sequence(shape, kLength, 8);
     sequence.Append(*level.rows, 0, kLength);
     const auto clean = sequence.Attend(*level.attention, 0, kLength);
     const size_t v = static_cast<size_t>((shape.group + 1) * shape.num_kv_heads * shape.head_dim);
-    for (int i = 0; i < 2; ++i)
-      sequence.row(kPoisoned)[v + static_cast<size_t>(i * 64 + 5)] = poison;
+    for (int head = 0; head < shape.num_kv_heads; ++head) {
+      sequence.row(kPoisoned)[v + static_cast<size_t>(head * shape.head_dim + dim)] = poison;
+    }
     sequence.Append(*level.rows, kPoisoned, 1);
     const auto got = sequence.Attend(*level.attention, 0, kLength);
     const auto width = static_cast<size_t>(sequence.q_width());
-    INFO(level.name << " " << poison);
+    INFO(level.name << " " << poison << " in dim " << dim);
     for (size_t t = 0; t < kLength; ++t) {
       for (size_t i = 0; i < width; ++i) {
         const float x = got[t * width + i];

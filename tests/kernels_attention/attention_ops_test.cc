@@ -9,10 +9,14 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/cpu/linear_kernels.h"
 #include "kernels/float_formats.h"
 #include "kernels/ops.h"
 #include "tests/catch.h"
+#include "tests/kernels_attention/attention_twin.h"
+#include "tests/kernels_linear/tile_twin.h"
 
 namespace modu::kernels {
 namespace {
@@ -270,6 +274,48 @@ TEST_CASE("a row's bits do not depend on batch, chunks or workers") {
         }
       }
     }
+  }
+}
+
+/// The device as level kAmx has it, over the scalar twins of its tiles.
+Backend TilesBackend(const Model& model, int threads) {
+  static const cpu::LinearKernels linear = {cpu::Int8TilesOrVectorsTwin(), cpu::FloatKernelsAvx2(),
+                                            cpu::Bf16TileKernelsTwin()};
+  static const cpu::AttentionKernels attention = cpu::AttentionKernelsTwin();
+  return {
+      std::make_unique<cpu::CpuDevice>(cpu::Isa::kAvx2, model.numerics, threads, linear, attention),
+      model};
+}
+
+TEST_CASE("on tiles a row's bits do not depend on batch, chunks or workers either") {
+  if (cpu::DetectIsa() == cpu::Isa::kNone) return;
+  const bool int8 = GENERATE(false, true);
+  const int window = GENERATE(0, 40);
+  Model model;
+  model.num_heads = 3;
+  model.num_kv_heads = 1;
+  model.head_dim = model.rotary_dim = int8 ? 32 : 48;
+  model.window = window;
+  model.int8_consumer = int8;
+  model.numerics = int8 ? Numerics::kInt8 : Numerics::kBf16;
+  INFO("int8 " << int8 << " window " << window);
+  constexpr int kLength = 280;  // over the border of two pieces
+  const auto whole = TilesBackend(model, 1).Whole(1, kLength, kLength);
+  // Queries, probabilities and, for a bf16 consumer, the outputs are rounded to bf16.
+  CHECK(WorstDifference(whole, RefBackend(model).Whole(1, kLength, kLength)) < 3e-2);
+  for (const int threads : {1, 2}) {
+    for (const int chunk : {7, 32, kLength}) {
+      INFO("threads " << threads << " chunk " << chunk);
+      CHECK(SameBits(whole, TilesBackend(model, threads).Whole(1, kLength, chunk)));
+    }
+  }
+  Backend crowd = TilesBackend(model, 2), alone = TilesBackend(model, 2);
+  crowd.Step({{1, 0, 270}, {2, 0, 50}});
+  alone.Step({{1, 0, 270}});
+  for (int t = 270; t < kLength; ++t) {
+    const auto rows = crowd.Step({{2, t - 220, 1}, {1, t, 1}, {4, 3 * (t - 270), 3}});
+    CHECK(SameBits(rows[1], whole[static_cast<size_t>(t)]));
+    CHECK(SameBits(alone.Step({{1, t, 1}})[0], whole[static_cast<size_t>(t)]));
   }
 }
 

@@ -4,5 +4,7 @@
 #include "kernels/cpu/scalar_tiles.h"
 
 namespace modu::kernels::cpu {
-AttentionFn Bf16AttentionTwin() { return avx2::RunBf16Tiles<ScalarTiles>; }
+AttentionKernels AttentionKernelsTwin() {
+  return {kAttentionAvx2.run_f32, avx2::RunBf16Tiles<ScalarTiles>, kAttentionAvx2.merge};
+}
 }  // namespace modu::kernels::cpu

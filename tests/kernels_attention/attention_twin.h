@@ -3,5 +3,5 @@
 #include "kernels/cpu/attention_kernel.h"
 
 namespace modu::kernels::cpu {
-AttentionFn Bf16AttentionTwin();
+AttentionKernels AttentionKernelsTwin();  // the rest as kAttentionAvx2
 }  // namespace modu::kernels::cpu

@@ -237,13 +237,14 @@ std::vector<float> Products(const Bf16TileKernels& kernels, const Problem& p, co
   std::vector<float> all;
   for (int row = 0; row < rows; row += 16) {
     const int some = std::min(16, rows - row);
+    std::fill_n(tile.floats(), 16 * kStrip, std::numeric_limits<float>::quiet_NaN());
     kernels.to_rows(sums.floats() + row * kStrip, some, tile.floats());
+    for (int i = some * kStrip; i < 16 * kStrip; ++i) {
+      REQUIRE(std::isnan(tile.floats()[i]));  // nothing beyond the rows asked for
+    }
     all.insert(all.end(), tile.floats(), tile.floats() + some * kStrip);
   }
   kernels.end();
-  for (int i = rows % 16 * kStrip; rows < 16 && i < 16 * kStrip; ++i) {
-    REQUIRE(std::isnan(tile.floats()[i]));  // nothing beyond the rows asked for
-  }
   return all;
 }
 
@@ -282,7 +283,7 @@ TEST_CASE("bf16 products by tiles have the instruction's order of additions at a
 TEST_CASE("bf16 products by tiles: more inputs than one chunk, more rows than one pass") {
   const DType dtype = GENERATE(DType::kQ4_1, DType::kQ8_0, DType::kBF16);
   const int64_t k = 20 * 32 * 2 + 64;
-  constexpr int kMany = 150;
+  constexpr int kMany = kMostTileRows;
   const Problem p(dtype, 32, k, Numerics::kBf16, kMany);
   const Strip& strip = p.weight->strips()[0];
   std::vector<float> want;
@@ -292,7 +293,7 @@ TEST_CASE("bf16 products by tiles: more inputs than one chunk, more rows than on
     for (const std::vector<float>& w : weights) want.push_back(TileOrderDot(p, r, w));
   }
   for (const Bf16Candidate& candidate : Bf16Candidates()) {
-    for (const int rows : {1, 33, 65, kMany}) {
+    for (const int rows : {1, 33, 65, 239, kMany}) {
       INFO(candidate.name << " " << TraitsOf(dtype).name << " rows " << rows);
       const std::vector<float> got = Products(*candidate.kernels, p, strip, rows);
       REQUIRE(std::memcmp(got.data(), want.data(), sizeof(float) * got.size()) == 0);

@@ -9,6 +9,7 @@ import struct
 import sys
 
 ALIGNMENT = 32
+END = 2  # the end-of-sequence token
 TYPE_U32, TYPE_I32, TYPE_F32, TYPE_BOOL, TYPE_STRING, TYPE_ARRAY = 4, 5, 6, 7, 8, 9
 
 CHAT_TEMPLATE = (
@@ -82,7 +83,7 @@ def metadata(shape):
         array("tokenizer.ggml.token_type", TYPE_I32, types),
         array("tokenizer.ggml.merges", TYPE_STRING, merges),
         entry("tokenizer.ggml.bos_token_id", TYPE_U32, 0),
-        entry("tokenizer.ggml.eos_token_id", TYPE_U32, 2),
+        entry("tokenizer.ggml.eos_token_id", TYPE_U32, END),
         entry("tokenizer.ggml.add_bos_token", TYPE_BOOL, False),
         entry("tokenizer.chat_template", TYPE_STRING, shape.get("chat_template") or CHAT_TEMPLATE),
     ]
@@ -109,7 +110,8 @@ def tensors(shape):
     return rows + [("output_norm.weight", [width], 0)]
 
 
-def tiny_gguf(seed=7, context=512, width=64, layers=2, ffn=128, heads=4, kv_heads=2, chat_template=None):
+def tiny_gguf(seed=7, context=512, width=64, layers=2, ffn=128, heads=4, kv_heads=2, chat_template=None, ends=True):
+    """The file's bytes. ends: whether a greedy answer may end; else the end's row of the tied head is zero."""
     shape = dict(context=context, width=width, layers=layers, ffn=ffn, heads=heads, kv_heads=kv_heads,
                  chat_template=chat_template)
     rng = random.Random(seed)
@@ -119,6 +121,8 @@ def tiny_gguf(seed=7, context=512, width=64, layers=2, ffn=128, heads=4, kv_head
         for dim in dims:
             count *= dim
         values = [rng.gauss(0, deviation) if deviation else 1.0 for _ in range(count)]
+        if name == "token_embd.weight" and not ends:
+            values[END * width:(END + 1) * width] = [0.0] * width
         blob = struct.pack("<%df" % count, *values)
         blob += b"\0" * (-len(blob) % ALIGNMENT)
         infos.append(string(name) + struct.pack("<I%dQIQ" % len(dims), len(dims), *dims, 0, offset))

@@ -1,12 +1,14 @@
 // Whole steps of a model through TransformerRunner: greedy decoding of S sequences and prefill in
 // chunks, wall time, median of the steps after warm-up. No HTTP, scheduler or text.
-//   step_benchmark MODEL [threads=2] [numerics=int8|bf16|exact] [isa=] [STREAMS CONTEXT STEPS]
+//   step_benchmark MODEL [threads=2] [numerics=int8|bf16|exact] [isa=]
+//                  [STREAMS CONTEXT STEPS | prefill LENGTH CHUNK]
 // With the last three only that many steps of that decoding (and, of one stream, its share of the
-// memory's speed).
+// memory's speed), or only that prompt.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -80,6 +82,21 @@ void PrintShare(kernels::Device& device, int64_t bytes, double step_ms) {
               100 * reached / memory);
 }
 
+/// Best of a few runs over one prompt.
+void MeasurePrefill(ModelRunner& runner, int length, int chunk, int runs) {
+  Sequences sequences{runner, 1, length};
+  double best = 1e30;
+  for (int run = 0; run < runs; ++run) {
+    double once = 0;
+    for (int t = 0; t < length; t += chunk) {
+      once += sequences.Step(0, 1, t, std::min(chunk, length - t), false);
+    }
+    best = std::min(best, once);
+  }
+  std::printf("| prefill %d in chunks of %d | %.1f | %.0f |\n", length, chunk, best,
+              length / best * 1e3);
+}
+
 int Main(int argc, char** argv) {
   kernels::DeviceOptions device;
   device.num_threads = argc > 2 ? std::atoi(argv[2]) : 2;
@@ -91,6 +108,7 @@ int Main(int argc, char** argv) {
   RunnerOptions options;
   options.kv_tokens = 64 * 1024;
   options.max_model_len = 2048;
+  options.max_batch_tokens = 2048;
   options.kv_dtype = DefaultKvDType(*device.numerics);
   auto opened = kernels::OpenCpuDevice(device);
   if (!opened.ok()) {
@@ -112,6 +130,10 @@ int Main(int argc, char** argv) {
   std::vector<Decode> loads = {{1, 128, 24},  {1, 512, 24}, {4, 128, 24}, {16, 128, 24},
                                {16, 512, 24}, {64, 128, 8}, {64, 512, 8}};
   const bool one = argc > 7;
+  if (one && std::strcmp(argv[5], "prefill") == 0) {
+    MeasurePrefill(*model->runner, std::atoi(argv[6]), std::atoi(argv[7]), 10);
+    return 0;
+  }
   if (one) loads = {{std::atoi(argv[5]), std::atoi(argv[6]), std::atoi(argv[7])}};
   for (const Decode& load : loads) {
     Sequences sequences{*model->runner, load.count, load.context + 64 + load.steps};
@@ -132,17 +154,7 @@ int Main(int argc, char** argv) {
     std::fflush(stdout);
   }
   if (one) return 0;
-  for (const int length : {256, 1536}) {
-    Sequences sequences{*model->runner, 1, length};
-    double total = 1e30;
-    for (int run = 0; run < 3; ++run) {
-      double once = 0;
-      for (int t = 0; t < length; t += 256) once += sequences.Step(0, 1, t, 256, false);
-      total = std::min(total, once);
-    }
-    std::printf("| prefill %d in chunks of 256 | %.1f | %.0f |\n", length, total,
-                length / total * 1e3);
-  }
+  for (const int length : {256, 1536}) MeasurePrefill(*model->runner, length, 256, 3);
   return 0;
 }
 
@@ -151,8 +163,9 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(
-        stderr, "step_benchmark MODEL [threads] [int8|bf16|exact] [isa] [STREAMS CONTEXT STEPS]\n");
+    std::fprintf(stderr,
+                 "step_benchmark MODEL [threads] [int8|bf16|exact] [isa] "
+                 "[STREAMS CONTEXT STEPS | prefill LENGTH CHUNK]\n");
     return 2;
   }
   return modu::engine::Main(argc, argv);

@@ -88,12 +88,16 @@ void StepBudget::LearnDeviation(double relative_error) {
 }
 
 void StepBudget::Begin(int32_t decodes) {
-  left_minimum_ = options_.min_prefill_tokens;
+  const bool known = prefills_seen_ + mixed_seen_ > 0;
+  left_minimum_ = decodes == 0 ? options_.min_alone_tokens : options_.min_prefill_tokens;
   left_ns_ = std::numeric_limits<double>::infinity();
-  // Nobody waits for the step's end, or nothing is known yet.
-  if (decodes == 0 || options_.max_slowdown <= 0 || prefills_seen_ + mixed_seen_ == 0) return;
-  const double variance = mixed_seen_ == 0 ? kFirstVariance : variance_;
-  left_ns_ = BoundNs(decodes) / (1 + kDeviations * std::sqrt(variance)) - DecodeNs(decodes);
+  if (options_.max_slowdown <= 0) return;
+  if (decodes == 0) {
+    left_ns_ = known ? static_cast<double>(options_.max_alone_ns) : -1;
+  } else if (known) {
+    const double variance = mixed_seen_ == 0 ? kFirstVariance : variance_;
+    left_ns_ = BoundNs(decodes) / (1 + kDeviations * std::sqrt(variance)) - DecodeNs(decodes);
+  }
 }
 
 int32_t StepBudget::Fit(int32_t first, int32_t wanted) const {
@@ -102,7 +106,7 @@ int32_t StepBudget::Fit(int32_t first, int32_t wanted) const {
   const double a = token_ns_ + pair_ns_ * (first + 0.5), b = pair_ns_ / 2;
   const double left = std::max(0.0, left_ns_);
   const double root = a + std::sqrt(a * a + 4 * b * left);
-  const double n = root > 0 ? 2 * left / root : wanted;
+  const double n = root > 0 ? 2 * left / root : 0;
   return std::clamp(static_cast<int32_t>(std::min<double>(n, wanted)), std::max(0, left_minimum_),
                     wanted);
 }

@@ -16,9 +16,8 @@
 namespace modu::cli {
 namespace {
 
-/// Prefill rows beside the decodes: enough that a pass over the weights is paid by many rows, few
-/// enough that a running stream does not wait long for a prompt.
-constexpr int kDefaultStepTokens = 256;
+/// Enough that a pass over the weights is paid by many rows; the step budget bounds the time.
+constexpr int kDefaultStepTokens = 512;
 /// Tokens that a sequence is planned with when the KV size is ours to choose; a longer one takes
 /// others' room.
 constexpr int64_t kPlannedSequenceTokens = 2048;

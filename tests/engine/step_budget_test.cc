@@ -99,21 +99,39 @@ TEST_CASE("mixed steps that take longer than the bound are counted") {
   CHECK(budget.steps_over_bound() == over + 1);
 }
 
-TEST_CASE("without decodes, without knowledge and without a bound everything fits") {
+TEST_CASE("beside decodes without knowledge, and without a bound, everything fits") {
   StepBudget budget{StepBudgetOptions{}};
   budget.Begin(7);
   CHECK(budget.Fit(0, 5'000) == 5'000);
   for (int i = 0; i < 10; ++i) Step(budget, kMachines[0], 1, 0, i % 2 == 0 ? 0 : 300);
-  budget.Begin(0);
-  CHECK(budget.Fit(0, 5'000) == 5'000);
   budget.Begin(1);
   CHECK(budget.Fit(0, 5'000) < 5'000);
   StepBudget unbound{StepBudgetOptions{.max_slowdown = 0}};
   for (int i = 0; i < 10; ++i) Step(unbound, kMachines[0], 1, 0, i % 2 == 0 ? 0 : 300);
   unbound.Begin(1);
   CHECK(unbound.Fit(0, 5'000) == 5'000);
+  unbound.Begin(0);
+  CHECK(unbound.Fit(0, 5'000) == 5'000);
   unbound.Learn({3, 4, 5}, 0);  // measures nothing, teaches nothing
   unbound.Learn({0, 0, 0}, 1000);
+}
+
+TEST_CASE("prefill alone ends within its time, and carries a little in any case") {
+  for (const Machine& machine : kMachines) {
+    StepBudgetOptions options;
+    StepBudget budget(options);
+    budget.Begin(0);  // nothing is known yet
+    CHECK(budget.Fit(0, 100'000) == options.min_alone_tokens);
+    for (int i = 0; i < 20; ++i) Step(budget, machine, 0, 0, 300);
+    for (const int32_t first : {0, 2'000, 20'000}) {
+      budget.Begin(0);
+      const int32_t fit = budget.Fit(first, 100'000);
+      CHECK(fit >= options.min_alone_tokens);
+      if (fit == options.min_alone_tokens) continue;
+      CHECK(budget.PrefillNs(first, fit) <= double(options.max_alone_ns));
+      CHECK(budget.PrefillNs(first, fit + 1) > 0.99 * double(options.max_alone_ns));
+    }
+  }
 }
 
 TEST_CASE("a step always carries a little prefill, in all") {
@@ -141,6 +159,8 @@ TEST_CASE(
     options.max_slowdown = double(dice(40)) / 10;
     options.min_step_ns = dice(100'000'000);
     options.min_prefill_tokens = int32_t(dice(40));
+    options.max_alone_ns = dice(200'000'000);
+    options.min_alone_tokens = int32_t(dice(400));
     StepBudget budget(options);
     for (int step = 0; step < 60; ++step) {
       const auto decodes = int32_t(dice(70));

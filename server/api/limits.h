@@ -26,7 +26,7 @@ struct Limits {
   int32_t queue_deadline_ms = 60'000;
   int32_t request_deadline_ms = 600'000;
   int64_t stream_buffer_bytes = 256 << 10;
-  int32_t stream_buffer_events = 256;
+  int32_t stream_buffer_events = 256;  // of one choice; REST joins beyond, gRPC cuts off
   int32_t write_stall_ms = 30'000;
   int32_t sse_ping_ms = 15'000;
   int32_t header_deadline_ms = 10'000;

@@ -41,6 +41,12 @@ void ClientStream::ReadSome(asio::mutable_buffer into, ReadDone done) {
   }
 }
 
+size_t ClientStream::WriteSome(const Parts& parts) {
+  if (tls_) return 0;  // a record that is half written could not be taken up again
+  boost::system::error_code ignored;
+  return plain_->stream.write_some(parts, ignored);
+}
+
 void ClientStream::Write(const Parts& parts, Done done) {
   auto written = [done = std::move(done)](boost::system::error_code error, size_t) { done(error); };
   if (tls_) {

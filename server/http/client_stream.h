@@ -31,6 +31,9 @@ class ClientStream {
   Tcp::socket::executor_type executor() { return socket().get_executor(); }
 
   void ReadSome(boost::asio::mutable_buffer into, ReadDone done);
+  /// What the client takes at once, without waiting: bytes written, 0 also where only Write can
+  /// tell what is wrong. With TLS always 0.
+  std::size_t WriteSome(const Parts& parts);
   /// All of it, or an error.
   void Write(const Parts& parts, Done done);
   void Handshake(Done done);  // TLS only

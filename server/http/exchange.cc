@@ -3,8 +3,8 @@
 namespace modu::http {
 namespace {
 
-// While no write is in flight it is our I/O thread that is behind, not the reader: it gets more
-// room before the memory bound must hold all the same.
+// While no write waits for the reader it is our I/O thread that is behind: it gets more room before
+// the memory bound must hold all the same.
 constexpr int64_t kOwnDelayFactor = 8;
 
 }  // namespace
@@ -29,34 +29,61 @@ void Exchange::Respond(HttpResponse response) {
   WakeLocked(lock);
 }
 
-void Exchange::OpenStream(const StreamBounds& bounds) {
+void Exchange::OpenStream(const StreamBounds& bounds, std::function<void()> on_take) {
   std::unique_lock lock(mutex_);
   if (state_ != State::kWaiting) return;
   state_ = State::kStreaming;
   opened_ = true;
   bounds_ = bounds;
+  on_take_ = std::move(on_take);
   WakeLocked(lock);
+}
+
+bool Exchange::FitsLocked(int64_t bytes, std::unique_lock<std::mutex>& lock) {
+  const int64_t factor = write_waits_ ? 1 : kOwnDelayFactor;
+  const int64_t waiting = static_cast<int64_t>(pending_.size()) + held_bytes_ + in_flight_bytes_;
+  if (waiting + bytes <= bounds_.max_bytes * factor) return true;
+  cut_off_ = true;
+  pending_.clear();
+  pending_.shrink_to_fit();
+  lock.unlock();
+  wake_();  // always: a session stuck in a write has not taken the last wake
+  return false;
 }
 
 bool Exchange::Push(std::string_view events, int num_events) {
   std::unique_lock lock(mutex_);
   if (state_ != State::kStreaming || cut_off_) return false;
   if (events.empty()) return true;
-  const int64_t factor = in_flight_bytes_ > 0 ? 1 : kOwnDelayFactor;
-  const int64_t bytes = static_cast<int64_t>(pending_.size() + events.size()) + in_flight_bytes_;
-  if (bytes > bounds_.max_bytes * factor ||
-      pending_events_ + num_events + in_flight_events_ > bounds_.max_events * factor) {
-    cut_off_ = true;
-    pending_.clear();
-    pending_.shrink_to_fit();
-    lock.unlock();
-    wake_();  // always: a session stuck in a write has not taken the last wake
-    return false;
-  }
+  if (!FitsLocked(static_cast<int64_t>(events.size()), lock)) return false;
   pending_.append(events);
   pending_events_ += num_events;
   WakeLocked(lock);
   return true;
+}
+
+bool Exchange::Hold(int64_t bytes) {
+  std::unique_lock lock(mutex_);
+  if (state_ != State::kStreaming || cut_off_) return false;
+  if (!on_take_ || (!write_waits_ && pending_events_ < bounds_.max_events)) return false;
+  if (!FitsLocked(bytes, lock)) return false;
+  held_bytes_ += bytes;
+  return true;
+}
+
+void Exchange::Release(std::string_view events, int num_events) {
+  std::unique_lock lock(mutex_);
+  held_bytes_ = 0;
+  if (state_ != State::kStreaming || cut_off_) return;
+  pending_.append(events);
+  pending_events_ += num_events;
+}
+
+void Exchange::AskHeldLocked(std::unique_lock<std::mutex>& lock) {
+  if (held_bytes_ == 0) return;
+  lock.unlock();
+  on_take_();
+  lock.lock();
 }
 
 void Exchange::EndStream(std::string_view last_events) {
@@ -92,6 +119,7 @@ void Exchange::SetFarewell(std::function<std::string()> farewell) {
 
 Exchange::Taken Exchange::Take(std::string* out, HttpResponse* response) {
   std::unique_lock lock(mutex_);
+  AskHeldLocked(lock);
   wake_pending_ = false;
   out->clear();
   Taken taken;
@@ -104,17 +132,22 @@ Exchange::Taken Exchange::Take(std::string* out, HttpResponse* response) {
   taken.opened = opened_ && !opened_taken_;
   opened_taken_ = opened_;
   taken.ended = state_ == State::kEnded;
-  taken.events = static_cast<int>(pending_events_);
   out->swap(pending_);
   in_flight_bytes_ = static_cast<int64_t>(out->size());
-  in_flight_events_ = pending_events_;
   pending_events_ = 0;
+  if (held_bytes_ > 0) WakeLocked(lock);  // held after it was asked for
   return taken;
+}
+
+void Exchange::WriteWaits() {
+  std::unique_lock lock(mutex_);
+  write_waits_ = true;
 }
 
 void Exchange::Written() {
   std::unique_lock lock(mutex_);
-  in_flight_bytes_ = in_flight_events_ = 0;
+  in_flight_bytes_ = 0;
+  write_waits_ = false;
 }
 
 void Exchange::Abandon() {
@@ -135,6 +168,7 @@ void Exchange::Abandon() {
 void Exchange::Dismiss(HttpResponse response) {
   std::function<void()> on_abandoned;
   std::unique_lock lock(mutex_);
+  AskHeldLocked(lock);
   if (state_ == State::kWaiting) {
     state_ = State::kResponded;
     response_ = std::move(response);

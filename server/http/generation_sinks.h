@@ -1,10 +1,9 @@
 // The REST ends of a running generation: one that streams server-sent events, one that gathers a
 // whole answer. Called from text threads; they render and hand bytes to the exchange, and never
-// block.
+// block. A reader that keeps up gets an event for each delta; while it is behind, the deltas of a
+// choice are joined to one.
 #pragma once
 #include <memory>
-#include <mutex>
-#include <string>
 
 #include "server/api/response_json.h"
 #include "server/generation/generation_service.h"

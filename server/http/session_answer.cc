@@ -6,6 +6,17 @@
 #include "server/http/session_state.h"
 
 namespace modu::http {
+namespace {
+
+void DropFront(size_t bytes, ClientStream::Parts* parts) {
+  for (asio::const_buffer& part : *parts) {
+    const size_t dropped = std::min(bytes, part.size());
+    part += dropped;
+    bytes -= dropped;
+  }
+}
+
+}  // namespace
 
 void Session::Dispatch() {
   phase_ = Phase::kHandling;
@@ -74,12 +85,20 @@ void Session::WriteStream(bool ended) {
     if (ended) return EndAnswer();
     return SetDeadline(limits().sse_ping_ms);
   }
-  const ClientStream::Parts parts = {asio::buffer(head_), asio::buffer(out_),
-                                     asio::buffer(tail.data(), tail.size())};
+  ClientStream::Parts parts = {asio::buffer(head_), asio::buffer(out_),
+                               asio::buffer(tail.data(), tail.size())};
   bytes_out_ += static_cast<int64_t>(total);
-  writing_ = true;
   write_started_ = Clock::now();
+  const size_t written = stream_.WriteSome(parts);
+  if (written == total && !ended) {  // the end goes on to the next request, never from within this
+    write_time_ += Clock::now() - write_started_;
+    exchange_->Written();
+    return SetDeadline(limits().sse_ping_ms);
+  }
+  DropFront(written, &parts);
+  writing_ = true;
   final_write_ = ended;
+  if (!ended) exchange_->WriteWaits();
   SetDeadline(limits().write_stall_ms);
   stream_.Write(parts, [self = Self(), ended](ErrorCode ec) {
     self->writing_ = false;

@@ -2,13 +2,13 @@
 
 #include <cmath>
 #include <limits>
-#include <map>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "nlohmann/json.hpp"
 #include "tests/api/fake_model.h"
+#include "tests/api/merged_stream.h"
 #include "tests/catch.h"
 
 namespace modu::api {
@@ -293,42 +293,18 @@ TEST_CASE("streamed = not streamed, whatever the cuts") {
       builder.Delta(last);
     }
     writer.Finish({}, &out);
-    bool done = false;
-    std::map<int, json> joined;
-    for (const json& event : Events(out, &done)) {
-      const json& choice = event["choices"][0];
-      json& sum = joined[choice["index"].get<int>()];
-      if (sum.is_null()) {
-        sum = {{"text", ""},
-               {"ids", json::array()},
-               {"tokens", json::array()},
-               {"offsets", json::array()}};
-      }
-      const std::string text = chat ? choice["delta"].value("content", std::string())
-                                    : choice["text"].get<std::string>();
-      sum["text"] = sum["text"].get<std::string>() + text;
-      if (choice.contains("token_ids")) {
-        for (const json& id : choice["token_ids"]) sum["ids"].push_back(id);
-      }
-      if (!choice["logprobs"].is_null()) {
-        for (const json& one : choice["logprobs"][chat ? "content" : "tokens"])
-          sum["tokens"].push_back(one);
-        if (!chat) {
-          for (const json& one : choice["logprobs"]["text_offset"]) sum["offsets"].push_back(one);
-        }
-      }
-      sum["finish"] = choice["finish_reason"];
-    }
-    CHECK(done);
+    const testing::MergedStream merged(out);
+    CHECK(merged.done);
     const json answer = json::parse(builder.Finish({}));
     for (int i = 0; i < n; ++i) {
       const json& whole = answer["choices"][i];
-      CHECK(joined[i]["text"] == (chat ? whole["message"]["content"] : whole["text"]));
-      CHECK(joined[i]["ids"] == whole["token_ids"]);
-      CHECK(joined[i]["finish"] == whole["finish_reason"]);
+      const json& sum = merged.choices.at(i);
+      CHECK(sum["text"] == (chat ? whole["message"]["content"] : whole["text"]));
+      CHECK(sum["ids"] == whole["token_ids"]);
+      CHECK(sum["finish"] == whole["finish_reason"]);
       if (!logprobs) continue;
-      CHECK(joined[i]["tokens"] == whole["logprobs"][chat ? "content" : "tokens"]);
-      if (!chat) CHECK(joined[i]["offsets"] == whole["logprobs"]["text_offset"]);
+      CHECK(sum["tokens"] == whole["logprobs"][chat ? "content" : "tokens"]);
+      if (!chat) CHECK(sum["offsets"] == whole["logprobs"]["text_offset"]);
     }
   }
 }

@@ -184,6 +184,31 @@ TEST_CASE("a reader that stops is cut off, and others do not notice") {
   CHECK(stuck.closed_by_server());
 }
 
+TEST_CASE("a reader that is late gets the same text in fewer events, plain and over TLS") {
+  SelfSigned cert;
+  http::HttpServerOptions options;
+  RawClient::Options slow;
+  slow.receive_buffer_bytes = 4'096;
+  slow.tls = GENERATE(false, true);
+  if (slow.tls) {
+    options.tls_cert = cert.cert_file();
+    options.tls_key = cert.key_file();
+  }
+  RunningServer running({}, options);
+  Script flood;
+  flood.num_deltas = 20'000;  // as events more than the kernel takes, as one less than the bound
+  running.generator.Set(flood);
+  RawClient late(running.port(), slow);
+  late.Send(PostJson("/v1/chat/completions", kChatStream));
+  CHECK(ScriptedGenerator::Eventually([&] { return running.generator.finished == 1; }));
+  const auto events = Events(BodyOf(late.ReadAnswer(60'000)));
+  REQUIRE(!events.empty());
+  CHECK(events.back() == "[DONE]");
+  CHECK(Said(events).size() == 80'000);
+  CHECK(events.size() < 15'000);
+  CHECK(running.server->counters().cut_off_total == 0);
+}
+
 TEST_CASE("a write that does not move ends the stream") {
   api::Limits limits;
   limits.stream_buffer_bytes = 64 << 20;

@@ -5,26 +5,49 @@
 
 #include <cctype>
 #include <fstream>
+#include <map>
+#include <set>
 #include <sstream>
 #include <string>
+#include <vector>
 
 namespace modu::benchmark {
 namespace {
 
 double TicksToSeconds(double ticks) { return ticks / static_cast<double>(::sysconf(_SC_CLK_TCK)); }
 
-/// utime + stime of /proc/PID/stat (fields 14 and 15; the name in field 2 may hold spaces).
-double ProcessSeconds(const std::string& pid) {
+/// Of /proc/PID/stat; all 0 where there is no such process.
+struct ProcessStat {
+  pid_t parent = 0;
+  double seconds = 0;  // utime + stime
+};
+
+ProcessStat ReadStat(const std::string& pid) {
   std::ifstream in("/proc/" + pid + "/stat");
   std::string text((std::istreambuf_iterator<char>(in)), {});
-  const size_t close = text.rfind(')');
-  if (close == std::string::npos) return 0;
+  const size_t close = text.rfind(')');  // the name in field 2 may hold spaces
+  if (close == std::string::npos) return {};
   std::istringstream fields(text.substr(close + 2));
+  ProcessStat stat;
   std::string skipped;
-  for (int i = 3; i < 14; ++i) fields >> skipped;
+  fields >> skipped >> stat.parent;
+  for (int i = 5; i < 14; ++i) fields >> skipped;
   double user = 0, system = 0;
   fields >> user >> system;
-  return TicksToSeconds(user + system);
+  stat.seconds = TicksToSeconds(user + system);
+  return stat;
+}
+
+std::vector<pid_t> AllProcesses() {
+  std::vector<pid_t> pids;
+  DIR* proc = ::opendir("/proc");
+  if (proc == nullptr) return pids;
+  while (const dirent* entry = ::readdir(proc)) {
+    if (std::isdigit(static_cast<unsigned char>(entry->d_name[0])))
+      pids.push_back(static_cast<pid_t>(std::stol(entry->d_name)));
+  }
+  ::closedir(proc);
+  return pids;
 }
 
 double MachineSeconds() {
@@ -81,10 +104,17 @@ bool HoldsSocket(const std::string& pid, const std::string& inode) {
 
 CpuSeconds ReadCpuSeconds(pid_t server_pid) {
   CpuSeconds seconds;
-  seconds.client = ProcessSeconds("self");
+  seconds.client = ReadStat("self").seconds;
   if (server_pid > 0) {
-    seconds.server = ProcessSeconds(std::to_string(server_pid));
-    seconds.server_rss_mib = RssMib(std::to_string(server_pid));
+    std::map<pid_t, ProcessStat> stats;
+    for (const pid_t pid : AllProcesses()) stats[pid] = ReadStat(std::to_string(pid));
+    for (const auto& [pid, stat] : stats) {
+      pid_t root = pid;  // goes up to the server, or past it
+      while (root > 0 && root != server_pid) root = stats.contains(root) ? stats[root].parent : 0;
+      if (root != server_pid) continue;
+      seconds.server += stat.seconds;
+      seconds.server_rss_mib += RssMib(std::to_string(pid));
+    }
   }
   seconds.machine = MachineSeconds();
   return seconds;
@@ -93,17 +123,12 @@ CpuSeconds ReadCpuSeconds(pid_t server_pid) {
 pid_t FindListener(int port) {
   const std::string inode = ListenerInode(port);
   if (inode.empty()) return 0;
-  DIR* proc = ::opendir("/proc");
-  if (proc == nullptr) return 0;
-  pid_t found = 0;
-  while (const dirent* entry = ::readdir(proc)) {
-    if (std::isdigit(static_cast<unsigned char>(entry->d_name[0])) &&
-        HoldsSocket(entry->d_name, inode)) {
-      found = static_cast<pid_t>(std::stol(entry->d_name));
-    }
-  }
-  ::closedir(proc);
-  return found;
+  std::set<pid_t> holders;  // children may have inherited the socket
+  for (const pid_t pid : AllProcesses())
+    if (HoldsSocket(std::to_string(pid), inode)) holders.insert(pid);
+  for (const pid_t pid : holders)
+    if (!holders.contains(ReadStat(std::to_string(pid)).parent)) return pid;
+  return 0;
 }
 
 }  // namespace modu::benchmark

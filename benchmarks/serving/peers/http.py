@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -28,7 +29,7 @@ class Running:
     def __init__(self, command, port, env=None, timeout_s=120):
         self.log = tempfile.TemporaryFile()
         started = time.monotonic()
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})})
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, process_group=0)
         while True:
             try:
                 if urllib.request.urlopen("http://127.0.0.1:%d/health" % port, timeout=2).status == 200:
@@ -36,7 +37,7 @@ class Running:
             except (urllib.error.URLError, OSError):
                 pass
             if self.process.poll() is not None or time.monotonic() - started > timeout_s:
-                self.process.kill()
+                self.kill()
                 self.log.seek(0)
                 raise RuntimeError("%s did not start:\n%s" % (command[0], self.log.read().decode()[-2000:]))
             time.sleep(0.02)
@@ -50,8 +51,16 @@ class Running:
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            pass
+        self.kill()
+
+    def kill(self):
+        """The server and what it started: a child that outlives it would compute beside the next contender."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
 
 
 class HttpContender:

@@ -22,9 +22,17 @@ def compiler():
     return []
 
 
+def compile_program(source, folder, options, target):
+    """The path of a program of llama.cpp's or a fork's CMake project, built in `folder`."""
+    subprocess.run(["cmake", "-G", "Ninja", "-S", source, "-B", folder, *options, *compiler()], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["cmake", "--build", folder, "--target", target], check=True, stdout=subprocess.DEVNULL)
+    return os.path.join(folder, "bin", target)
+
+
 def build(target):
     """The path of one of llama.cpp's programs, built once in build/peers/llama."""
-    binary = os.path.join(FOLDER, "llama", "bin", target)
+    folder = os.path.join(FOLDER, "llama")
+    binary = os.path.join(folder, "bin", target)
     if os.path.exists(binary):
         return binary
     os.makedirs(FOLDER, exist_ok=True)
@@ -35,10 +43,7 @@ def build(target):
     with tarfile.open(glob.glob(pattern + ".tar.gz")[0]) as archive:
         archive.extractall(FOLDER)
     source = glob.glob(os.path.join(pattern, "vendor", "llama.cpp"))[0]
-    folder = os.path.join(FOLDER, "llama")
-    subprocess.run(["cmake", "-G", "Ninja", "-S", source, "-B", folder, *CMAKE_OPTIONS, *compiler()], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["cmake", "--build", folder, "--target", target], check=True, stdout=subprocess.DEVNULL)
-    return binary
+    return compile_program(source, folder, CMAKE_OPTIONS, target)
 
 
 def requantized(model, kind):

@@ -1,10 +1,9 @@
 // Attention of the x86 backend against its floors, on the shape of SmolLM2-135M: 30 layers, 9 query
 // heads over 3 KV heads of 64 dims, bf16 KV in 32-token blocks scattered at random. One core,
-// thread CPU time, best of several runs. The floors are measured in the same run: FMA peak from
-// registers and read bandwidth over as many bytes as the KV takes. Prints a table for
-// benchmarks/results.
-//   attention_benchmark [avx2|avx512|amx] [SEQS ROWS CONTEXT]
-#include <immintrin.h>
+// thread CPU time, best of several runs. The floors are measured in the same run: the peak of the
+// level's own instruction and read bandwidth over as many bytes as the KV takes. Prints a table for
+// benchmarks/results; --json is for benchmarks/plots.
+//   attention_benchmark [--json FILE] [avx2|avx512|amx] [SEQS ROWS CONTEXT]
 #include <time.h>
 
 #include <algorithm>
@@ -16,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "benchmarks/kernels/machine_peak.h"
+#include "benchmarks/kernels/roofline_json.h"
 #include "kernels/cpu/attention_kernel.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/kv_cache.h"
@@ -45,37 +46,11 @@ double Best(Body&& body) {
   return best;
 }
 
-__attribute__((target("avx2,fma"), noinline)) float FmaLoop(int rounds) {
-  __m256 acc[12];
-  const __m256 x = _mm256_set1_ps(0.999f);
-  for (auto& a : acc) a = _mm256_set1_ps(1.0f);
-  for (int i = 0; i < rounds; ++i) {
-#pragma GCC unroll 12
-    for (auto& a : acc) a = _mm256_fmadd_ps(a, x, x);
-  }
-  float sum = 0;
-  for (auto& a : acc) sum += _mm256_cvtss_f32(a);
-  return sum;
-}
-
-__attribute__((target("avx2"), noinline)) int64_t ReadAll(const std::byte* p, int64_t bytes) {
-  __m256i sum[4] = {};
-  for (int64_t i = 0; i + 128 <= bytes; i += 128) {
-    for (int j = 0; j < 4; ++j) {
-      sum[j] = _mm256_add_epi64(
-          sum[j], _mm256_load_si256(reinterpret_cast<const __m256i*>(p + i + 32 * j)));
-    }
-  }
-  const __m256i all =
-      _mm256_add_epi64(_mm256_add_epi64(sum[0], sum[1]), _mm256_add_epi64(sum[2], sum[3]));
-  return _mm256_extract_epi64(all, 0) + _mm256_extract_epi64(all, 3);
-}
-
 struct Load {
   int seqs, seq_len, query_tokens;
 };
 
-void Measure(const Load& load, const AttentionKernels& kernels, double fma_per_second) {
+void Measure(const Load& load, const AttentionKernels& kernels, benchmarks::Roofline* roofline) {
   const int blocks_per_seq = (load.seq_len + kKvBlockTokens - 1) / kKvBlockTokens;
   const int64_t num_blocks = int64_t{load.seqs} * blocks_per_seq;
   CpuKvCache cache({kLayers, kKvHeads, kDim, kKvBlockTokens, DType::kBF16}, num_blocks);
@@ -135,47 +110,72 @@ void Measure(const Load& load, const AttentionKernels& kernels, double fma_per_s
     }
   };
   const double took = Best(step);
-  volatile int64_t sink = 0;
-  const double reading = Best([&] { sink = sink + ReadAll(cache.Head(0, 0), cache.bytes()); });
+  const double reading =
+      Best([&] { benchmarks::ReadOnce(cache.Head(0, 0), static_cast<size_t>(cache.bytes())); });
   double pairs = 0;  // (query token, KV token)
   for (int i = 0; i < load.query_tokens; ++i) pairs += load.seq_len - load.query_tokens + i + 1;
   pairs *= static_cast<double>(load.seqs) * kHeads * kLayers;
-  const double arithmetic = pairs * 2 * kDim / fma_per_second;
-  const double floor = std::max(arithmetic, reading);
-  std::printf("| %d x %d at %d | %.1f | %.3f | %.2f | %.3f | %.3f | %.2f |\n", load.seqs,
-              load.query_tokens, load.seq_len, static_cast<double>(cache.bytes()) / 1e6, took * 1e3,
-              took * 1e9 / pairs, arithmetic * 1e3, reading * 1e3, took / floor);
+  const double operations = pairs * 4 * kDim;  // of Q x K and of P x V
+  const auto bytes = static_cast<double>(cache.bytes());
+  const double arithmetic = operations / roofline->operations_per_s;
+  std::printf("| %d x %d at %d | %.1f | %.3f | %.2f | %.1f | %.1f | %.3f | %.3f | %.0f %% |\n",
+              load.seqs, load.query_tokens, load.seq_len, bytes / 1e6, took * 1e3,
+              took * 1e9 / pairs, bytes / took / 1e9, operations / took / 1e9, arithmetic * 1e3,
+              reading * 1e3, 100 * std::max(arithmetic, reading) / took);
+  const std::string kernel =
+      std::to_string(load.seqs) + " x " + std::to_string(load.query_tokens) + " tokens";
+  roofline->points.push_back({kernel, std::to_string(load.seq_len), took, bytes, operations});
   std::fflush(stdout);
 }
 
-int Main(const std::string& isa, const std::vector<Load>& loads) {
-  const Isa best = DetectIsa();  // and asks the system for tiles
-  const bool amx = isa == "amx" || (isa.empty() && best >= Isa::kAmx);
-  const bool avx512 = amx || isa == "avx512" || (isa.empty() && best >= Isa::kAvx512);
-  const AttentionKernels kernels = amx      ? AttentionKernelsAmx()
-                                   : avx512 ? kAttentionAvx512
-                                            : kAttentionAvx2;
-  volatile float sink = 0;
-  const double peak = 4e6 * 12 * 8 / Best([&] { sink = sink + FmaLoop(4'000'000); });
-  std::printf("%s kernels; AVX2 FMA peak %.1f G/s\n\n",
-              amx      ? "amx"
-              : avx512 ? "avx512"
-                       : "avx2",
-              peak / 1e9);
+AttentionKernels KernelsOf(Isa isa) {
+  if (isa >= Isa::kAmx) return AttentionKernelsAmx();
+  return isa >= Isa::kAvx512 ? kAttentionAvx512 : kAttentionAvx2;
+}
+
+/// What one thread reads from memory, in bytes a second.
+double MemoryReadRate() {
+  const std::vector<std::byte> memory(size_t{96} << 20, std::byte{1});
+  return static_cast<double>(memory.size()) /
+         Best([&] { benchmarks::ReadOnce(memory.data(), memory.size()); });
+}
+
+int Main(const std::string& name, const std::vector<Load>& loads, const std::string& json) {
+  Isa isa = DetectIsa();  // and asks the system for tiles
+  for (const Isa level : {Isa::kAvx2, Isa::kAvx512}) {
+    if (NameOf(level) == name && level < isa) isa = level;
+  }
+  // Without tiles bf16 KV is widened and multiplied in float.
+  const benchmarks::Peak peak = benchmarks::MeasurePeak(isa, benchmarks::Arithmetic::kBf16);
+  benchmarks::Roofline roofline{"attention, cpu " + std::string(NameOf(isa)) + ", 1 thread",
+                                MemoryReadRate(),
+                                peak.instruction,
+                                peak.operations,
+                                {}};
+  std::printf("%s kernels; %s peak %.1f G operations/s, read bandwidth over 96 MiB %.1f GB/s\n\n",
+              std::string(NameOf(isa)).c_str(), peak.instruction, peak.operations / 1e9,
+              roofline.read_bytes_per_s / 1e9);
   std::printf(
       "| sequences x rows at context | KV MB | ms a step | ns per (KV token, q head, layer, row) | "
-      "FMA floor ms | read floor ms | times the floor |\n|---|---|---|---|---|---|---|\n");
-  for (const Load& load : loads) Measure(load, kernels, avx512 ? 2 * peak : peak);
-  return 0;
+      "GB/s | GOP/s | peak floor ms | read floor ms | share of the floor |\n"
+      "|---|--:|--:|--:|--:|--:|--:|--:|--:|\n");
+  for (const Load& load : loads) Measure(load, KernelsOf(isa), &roofline);
+  return json.empty() || benchmarks::WriteJson(roofline, json) ? 0 : 1;
 }
 
 }  // namespace
 }  // namespace modu::kernels::cpu
 
 int main(int argc, char** argv) {
+  std::string json;
+  if (argc > 2 && std::string(argv[1]) == "--json") {
+    json = argv[2];
+    argv += 2;
+    argc -= 2;
+  }
   std::vector<modu::kernels::cpu::Load> loads = {
       {1, 128, 1},  {1, 512, 1},  {1, 2048, 1},  {16, 128, 1},  {16, 512, 1},  {16, 2048, 1},
       {64, 128, 1}, {64, 512, 1}, {64, 2048, 1}, {1, 256, 256}, {1, 1500, 256}};
   if (argc == 5) loads = {{std::atoi(argv[2]), std::atoi(argv[4]), std::atoi(argv[3])}};
-  return modu::kernels::cpu::Main(argc > 1 ? argv[1] : "", loads);
+  return modu::kernels::cpu::Main(argc > 1 ? argv[1] : "", loads, json);
 }

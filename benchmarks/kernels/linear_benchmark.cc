@@ -1,10 +1,10 @@
 // Times the matrix products of SmolLM2-135M's shape beside their floor: the larger of
-// bytes / measured bandwidth and operations / measured AVX2 instruction peak.
+// bytes / measured bandwidth and operations / measured peak of the level's own instruction.
 //   linear_benchmark [--isa avx2] [--threads N] [--numerics int8|bf16|exact] [--type Q4_1]
-//                    [--head Q8_0] [--rows 1,2,4,...] [--repeats N]
+//                    [--head Q8_0] [--rows 1,2,4,...] [--repeats N] [--json FILE]
 // A walk is the products of all layers in order: no norms, no attention. Best and median of the
-// repeats are printed, in wall time, or in CPU time with one thread; the machine's other load is
-// the user's affair.
+// repeats are printed, in wall time; the machine's other load is the user's affair.
+// --json is for benchmarks/plots.
 #include <time.h>
 
 #include <algorithm>
@@ -18,6 +18,8 @@
 
 #include "benchmarks/kernels/machine_peak.h"
 #include "benchmarks/kernels/read_bandwidth.h"
+#include "benchmarks/kernels/roofline_json.h"
+#include "kernels/cpu/isa.h"
 #include "kernels/ops.h"
 #include "tests/kernels_linear/random_weights.h"
 
@@ -37,6 +39,7 @@ struct Options {
   DType type = DType::kQ4_1, head = DType::kQ8_0;
   std::vector<int> rows = {1, 2, 4, 8, 16, 32, 64, 128, 256};
   int repeats = 15;
+  std::string json;
 };
 
 bool ParseType(const std::string& name, DType* type) {
@@ -73,6 +76,8 @@ bool Parse(int argc, char** argv, Options* options) {
                                                    : Numerics::kInt8;
     } else if (name == "--repeats") {
       options->repeats = std::max(1, std::atoi(value.c_str()));
+    } else if (name == "--json") {
+      options->json = value;
     } else if (name == "--type") {
       good = ParseType(value, &options->type);
     } else if (name == "--head") {
@@ -125,40 +130,37 @@ struct Timing {
   double best, median;
 };
 
-double Now(clockid_t clock) {
+double Now() {
   timespec t;
-  clock_gettime(clock, &t);
+  clock_gettime(CLOCK_MONOTONIC, &t);
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
-
-clockid_t timing_clock = CLOCK_MONOTONIC;
 
 template <typename Body>
 Timing Time(int repeats, const Body& body) {
   std::vector<double> seconds;
   for (int i = 0; i < repeats + 1; ++i) {
-    const double start = Now(timing_clock);
+    const double start = Now();
     body();
-    if (i > 0) seconds.push_back(Now(timing_clock) - start);  // the first one warms up
+    if (i > 0) seconds.push_back(Now() - start);  // the first one warms up
   }
   std::sort(seconds.begin(), seconds.end());
   return {seconds.front(), seconds[seconds.size() / 2]};
 }
 
-struct Peaks {
-  double bandwidth, operations;
-};
-
-void Report(const char* name, int rows, Timing t, int64_t bytes, double ops, Peaks peaks) {
+/// Prints a row; the roofline keeps it as a point.
+void Report(const char* name, int rows, Timing t, int64_t bytes, double ops, Roofline* roofline) {
   const auto size = static_cast<double>(bytes);
-  const double floor = std::max(size / peaks.bandwidth, ops * rows / peaks.operations);
+  const double floor =
+      std::max(size / roofline->read_bytes_per_s, ops * rows / roofline->operations_per_s);
+  roofline->points.push_back({name, std::to_string(rows), t.best, size, ops * rows});
   std::printf("%-8s %5d  %8.3f  %8.3f  %7.1f  %7.1f  %8.3f  %4.0f %%  %9.0f\n", name, rows,
               t.best * 1e3, t.median * 1e3, size / t.best / 1e9, ops * rows / t.best / 1e9,
               floor * 1e3, 100 * floor / t.best, rows / t.median);
   std::fflush(stdout);
 }
 
-void RunWalks(Device& device, const Model& model, const Options& options, Peaks peaks) {
+void RunWalks(Device& device, const Model& model, const Options& options, Roofline* roofline) {
   constexpr int64_t kLogitStride = Model::kVocab + 16;  // not a multiple of 4 KB
   const int most = *std::max_element(options.rows.begin(), options.rows.end());
   const auto floats = [&](int64_t width) {
@@ -200,11 +202,11 @@ void RunWalks(Device& device, const Model& model, const Options& options, Peaks 
         linear(rows, *inner, *model.down[i], hidden->f32(), Model::kWidth, true);
       }
     });
-    Report("layers", rows, layers, model.LayerBytes(), Model::LayerOps(), peaks);
+    Report("layers", rows, layers, model.LayerBytes(), Model::LayerOps(), roofline);
     const Timing head = Time(options.repeats, [&] {
       linear(rows, *last, *model.head, logits->f32(), kLogitStride, false);
     });
-    Report("head", rows, head, model.head->bytes(), Model::HeadOps(), peaks);
+    Report("head", rows, head, model.head->bytes(), Model::HeadOps(), roofline);
   }
 }
 
@@ -237,6 +239,22 @@ void RunStrips(const Options& options, DType type, double operations) {
   }
 }
 
+/// What the device multiplies weights of that type in.
+Arithmetic ArithmeticOf(const Device& device, DType type) {
+  if (device.numerics() == Numerics::kExact) return Arithmetic::kFloat;
+  const bool quantised = TraitsOf(type).block_elements > 1;
+  return device.numerics() == Numerics::kInt8 && quantised ? Arithmetic::kInt8 : Arithmetic::kBf16;
+}
+
+/// The level that a device opened with `isa` is at; the machine has it.
+kernels::cpu::Isa LevelOf(const std::string& isa) {
+  using kernels::cpu::Isa;
+  for (const Isa level : {Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
+    if (NameOf(level) == isa) return level;
+  }
+  return kernels::cpu::DetectIsa();
+}
+
 int Main(int argc, char** argv) {
   Options options;
   if (!Parse(argc, argv, &options)) {
@@ -249,24 +267,25 @@ int Main(int argc, char** argv) {
     return 2;
   }
   const std::unique_ptr<Device> device = *std::move(opened);
-  const bool int8 =
-      device->numerics() == Numerics::kInt8 && TraitsOf(options.type).block_elements > 1;
+  const Arithmetic arithmetic = ArithmeticOf(*device, options.type);
   std::printf("%s; layers %s, head %s\n", device->Describe().c_str(), TraitsOf(options.type).name,
               TraitsOf(options.head).name);
-  const Peaks peaks = {MeasureReadBandwidth(*device, size_t{96} << 20, 9).best,
-                       device->num_threads() * (int8 ? Int8OpsAvx2() : FloatOpsAvx2())};
-  std::printf("read bandwidth over 96 MiB %.1f GB/s, AVX2 %s peak %.0f G operations/s\n",
-              peaks.bandwidth / 1e9, int8 ? "vpmaddubsw + vpaddw" : "vfmadd",
-              peaks.operations / 1e9);
+  const Peak peak = MeasurePeak(LevelOf(options.device.isa), arithmetic);
+  Roofline roofline{"matrix products, " + device->Describe(),
+                    MeasureReadBandwidth(*device, size_t{96} << 20, 9).best,
+                    peak.instruction,
+                    device->num_threads() * peak.operations,
+                    {}};
+  std::printf("read bandwidth over 96 MiB %.1f GB/s, %s peak %.0f G operations/s\n",
+              roofline.read_bytes_per_s / 1e9, peak.instruction, roofline.operations_per_s / 1e9);
   std::printf("one strip in cache, one thread:\n");
-  const double one_core = peaks.operations / device->num_threads();
-  RunStrips(options, options.type, one_core);
-  RunStrips(options, options.head, one_core);
+  RunStrips(options, options.type, peak.operations);
+  RunStrips(options, options.head, peak.operations);
   const Model model = MakeModel(*device, options);
   std::printf("%-8s %5s  %8s  %8s  %7s  %7s  %8s  %6s  %9s\n", "walk", "rows", "best ms", "median",
               "GB/s", "GOP/s", "floor ms", "share", "rows/s");
-  RunWalks(*device, model, options, peaks);
-  return 0;
+  RunWalks(*device, model, options, &roofline);
+  return options.json.empty() || WriteJson(roofline, options.json) ? 0 : 1;
 }
 
 }  // namespace

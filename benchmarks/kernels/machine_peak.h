@@ -1,16 +1,32 @@
 // What the machine can do at best: the floors that kernel times are shown against. One core each.
-// Compiled for AVX2: call only where it exists.
+// Each function is compiled for the instruction set it is named after: call only where that
+// exists, for AMX after the system has been asked for tiles (kernels/cpu/isa.h).
 #pragma once
 #include <cstddef>
 
+#include "kernels/cpu/isa.h"
+
 namespace modu::benchmarks {
 
-/// Reads `bytes` at `data` once, in rising order.
+/// Reads `bytes` at `data` once, in rising order. AVX2.
 void ReadOnce(const std::byte* data, size_t bytes);
-/// int8 operations (a multiplication and an addition each) a second of vpmaddubsw + vpaddw on
-/// registers. About 50 ms.
+
+/// Operations a second on registers, a multiplication and an addition counting as two; about 50 ms
+/// each. int8 by vpmaddubsw + vpaddw, vpdpbusd and tdpbssd; f32 by vfmadd; bf16 by tdpbf16ps.
 double Int8OpsAvx2();
-/// f32 operations a second of vfmadd on registers. About 50 ms.
 double FloatOpsAvx2();
+double Int8OpsAvx512();
+double FloatOpsAvx512();
+double Int8OpsAmx();
+double Bf16OpsAmx();
+
+/// The peak of what a level's kernels compute with.
+struct Peak {
+  const char* instruction;
+  double operations;  // a second, one core
+};
+enum class Arithmetic { kFloat, kBf16, kInt8 };
+/// bf16 is float arithmetic where there are no tiles. Needs AVX2 at least.
+Peak MeasurePeak(kernels::cpu::Isa isa, Arithmetic arithmetic);
 
 }  // namespace modu::benchmarks

@@ -1,31 +1,9 @@
 #include <immintrin.h>
-#include <time.h>
 
 #include "benchmarks/kernels/machine_peak.h"
+#include "benchmarks/kernels/peak_timing-inl.h"
 
 namespace modu::benchmarks {
-namespace {
-
-double Now() {
-  timespec t;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
-
-/// Best of several timings of `rounds` calls of an unrolled body.
-template <typename Body>
-double Best(int rounds, const Body& body) {
-  double best = 1e9;
-  for (int repeat = 0; repeat < 20; ++repeat) {
-    const double start = Now();
-    for (int i = 0; i < rounds; ++i) body();
-    const double seconds = Now() - start;
-    if (seconds < best) best = seconds;
-  }
-  return best;
-}
-
-}  // namespace
 
 void ReadOnce(const std::byte* data, size_t bytes) {
   __m256i sum[4] = {};
@@ -45,7 +23,7 @@ void ReadOnce(const std::byte* data, size_t bytes) {
 
 double Int8OpsAvx2() {
   const int rounds = 100000;
-  const double seconds = Best(rounds, [] {
+  const double seconds = BestSeconds(rounds, [] {
     asm volatile(PRODUCT(0, 4) PRODUCT(1, 5) PRODUCT(2, 6) PRODUCT(3, 7) PRODUCT(0, 10)
                      PRODUCT(1, 11) PRODUCT(2, 12) PRODUCT(3, 13)
                  :
@@ -58,7 +36,7 @@ double Int8OpsAvx2() {
 
 double FloatOpsAvx2() {
   const int rounds = 100000;
-  const double seconds = Best(rounds, [] {
+  const double seconds = BestSeconds(rounds, [] {
     asm volatile(FMA(0) FMA(1) FMA(2) FMA(3) FMA(4) FMA(5) FMA(6) FMA(7) FMA(8) FMA(9)
                  :
                  :

@@ -1,4 +1,5 @@
-"""ik_llama.cpp's server on the same file. No package carries its source: it is built from a folder that holds it."""
+"""ik_llama.cpp's server on the same file. No package carries its source: it is built from a folder that holds it, with the default
+compiler (GCC brings OpenMP, without which it starts its threads anew for each step; it has no AMX code that GCC could break)."""
 
 import os
 
@@ -28,4 +29,4 @@ class IkLlamaServer(HttpContender):
     def command(self, point, port):
         return [self.binary, "-m", self.model, "--host", "127.0.0.1", "--port", str(port), "-np", str(point.streams),
                 "-c", str(context_of(point) * point.streams), "-fa", "on", "-t", str(self.threads), "-tb", str(self.threads),
-                "--cache-ram", "0", *FASTEST]
+                "--cache-ram", "0", "--log-disable", *FASTEST]

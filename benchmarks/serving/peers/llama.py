@@ -24,7 +24,7 @@ def compiler():
 
 def compile_program(source, folder, options, target):
     """The path of a program of llama.cpp's or a fork's CMake project, built in `folder`."""
-    subprocess.run(["cmake", "-G", "Ninja", "-S", source, "-B", folder, *options, *compiler()], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["cmake", "-G", "Ninja", "-S", source, "-B", folder, *options], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["cmake", "--build", folder, "--target", target], check=True, stdout=subprocess.DEVNULL)
     return os.path.join(folder, "bin", target)
 
@@ -43,7 +43,7 @@ def build(target):
     with tarfile.open(glob.glob(pattern + ".tar.gz")[0]) as archive:
         archive.extractall(FOLDER)
     source = glob.glob(os.path.join(pattern, "vendor", "llama.cpp"))[0]
-    return compile_program(source, folder, CMAKE_OPTIONS, target)
+    return compile_program(source, folder, [*CMAKE_OPTIONS, *compiler()], target)
 
 
 def requantized(model, kind):

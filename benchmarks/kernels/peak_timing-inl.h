@@ -1,0 +1,30 @@
+// How instruction peaks are timed. Included by machine_peak_isa files only, each compiled for its
+// own instruction set: unnamed, so that the linker picks no copy for the others.
+#pragma once
+#include <time.h>
+
+#include <algorithm>
+
+namespace modu::benchmarks {
+namespace {
+
+inline double ThreadSeconds() {
+  timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+/// Best of several timings of `rounds` calls of an unrolled body.
+template <typename Body>
+double BestSeconds(int rounds, const Body& body) {
+  double best = 1e9;
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    const double start = ThreadSeconds();
+    for (int i = 0; i < rounds; ++i) body();
+    best = std::min(best, ThreadSeconds() - start);
+  }
+  return best;
+}
+
+}  // namespace
+}  // namespace modu::benchmarks

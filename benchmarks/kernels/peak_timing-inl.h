@@ -1,9 +1,8 @@
 // How instruction peaks are timed. Included by machine_peak_isa files only, each compiled for its
-// own instruction set: unnamed, so that the linker picks no copy for the others.
+// own instruction set: unnamed and without library templates, so that the linker picks no copy for
+// the others.
 #pragma once
 #include <time.h>
-
-#include <algorithm>
 
 namespace modu::benchmarks {
 namespace {
@@ -21,7 +20,8 @@ double BestSeconds(int rounds, const Body& body) {
   for (int repeat = 0; repeat < 20; ++repeat) {
     const double start = ThreadSeconds();
     for (int i = 0; i < rounds; ++i) body();
-    best = std::min(best, ThreadSeconds() - start);
+    const double seconds = ThreadSeconds() - start;
+    if (seconds < best) best = seconds;
   }
   return best;
 }

@@ -15,8 +15,8 @@ struct RooflinePoint {
 struct Roofline {
   std::string title;        // program, device
   double read_bytes_per_s;  // from memory, by as many threads as the kernels have
-  std::string instruction;  // whose peak
-  double operations_per_s;  //
+  std::string instruction;
+  double operations_per_s;  // its peak, of all those threads
   std::vector<RooflinePoint> points;
 };
 

@@ -25,7 +25,7 @@ struct Config {
   int64_t kv_tokens = 0;          // 0: by memory
   std::string kv_dtype = "auto";  // auto, f32, bf16
   int max_seqs = 64;
-  int max_step_tokens = 0;  // 0: by backend
+  int max_step_tokens = 0;  // 0: a default, at least max_seqs
   int draft_tokens = 4;
   int max_decode_slowdown = 250;  // percent, 100 or more; 0: no bound
   std::string numerics = "auto";  // auto, exact, bf16, int8

@@ -119,7 +119,8 @@ std::span<const SettingRow> Settings() {
        0,
        {"", "ref", "avx2", "avx512", "amx"}},
       {"max-seqs", "Engine", "sequences in a batch", &Config::max_seqs, 1, 4096},
-      {"max-step-tokens", "Engine", "tokens of one step, decodes first; 0: by backend",
+      {"max-step-tokens", "Engine",
+       "tokens of one step, decodes first; 0: 512, or max-seqs if that is more",
        &Config::max_step_tokens, 0, 65536},
       {"max-decode-slowdown", "Engine",
        "percent of its own time, 100 or more, that prefill may stretch a step of decodes to; 0: no "

@@ -81,7 +81,7 @@ class LoadRun {
       then();
     };
     client::StartStream(io_, options_.endpoint, options_.target, bodies_[index],
-                        std::move(handlers));
+                        std::move(handlers), options_.pace);
   }
 
   void ReadEvents(size_t index) {

@@ -31,6 +31,7 @@ struct RunOptions {
   // Token ids are asked for, so that a token whose text waits for the rest of a character is an
   // event too, where the server knows `return_token_ids`.
   bool every_token = false;
+  client::ReadPace pace;  // of every stream
 };
 
 struct RunResult {

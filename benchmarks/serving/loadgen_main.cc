@@ -34,6 +34,8 @@ constexpr char kHelp[] =
     "  --stalls 0|1             watch the host's stalls; gaps without them go to the JSON [0]\n"
     "  --every-token 0|1        ask for token ids: an event also for tokens without text of their "
     "own [0]\n"
+    "  --read-pause-ms N        readers that lag: before each read, of at most 16 KiB [0]\n"
+    "  --receive-buffer N       bytes, in the kernel [the system's]\n"
     "  --json FILE              all figures\n";
 
 using Flags = std::map<std::string, std::string>;
@@ -82,6 +84,8 @@ int Main(int argc, char** argv) {
                  {"--seed", "1"},
                  {"--stalls", "0"},
                  {"--every-token", "0"},
+                 {"--read-pause-ms", "0"},
+                 {"--receive-buffer", "0"},
                  {"--json", ""}};
   if (!ReadFlags(argc, argv, flags)) return 2;
 
@@ -92,6 +96,8 @@ int Main(int argc, char** argv) {
   run.server_pid = FindListener(std::atoi(flags["--port"].c_str()));
   run.watch_stalls = flags["--stalls"] == "1";
   run.every_token = flags["--every-token"] == "1";
+  run.pace = {std::atoi(flags["--receive-buffer"].c_str()),
+              std::chrono::milliseconds(std::atoi(flags["--read-pause-ms"].c_str()))};
   const std::string label = flags["--label"].empty() ? "port " + flags["--port"] : flags["--label"];
 
   WorkloadOptions workload;

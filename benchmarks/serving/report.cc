@@ -64,6 +64,7 @@ RunSummary Summarize(const std::string& label, int concurrency, const RunResult&
     if (!request.error.empty() || request.status != 200) ++summary.num_failed;
     summary.prompt_tokens += request.prompt_tokens;
     summary.output_tokens += request.output_tokens;
+    summary.num_events += static_cast<int64_t>(request.event_s.size());
     if (request.event_s.empty()) continue;
     ttft.push_back(1e3 * (request.event_s.front() - request.sent_s));
     if (request.output_tokens > 1) {
@@ -100,6 +101,7 @@ nlohmann::json ToJson(const RunSummary& s) {
           {"failed", s.num_failed},
           {"prompt_tokens", s.prompt_tokens},
           {"output_tokens", s.output_tokens},
+          {"events", s.num_events},
           {"wall_s", s.wall_s},
           {"output_tokens_per_s", s.output_tokens_per_s},
           {"steady_tokens_per_s", s.steady_tokens_per_s},

@@ -18,6 +18,7 @@ struct RunSummary {
   std::string label;
   int concurrency = 0, num_requests = 0, num_failed = 0;
   int64_t prompt_tokens = 0, output_tokens = 0;
+  int64_t num_events = 0;  // that carried tokens
   double wall_s = 0;
   double output_tokens_per_s = 0;  // whole run
   double steady_tokens_per_s =

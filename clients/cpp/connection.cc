@@ -71,6 +71,11 @@ void Connection::WriteSome(const std::vector<asio::const_buffer>& buffers, Done 
   }
 }
 
+void Connection::SetReceiveBuffer(int bytes) {
+  error_code ignored;  // a wish
+  if (bytes > 0) socket_.set_option(asio::socket_base::receive_buffer_size(bytes), ignored);
+}
+
 void Connection::Close() {
   closed_ = true;  // a look-up under way cannot be cancelled, only its going on
   error_code ignored;

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 
@@ -20,9 +21,11 @@ class HttpStreamCall final : public StreamCall,
                              public std::enable_shared_from_this<HttpStreamCall> {
  public:
   HttpStreamCall(asio::io_context& io, const Endpoint& endpoint, const std::string& target,
-                 std::string body, StreamHandlers handlers)
+                 std::string body, StreamHandlers handlers, ReadPace pace)
       : connection_(io, endpoint),
         handlers_(std::move(handlers)),
+        pace_(pace),
+        timer_(io),
         sse_([this](std::string_view data) {
           if (handlers_.on_event) handlers_.on_event(data);
         }) {
@@ -42,6 +45,7 @@ class HttpStreamCall final : public StreamCall,
   void Start() {
     connection_.Connect([self = shared_from_this()](std::string error) {
       if (!error.empty()) return self->End(std::move(error));
+      self->connection_.SetReceiveBuffer(self->pace_.receive_buffer_bytes);
       self->Send();
     });
   }
@@ -58,9 +62,15 @@ class HttpStreamCall final : public StreamCall,
       http::async_read_header(self->connection_, self->buffer_, self->parser_,
                               [self](error_code failed, size_t) {
                                 if (failed) return self->End(failed.message());
-                                self->ReadSome();
+                                self->ReadNext();
                               });
     });
+  }
+
+  void ReadNext() {
+    if (pace_.pause.count() == 0) return ReadSome();
+    timer_.expires_after(pace_.pause);
+    timer_.async_wait([self = shared_from_this()](error_code) { self->ReadSome(); });
   }
 
   /// Takes what has arrived: the parser stops when its small body buffer is full, or when the
@@ -79,7 +89,7 @@ class HttpStreamCall final : public StreamCall,
                             if (error && error != http::error::end_of_stream)
                               return self->End(error.message());
                             if (error || self->parser_.is_done()) return self->End("");
-                            self->ReadSome();
+                            self->ReadNext();
                           });
   }
 
@@ -106,6 +116,8 @@ class HttpStreamCall final : public StreamCall,
 
   Connection connection_;
   StreamHandlers handlers_;
+  const ReadPace pace_;
+  asio::steady_timer timer_;
   SseParser sse_;
   http::request<http::string_body> request_;
   http::response_parser<http::buffer_body> parser_;
@@ -119,9 +131,9 @@ class HttpStreamCall final : public StreamCall,
 
 std::shared_ptr<StreamCall> StartStream(asio::io_context& io, const Endpoint& endpoint,
                                         const std::string& target, std::string json_body,
-                                        StreamHandlers handlers) {
+                                        StreamHandlers handlers, ReadPace pace) {
   auto call = std::make_shared<HttpStreamCall>(io, endpoint, target, std::move(json_body),
-                                               std::move(handlers));
+                                               std::move(handlers), pace);
   call->Start();
   return call;
 }

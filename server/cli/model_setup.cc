@@ -3,15 +3,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <ctime>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "server/cli/in_model.h"
+#include "server/cli/model_files.h"
 #include "server/cli/startup_text.h"
-#include "server/store/store.h"
-#include "server/text/chat_template_source.h"
 
 namespace modu::cli {
 namespace {
@@ -35,21 +32,6 @@ int64_t PhysicalMemoryBytes() {
   return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE);
 }
 
-std::string BaseName(std::string path) {
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
-  path = path.substr(path.find_last_of('/') + 1);
-  const size_t suffix = path.rfind(".gguf");
-  return suffix != std::string::npos && suffix + 5 == path.size() ? path.substr(0, suffix) : path;
-}
-
-/// What it was asked for by, if that is a name, then what it is called where it lies.
-std::vector<std::string> DefaultNames(const std::string& model, const std::string& path) {
-  const std::string there = BaseName(path);
-  const std::string name = store::NameOf(model, store::StoreOptionsFromEnvironment());
-  if (name.empty() || name == there) return {there};
-  return {name, there};
-}
-
 /// KV enough for max-seqs sequences of a planned length, at most a quarter of the memory, at least
 /// one full context.
 int64_t KvTokens(const config::Config& config, const engine::ModelConfig& model, int64_t context,
@@ -60,42 +42,6 @@ int64_t KvTokens(const config::Config& config, const engine::ModelConfig& model,
       PhysicalMemoryBytes() / 4 / std::max<int64_t>(1, engine::KvBytesPerToken(model, dtype));
   return std::max(context, std::min(wanted, affordable));
 }
-
-absl::StatusOr<api::ServedModel> Served(const config::Config& config, const std::string& path,
-                                        const engine::LoadedModel& loaded) {
-  api::ServedModel served;
-  served.names = config.served_model_names;
-  if (served.names.empty()) served.names = DefaultNames(config.model, path);
-  served.created_unix_s = std::time(nullptr);
-  served.max_model_len = loaded.runner->spec().max_model_len;
-  served.vocab_size = loaded.config.vocab_size;
-  served.eos_ids = loaded.config.eos_ids;
-  served.bos_id = loaded.config.bos_id;
-  served.defaults = loaded.config.generation;
-
-  const engine::TokenizerFiles& files = loaded.tokenizer;
-  if (files.from_gguf ? files.tokens.empty() : files.tokenizer_json.empty()) return served;
-  absl::StatusOr<std::unique_ptr<text::Tokenizer>> tokenizer = text::LoadTokenizer(files);
-  if (!tokenizer.ok()) return tokenizer.status();
-  served.tokenizer = std::move(*tokenizer);
-  const text::ChatTemplateSource source = text::FindChatTemplate(files);
-  if (source.source.empty()) return served;
-  served.bos_token = source.bos_token;
-  served.eos_token = source.eos_token;
-  const text::TemplateBudget budget{config.limits.template_max_steps,
-                                    config.limits.template_max_depth,
-                                    config.limits.template_max_output_bytes};
-  absl::StatusOr<std::unique_ptr<text::ChatTemplate>> chat_template =
-      text::ChatTemplate::Parse(source.source, budget);
-  if (!chat_template.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("chat template: ", chat_template.status().message()));
-  }
-  served.chat_template = std::move(*chat_template);
-  return served;
-}
-
-}  // namespace
 
 absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::string& path,
                                       OpenDevice open_device, const engine::Clock* clock) {
@@ -129,10 +75,19 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
   absl::StatusOr<engine::LoadedModel> loaded =
       engine::LoadModel(path, *std::move(device), options, ShowProgress(config, "loading"));
   if (!loaded.ok()) return InModel(path, loaded.status());
-  absl::StatusOr<api::ServedModel> served = Served(config, path, *loaded);
+  absl::StatusOr<api::ServedModel> served = ServedModelOf(config, path, *loaded);
   if (!served.ok()) return InModel(path, served.status());
   return ModelSetup{std::move(*loaded), std::move(*served), options.max_batch_tokens,
                     options.kv_dtype == kernels::DType::kF32 ? "f32" : "bf16"};
+}
+
+}  // namespace
+
+ModelSource ModelOn(OpenDevice open_device) {
+  return [open_device](const config::Config& config, const std::string& path,
+                       const engine::Clock* clock) {
+    return SetUpModel(config, path, open_device, clock);
+  };
 }
 
 }  // namespace modu::cli

@@ -1,7 +1,7 @@
 // From a Config to a model ready to serve: device, weights, KV size, tokenizer, template. Start-up
 // thread.
 #pragma once
-#include <memory>
+#include <functional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -19,9 +19,12 @@ struct ModelSetup {
   std::string kv_dtype;  // what --kv-dtype auto came to: f32, bf16
 };
 
-/// Errors name the setting or the file's key; `path` has been resolved by server/store; `clock`
-/// measures a step's stages.
-absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::string& path,
-                                      OpenDevice open_device, const engine::Clock* clock);
+/// How a command gets its model, from a path that server/store has resolved: `modu` has one on its
+/// device, a benchmark one that computes nothing. `clock` measures a step's stages. Errors name the
+/// setting or the file's key.
+using ModelSource = std::function<absl::StatusOr<ModelSetup>(
+    const config::Config& config, const std::string& path, const engine::Clock* clock)>;
+
+ModelSource ModelOn(OpenDevice open_device);
 
 }  // namespace modu::cli

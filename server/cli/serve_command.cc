@@ -18,9 +18,9 @@ constexpr int kExitCannotStart = 1, kExitStreamsCut = 3;
 
 }  // namespace
 
-int RunServe(int argc, char** argv) { return ServeOn(kernels::OpenCpuDevice, argc, argv); }
+int RunServe(int argc, char** argv) { return ServeOn(ModelOn(kernels::OpenCpuDevice), argc, argv); }
 
-int ServeOn(OpenDevice open_device, int argc, char** argv) {
+int ServeOn(const ModelSource& source, int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--help") == 0 || std::strcmp(argv[i], "-h") == 0) {
       std::fputs(config::HelpText().c_str(), stdout);
@@ -42,7 +42,7 @@ int ServeOn(OpenDevice open_device, int argc, char** argv) {
   PrintSettings(*config);
   int code = kExitCannotStart;
   {
-    Server server(*config, open_device);
+    Server server(*config, source);
     const absl::Status started = server.Start();
     if (!started.ok()) {
       PrintCannotStart(*config, started);

@@ -1,7 +1,7 @@
 // `modu serve`: reads the configuration, loads the model, wires the rooms together, serves until
 // told to stop.
 #pragma once
-#include "server/cli/open_device.h"
+#include "server/cli/model_setup.h"
 
 namespace modu::cli {
 
@@ -9,7 +9,7 @@ namespace modu::cli {
 /// the drain's deadline passed with streams left; 4: the watchdog gave up on a stuck engine.
 int RunServe(int argc, char** argv);
 
-/// The same on a backend from outside.
-int ServeOn(OpenDevice open_device, int argc, char** argv);
+/// The same with a model from outside.
+int ServeOn(const ModelSource& source, int argc, char** argv);
 
 }  // namespace modu::cli

@@ -26,8 +26,8 @@ absl::StatusOr<std::string> FindModel(const config::Config& config) {
 
 }  // namespace
 
-Server::Server(config::Config config, OpenDevice open_device)
-    : config_(std::move(config)), open_device_(open_device), keys_(config_.api_key_file) {}
+Server::Server(config::Config config, ModelSource source)
+    : config_(std::move(config)), source_(std::move(source)), keys_(config_.api_key_file) {}
 
 Server::~Server() {
   if (watchdog_ != nullptr) watchdog_->Stop();
@@ -61,7 +61,7 @@ absl::Status Server::Load() {
   if (config_.check) {
     if (const absl::Status finite = CheckWeightsFinite(*path); !finite.ok()) return finite;
   }
-  absl::StatusOr<ModelSetup> model = SetUpModel(config_, *path, open_device_, &clock_);
+  absl::StatusOr<ModelSetup> model = source_(config_, *path, &clock_);
   if (!model.ok()) return model.status();
   model_ = *std::move(model);
   return absl::OkStatus();

@@ -10,7 +10,6 @@
 #include "engine/engine.h"
 #include "server/cli/doors.h"
 #include "server/cli/model_setup.h"
-#include "server/cli/open_device.h"
 #include "server/config/config.h"
 #include "server/generation/generation_service.h"
 #include "server/generation/watchdog.h"
@@ -21,7 +20,7 @@ namespace modu::cli {
 
 class Server {
  public:
-  Server(config::Config config, OpenDevice open_device);
+  Server(config::Config config, ModelSource source);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -45,7 +44,7 @@ class Server {
   bool Drain(const sigset_t& signals);
 
   const config::Config config_;
-  const OpenDevice open_device_;
+  const ModelSource source_;
   engine::SteadyClock clock_;
   tenancy::KeyFile keys_;
   ModelSetup model_;

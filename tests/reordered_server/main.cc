@@ -19,9 +19,10 @@ absl::StatusOr<std::unique_ptr<kernels::Device>> Open(const kernels::DeviceOptio
 
 int Main(int argc, char** argv) {
   const std::string by = argc > 1 ? argv[1] : "";
-  if (by == "batch") return cli::ServeOn(Open<OrderBy::kBatch>, argc - 1, argv + 1);
-  if (by == "chunk") return cli::ServeOn(Open<OrderBy::kChunk>, argc - 1, argv + 1);
-  if (by == "threads") return cli::ServeOn(Open<OrderBy::kThreads>, argc - 1, argv + 1);
+  if (by == "batch") return cli::ServeOn(cli::ModelOn(Open<OrderBy::kBatch>), argc - 1, argv + 1);
+  if (by == "chunk") return cli::ServeOn(cli::ModelOn(Open<OrderBy::kChunk>), argc - 1, argv + 1);
+  if (by == "threads")
+    return cli::ServeOn(cli::ModelOn(Open<OrderBy::kThreads>), argc - 1, argv + 1);
   std::fprintf(stderr, "usage: modu_reordered_server batch|chunk|threads MODEL [flags]\n");
   return 2;
 }

@@ -29,6 +29,8 @@ class Connection {
 
   /// `done` gets "" or why not, once. The connection must live until then. Not again after Close.
   void Connect(std::function<void(std::string error)> done);
+  /// Once connected. 0: the system's.
+  void SetReceiveBuffer(int bytes);
   void Close();
 
   executor_type get_executor() { return socket_.get_executor(); }

@@ -3,6 +3,7 @@
 // call opens its own connection, as most clients do.
 #pragma once
 #include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,6 +21,12 @@ struct StreamHandlers {
   std::function<void(int status, std::string error)> on_end;
 };
 
+/// How fast the bytes of an answer are taken, for who wants to see what a slow reader sees.
+struct ReadPace {
+  int receive_buffer_bytes = 0;        // in the kernel; 0: the system's
+  std::chrono::milliseconds pause{0};  // before each read, which takes at most 16 KiB
+};
+
 class StreamCall {
  public:
   virtual ~StreamCall() = default;
@@ -29,6 +36,6 @@ class StreamCall {
 
 std::shared_ptr<StreamCall> StartStream(boost::asio::io_context& io, const Endpoint& endpoint,
                                         const std::string& target, std::string json_body,
-                                        StreamHandlers handlers);
+                                        StreamHandlers handlers, ReadPace pace = {});
 
 }  // namespace modu::client

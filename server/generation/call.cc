@@ -63,19 +63,29 @@ bool Call::Post(Item item) {
 }
 
 void Call::Run() noexcept {
-  std::vector<Item> items;
+  telemetry::TokenTally tally;
+  Run(&tally);
+  TellTokens(&tally);
+}
+
+void Call::TellTokens(telemetry::TokenTally* tally) const {
+  if (core_->metrics != nullptr) core_->metrics->Take(tally);
+}
+
+void Call::Run(telemetry::TokenTally* tally) noexcept {
+  tally_ = tally;
   while (true) {
-    items.clear();
+    taken_.clear();
     {
       std::lock_guard lock(mu_);
-      items.swap(inbox_);
-      if (items.empty()) {
+      taken_.swap(inbox_);
+      if (taken_.empty()) {
         busy_ = false;
         return;
       }
     }
     try {
-      for (Item& item : items) {
+      for (Item& item : taken_) {
         if (!ended_) Work(item);
       }
       if (!ended_) {
@@ -258,14 +268,13 @@ void Call::DoToken(Token& token) {
   Running& one = running_[token.choice];
   LeaveQueue(token.choice);
   if (one.choice->finished() || error_) return;
-  if (core_->metrics != nullptr) core_->metrics->GenerationToken();
+  tally_->AddToken();
   if (request_.echo && !std::exchange(one.echoed, true)) {
     sink_->OnEcho(one.choice->TakeEcho(prompt_ids_[token.choice / request_.n]));
   }
   // Tokens of one step come together: guesses that were right.
-  if (one.last_token_ns != 0 && one.last_token_ns != token.time_ns && core_->metrics != nullptr) {
-    core_->metrics->InterTokenGap(static_cast<double>(token.time_ns - one.last_token_ns) * 1e-9);
-  }
+  if (one.last_token_ns != 0 && one.last_token_ns != token.time_ns)
+    tally_->AddGap(static_cast<double>(token.time_ns - one.last_token_ns) * 1e-9);
   one.last_token_ns = token.time_ns;
   started_output_ = true;
   if (one.choice->Token(std::move(token.event))) core_->engine->Cancel(one.engine_id);
@@ -408,6 +417,8 @@ void Call::End(const char* outcome, const api::ApiError* error) {
     record.max_tokens = max_tokens_;
     record.times = times_;
     if (record.times.finished_ns == 0) record.times.finished_ns = now;
+    if (tally_ != nullptr)
+      core_->metrics->Take(tally_);  // who hears the end finds its tokens counted
     core_->metrics->CallEnded(record);
   }
   core_->Remove(id_);

@@ -15,6 +15,10 @@
 #include "server/generation/choice.h"
 #include "server/generation/generation_service.h"
 
+namespace modu::telemetry {
+class TokenTally;
+}
+
 namespace modu::generation {
 
 struct Core;
@@ -49,6 +53,9 @@ class Call final : public GenerationCall, public std::enable_shared_from_this<Ca
   /// True: nobody is working on this call, so the caller must see to it that Run is called.
   [[nodiscard]] bool Post(Item item);
   void Run() noexcept;
+  /// The same, with tokens counted in `tally`, which the caller tells the metrics; the call does
+  /// before it says its last word.
+  void Run(telemetry::TokenTally* tally) noexcept;
 
   /// Its places are counted: End gives them back.
   void Admitted();
@@ -77,6 +84,7 @@ class Call final : public GenerationCall, public std::enable_shared_from_this<Ca
   void End(const char* outcome, const api::ApiError* error);
   void LeaveQueue(int32_t choice);
   Usage SoFar() const;
+  void TellTokens(telemetry::TokenTally* tally) const;
   int32_t num_choices() const { return static_cast<int32_t>(request_.prompts.size()) * request_.n; }
 
   const std::shared_ptr<Core> core_;
@@ -91,6 +99,8 @@ class Call final : public GenerationCall, public std::enable_shared_from_this<Ca
   bool busy_ = false;
 
   // Strand only.
+  std::vector<Item> taken_;  // from the inbox; the two change places, and none is allocated anew
+  telemetry::TokenTally* tally_ = nullptr;  // of the run under way
   struct Running {
     engine::RequestId engine_id = 0;
     std::unique_ptr<Choice> choice;

@@ -67,8 +67,10 @@ void GenerationService::Impl::Dispatch(Core& core) {
     for (const engine::StepRecord& record : step.steps) core.metrics->Step(record);
   }
   const int64_t start = core.clock->NowNs();
-  for (const auto& call : idle) call->Run();
+  telemetry::TokenTally tally;
+  for (const auto& call : idle) call->Run(&tally);
   if (core.metrics != nullptr && !idle.empty()) {
+    core.metrics->Take(&tally);
     core.metrics->Stage("detokenize", static_cast<double>(core.clock->NowNs() - start) * 1e-9);
   }
 }

@@ -292,9 +292,20 @@ void Metrics::CallEnded(const CallRecord& record) {
   }
 }
 
-void Metrics::GenerationToken() { impl_->generated_total.Increment(); }
+TokenTally::TokenTally() : gaps_(kInterToken.size() + 1) {}
 
-void Metrics::InterTokenGap(double seconds) { impl_->inter_token.Observe(seconds); }
+void TokenTally::AddGap(double seconds) {
+  const auto bucket = std::lower_bound(kInterToken.begin(), kInterToken.end(), seconds);
+  ++gaps_[static_cast<size_t>(bucket - kInterToken.begin())];
+  gaps_s_ += seconds;
+}
+
+void Metrics::Take(TokenTally* tally) {
+  if (tally->tokens_ == 0) return;
+  impl_->generated_total.Increment(static_cast<double>(std::exchange(tally->tokens_, 0)));
+  impl_->inter_token.ObserveMultiple(tally->gaps_, std::exchange(tally->gaps_s_, 0));
+  std::ranges::fill(tally->gaps_, 0);
+}
 
 void Metrics::Stage(const char* stage, double seconds) {
   auto found = impl_->stages.find(std::string_view(stage));

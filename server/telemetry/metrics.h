@@ -24,6 +24,21 @@ struct CallRecord {
   engine::RequestTimes times;  // of the first choice; finished of the last
 };
 
+/// The tokens of one turn of a text thread and the gaps before them, told to the metrics at once: a
+/// histogram takes a lock a sample. One thread at a time.
+class TokenTally {
+ public:
+  TokenTally();
+  void AddToken() { ++tokens_; }  // one that a client gets, or whose text is part of what it gets
+  void AddGap(double seconds);    // between two tokens of a choice
+
+ private:
+  friend class Metrics;
+  int64_t tokens_ = 0;
+  std::vector<double> gaps_;  // by bucket
+  double gaps_s_ = 0;         // their sum
+};
+
 class Metrics {
  public:
   /// `clock` is the engine's (null: the steady clock); it dates the heartbeat.
@@ -32,8 +47,8 @@ class Metrics {
 
   void CallReceived();
   void CallEnded(const CallRecord& record);
-  void GenerationToken();  // one that a client gets, or whose text is part of what it gets
-  void InterTokenGap(double seconds);
+  /// Counts what is in `tally` and empties it.
+  void Take(TokenTally* tally);
   void Stage(const char* stage,
              double seconds);  // render, tokenize, schedule, forward, sample, detokenize, write
   /// One engine step: its tokens, and its schedule, forward and sample stages; what was not

@@ -37,6 +37,10 @@ TextStream::Result TextStream::Push(std::string_view bytes) {
     result.stop = stop_;
     return result;
   }
+  if (held_.empty() && matchers_.empty() && ValidPrefix(bytes) == bytes.size()) {
+    result.text = bytes;  // most tokens: nothing is held before or after
+    return result;
+  }
   const size_t old_size = held_.size();
   held_.append(bytes);
   for (size_t i = old_size; i < held_.size() && !matchers_.empty(); ++i) {

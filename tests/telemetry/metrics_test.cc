@@ -117,8 +117,10 @@ TEST_CASE("every vLLM name is there under both prefixes, with model and engine")
   metrics.SetInfo("cache_config_info", {{"block_size", "32"}, {"odd", "a\"b\\c\nd"}});
   metrics.CallReceived();
   metrics.CallEnded(Done());
-  metrics.InterTokenGap(0.003);
-  metrics.GenerationToken();
+  TokenTally tally;
+  tally.AddGap(0.003);
+  tally.AddToken();
+  metrics.Take(&tally);
   metrics.Step({12, 0, 2'000'000, 0});
   metrics.HttpRequest("/v1/models", 200, 0.001);
   std::map<std::string, std::string> types;

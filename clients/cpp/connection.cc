@@ -10,7 +10,7 @@ namespace asio = boost::asio;
 using boost::system::error_code;
 
 Connection::Connection(asio::io_context& io, Endpoint endpoint)
-    : endpoint_(std::move(endpoint)), resolver_(io), socket_(io) {}
+    : endpoint_(std::move(endpoint)), resolver_(io), socket_(io), timer_(io) {}
 
 void Connection::Connect(std::function<void(std::string)> done) {
   resolver_.async_resolve(
@@ -71,15 +71,26 @@ void Connection::WriteSome(const std::vector<asio::const_buffer>& buffers, Done 
   }
 }
 
-void Connection::SetReceiveBuffer(int bytes) {
+void Connection::SetReadPace(const ReadPace& pace) {
+  read_pause_ = pace.pause;
   error_code ignored;  // a wish
-  if (bytes > 0) socket_.set_option(asio::socket_base::receive_buffer_size(bytes), ignored);
+  if (pace.receive_buffer_bytes > 0)
+    socket_.set_option(asio::socket_base::receive_buffer_size(pace.receive_buffer_bytes), ignored);
+}
+
+void Connection::ReadPaced(std::vector<asio::mutable_buffer> buffers, Done done) {
+  if (read_pause_.count() == 0) return ReadSome(buffers, std::move(done));
+  timer_.expires_after(read_pause_);
+  timer_.async_wait([this, buffers = std::move(buffers), done = std::move(done)](error_code) {
+    ReadSome(buffers, done);
+  });
 }
 
 void Connection::Close() {
   closed_ = true;  // a look-up under way cannot be cancelled, only its going on
   error_code ignored;
   resolver_.cancel();
+  timer_.cancel();
   socket_.close(ignored);
 }
 

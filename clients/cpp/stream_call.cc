@@ -2,7 +2,6 @@
 
 #include <array>
 #include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 
@@ -25,7 +24,6 @@ class HttpStreamCall final : public StreamCall,
       : connection_(io, endpoint),
         handlers_(std::move(handlers)),
         pace_(pace),
-        timer_(io),
         sse_([this](std::string_view data) {
           if (handlers_.on_event) handlers_.on_event(data);
         }) {
@@ -40,12 +38,13 @@ class HttpStreamCall final : public StreamCall,
     request_.body() = std::move(body);
     request_.prepare_payload();
     parser_.body_limit(boost::none);
+    buffer_.reserve(chunk_.size());  // Beast reads as much as there is room for, else 512 bytes
   }
 
   void Start() {
     connection_.Connect([self = shared_from_this()](std::string error) {
       if (!error.empty()) return self->End(std::move(error));
-      self->connection_.SetReceiveBuffer(self->pace_.receive_buffer_bytes);
+      self->connection_.SetReadPace(self->pace_);
       self->Send();
     });
   }
@@ -62,15 +61,9 @@ class HttpStreamCall final : public StreamCall,
       http::async_read_header(self->connection_, self->buffer_, self->parser_,
                               [self](error_code failed, size_t) {
                                 if (failed) return self->End(failed.message());
-                                self->ReadNext();
+                                self->ReadSome();
                               });
     });
-  }
-
-  void ReadNext() {
-    if (pace_.pause.count() == 0) return ReadSome();
-    timer_.expires_after(pace_.pause);
-    timer_.async_wait([self = shared_from_this()](error_code) { self->ReadSome(); });
   }
 
   /// Takes what has arrived: the parser stops when its small body buffer is full, or when the
@@ -89,7 +82,7 @@ class HttpStreamCall final : public StreamCall,
                             if (error && error != http::error::end_of_stream)
                               return self->End(error.message());
                             if (error || self->parser_.is_done()) return self->End("");
-                            self->ReadNext();
+                            self->ReadSome();
                           });
   }
 
@@ -117,7 +110,6 @@ class HttpStreamCall final : public StreamCall,
   Connection connection_;
   StreamHandlers handlers_;
   const ReadPace pace_;
-  asio::steady_timer timer_;
   SseParser sse_;
   http::request<http::string_body> request_;
   http::response_parser<http::buffer_body> parser_;

@@ -8,6 +8,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/stream.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "clients/cpp/modu/endpoint.h"
+#include "clients/cpp/modu/read_pace.h"
 
 namespace modu::client {
 
@@ -29,14 +31,14 @@ class Connection {
 
   /// `done` gets "" or why not, once. The connection must live until then. Not again after Close.
   void Connect(std::function<void(std::string error)> done);
-  /// Once connected. 0: the system's.
-  void SetReceiveBuffer(int bytes);
+  /// Once connected.
+  void SetReadPace(const ReadPace& pace);
   void Close();
 
   executor_type get_executor() { return socket_.get_executor(); }
   template <typename Buffers, typename Handler>
   void async_read_some(const Buffers& buffers, Handler&& handler) {
-    ReadSome(Gather<boost::asio::mutable_buffer>(buffers), Erase(std::forward<Handler>(handler)));
+    ReadPaced(Gather<boost::asio::mutable_buffer>(buffers), Erase(std::forward<Handler>(handler)));
   }
   template <typename Buffers, typename Handler>
   void async_write_some(const Buffers& buffers, Handler&& handler) {
@@ -57,6 +59,7 @@ class Connection {
   static std::vector<Buffer> Gather(const Buffers& buffers) {
     return {boost::asio::buffer_sequence_begin(buffers), boost::asio::buffer_sequence_end(buffers)};
   }
+  void ReadPaced(std::vector<boost::asio::mutable_buffer> buffers, Done done);
   void ReadSome(const std::vector<boost::asio::mutable_buffer>& buffers, Done done);
   void WriteSome(const std::vector<boost::asio::const_buffer>& buffers, Done done);
   void Handshake(const std::function<void(std::string)>& done);
@@ -65,6 +68,8 @@ class Connection {
   Endpoint endpoint_;
   Tcp::resolver resolver_;
   Tcp::socket socket_;
+  boost::asio::steady_timer timer_;
+  std::chrono::milliseconds read_pause_{0};
   std::optional<boost::asio::ssl::context> context_;
   std::optional<boost::asio::ssl::stream<Tcp::socket&>> tls_;
 };

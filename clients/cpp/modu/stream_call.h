@@ -3,13 +3,13 @@
 // call opens its own connection, as most clients do.
 #pragma once
 #include <boost/asio/io_context.hpp>
-#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "clients/cpp/modu/endpoint.h"
+#include "clients/cpp/modu/read_pace.h"
 
 namespace modu::client {
 
@@ -19,12 +19,6 @@ struct StreamHandlers {
   /// Once, last. status 0: no HTTP answer (then `error` says why). A status other than 200 gives
   /// the body in `error`.
   std::function<void(int status, std::string error)> on_end;
-};
-
-/// How fast the bytes of an answer are taken, for who wants to see what a slow reader sees.
-struct ReadPace {
-  int receive_buffer_bytes = 0;        // in the kernel; 0: the system's
-  std::chrono::milliseconds pause{0};  // before each read, which takes at most 16 KiB
 };
 
 class StreamCall {

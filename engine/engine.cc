@@ -1,5 +1,7 @@
 #include "engine/engine.h"
 
+#include <pthread.h>
+
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -142,6 +144,7 @@ Engine::~Engine() { Stop(); }
 void Engine::Start() {
   MODU_CHECK(!impl_->thread.joinable());
   impl_->thread = std::thread([impl = impl_.get()] { impl->Loop(); });
+  pthread_setname_np(impl_->thread.native_handle(), "modu-engine");
 }
 
 void Engine::Stop() {

@@ -89,7 +89,7 @@ void Call::Run(telemetry::TokenTally* tally) noexcept {
         if (!ended_) Work(item);
       }
       if (!ended_) {
-        Flush();
+        Flush(/*all=*/false);
         MaybeEnd();
       }
     } catch (const std::exception& error) {
@@ -122,7 +122,7 @@ void Call::Work(Item& item) {
     for (Running& one : running_) {
       if (!one.over && one.engine_id != 0) core_->engine->Cancel(one.engine_id);
     }
-    Flush();
+    Flush(/*all=*/true);
     failure_ = abort->error.code.empty() ? "aborted" : abort->error.code;
     End("failed", &abort->error);
   }
@@ -349,6 +349,7 @@ void Call::LogInternal(std::string_view what) const {
 
 void Call::Fail(const api::ApiError& error, const char* outcome, const char* reason) {
   if (error_) return;
+  Flush(/*all=*/true);
   error_ = error;
   outcome_ = outcome;
   failure_ = reason;
@@ -370,10 +371,11 @@ Usage Call::SoFar() const {
   return usage;
 }
 
-void Call::Flush() {
+void Call::Flush(bool all) {
   if (error_ || !accepted_) return;
+  const bool behind = !all && sink_->Behind();
   for (Running& one : running_) {
-    if (!one.choice->HasDelta()) continue;
+    if (!one.choice->HasDelta() || (behind && one.choice->DeltaMayWait())) continue;
     ChoiceDelta delta = one.choice->TakeDelta();
     if (delta.finish != Finish::kNone) finish_reason_ = api::FinishName(delta.finish);
     sink_->OnDelta(std::move(delta), SoFar());

@@ -79,7 +79,8 @@ class Call final : public GenerationCall, public std::enable_shared_from_this<Ca
   /// What went wrong inside; the client learns only that something did.
   void LogInternal(std::string_view what) const;
   void EmitEchoes();
-  void Flush();
+  /// Gives the sink what the choices have gathered; `all`: also what might wait.
+  void Flush(bool all);
   void MaybeEnd();
   void End(const char* outcome, const api::ApiError* error);
   void LeaveQueue(int32_t choice);

@@ -31,12 +31,16 @@ class Choice {
   /// The echoed prompt, once (with its log probabilities, if they were asked for).
   api::PromptEcho TakeEcho(const std::vector<int32_t>& prompt_ids);
   bool HasDelta() const { return has_delta_; }
+  /// The delta is neither the last nor large.
+  bool DeltaMayWait() const { return !finished_ && delta_.token_ids.size() < kMaxWaitingTokens; }
   api::ChoiceDelta TakeDelta();
 
   bool finished() const { return finished_; }
   int32_t num_tokens() const { return num_tokens_; }
 
  private:
+  static constexpr size_t kMaxWaitingTokens = 64;
+
   api::LogprobEntry Entry(int32_t token_id, float logprob, bool skip_special) const;
   bool Stops(int32_t token_id) const;
   void Finish(api::Finish finish);

@@ -39,6 +39,9 @@ class ResponseSink {
   virtual void OnAccepted(const std::vector<std::vector<int32_t>>& prompt_ids) {}
   virtual void OnEcho(PromptEcho echo) {}
   virtual void OnDelta(ChoiceDelta delta, const Usage& so_far) = 0;
+  /// Whether the reader is behind, so that a token more or less in a delta makes no difference to
+  /// it: a few may then come together, with the next token at the latest.
+  virtual bool Behind() const { return false; }
   virtual void OnFinished(const Usage& usage) = 0;
   virtual void OnError(const api::ApiError& error) = 0;
 };

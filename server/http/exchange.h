@@ -5,6 +5,7 @@
 // and say it in one when it is asked. A reader that falls behind the bound is cut off. Held by
 // shared_ptr; outlives the session, whose side is the second half.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -61,6 +62,8 @@ class Exchange {
   /// The decision and the holding are one step, under a lock of the handler's that `on_take` takes
   /// too.
   bool Hold(int64_t bytes);
+  /// A write is under way that the reader did not take at once.
+  bool behind() const { return write_waits_.load(std::memory_order_relaxed); }
   /// All that was held, as whole events; no bound cuts it off.
   void Release(std::string_view events, int num_events);
   void EndStream(std::string_view last_events = {});
@@ -102,8 +105,8 @@ class Exchange {
 
   mutable std::mutex mutex_;
   State state_ = State::kWaiting;
-  bool opened_ = false, opened_taken_ = false, wake_pending_ = false, cut_off_ = false,
-       write_waits_ = false;
+  bool opened_ = false, opened_taken_ = false, wake_pending_ = false, cut_off_ = false;
+  std::atomic<bool> write_waits_{false};  // written under the lock
   HttpResponse response_;
   StreamBounds bounds_;
   std::string pending_;

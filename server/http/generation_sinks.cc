@@ -47,6 +47,7 @@ class StreamSink final : public generation::ResponseSink,
     writer_.Delta(delta, so_far, &events_);
     exchange_->Push(events_);
   }
+  bool Behind() const override { return exchange_->behind(); }
   void OnFinished(const api::Usage& usage) override {
     const std::lock_guard lock(mutex_);
     OpenLocked();

@@ -1,5 +1,7 @@
 #include "server/http/http_server.h"
 
+#include <pthread.h>
+
 #include <csignal>
 #include <cstdio>
 #include <future>
@@ -114,7 +116,10 @@ absl::Status HttpServer::Start() {
     impl.admin_listener->Start();
   }
   impl.listener->Start();
-  for (asio::io_context* context : contexts) impl.threads.emplace_back(RunContext, context);
+  for (asio::io_context* context : contexts) {
+    impl.threads.emplace_back(RunContext, context);
+    pthread_setname_np(impl.threads.back().native_handle(), "modu-http");
+  }
   return absl::OkStatus();
 }
 

@@ -137,6 +137,49 @@ TEST_CASE("deltas are whole characters, whatever the tokens cut") {
   CheckAtRest(f);
 }
 
+TEST_CASE(
+    "a reader that is behind gets its tokens together, the same in all, and before an error") {
+  ServiceFixture f;
+  std::string script;
+  for (int i = 0; i < 150; ++i) script += static_cast<char>('a' + i % 26);
+  auto late = std::make_shared<RecordingSink>();
+  late->behind = true;
+  const auto wait_for_tokens = [&f] {
+    for (int i = 0; i < 1000 && f.Metric("modu_generation_tokens_total") < 10; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  };
+  SECTION("to the end") {
+    f.service->Start(f.Text("say:" + script), late);
+    REQUIRE(late->WaitEnd());
+    CHECK(late->choices.at(0).pieces.size() <= 3);  // of 64 tokens, 64, and what is left at the end
+    CHECK(late->choices.at(0).text == script);
+    CHECK(late->choices.at(0).token_ids.size() == 151);
+    CHECK(late->usage.completion_tokens == 151);
+  }
+  SECTION("until it has caught up") {
+    f.gate.Allow(20);
+    f.service->Start(f.Text("say:" + script), late);
+    wait_for_tokens();
+    late->behind = false;  // the next token brings the others
+    f.gate.Release();
+    REQUIRE(late->WaitEnd());
+    CHECK(late->choices.at(0).pieces.front().size() > 10);
+    CHECK(late->choices.at(0).text == script);
+  }
+  SECTION("until the call is aborted") {
+    f.gate.Allow(20);
+    f.service->Start(f.Text("say:" + script), late);
+    wait_for_tokens();
+    f.service->AbortAll(api::MakeError(503, "the engine makes no progress", "engine_stuck"));
+    REQUIRE(late->WaitEnd());
+    CHECK(late->error.has_value());
+    CHECK(late->choices.at(0).text.size() >= 10);
+    CHECK(script.starts_with(late->choices.at(0).text));
+    f.gate.Release();
+  }
+  CheckAtRest(f);
+}
+
 TEST_CASE("log probabilities carry bytes that add up to the text") {
   ServiceFixture f;
   api::GenerationRequest request = f.Text("say:é!");

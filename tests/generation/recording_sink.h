@@ -56,6 +56,7 @@ class RecordingSink final : public generation::ResponseSink {
     ++deltas_;
     changed_.notify_all();
   }
+  bool Behind() const override { return behind; }
   void OnFinished(const api::Usage& final_usage) override {
     const Guard guard(this);
     usage = final_usage;
@@ -77,6 +78,8 @@ class RecordingSink final : public generation::ResponseSink {
                              [this] { return deltas_ > 0 || ended_; });
   }
   bool ended() const { return ended_; }
+
+  std::atomic<bool> behind{false};  // the reader's side, for a test to say
 
   // Read after WaitEnd.
   bool accepted = false;

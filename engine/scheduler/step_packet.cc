@@ -103,11 +103,11 @@ void BuildStepPacket(uint64_t step, const StepPlan& plan, int32_t block_size, in
       stride = std::max(stride, static_cast<int32_t>(mark.sequence->kv.tables[g].ids().size()));
     }
     group.block_table_stride = stride;
-    group.block_table.assign(launched->size() * stride, 0);
+    group.block_table.reserve(launched->size() * stride);
     for (size_t s = 0; s < launched->size(); ++s) {
       const auto ids = (*launched)[s].sequence->kv.tables[g].ids();
-      std::copy(ids.begin(), ids.end(),
-                group.block_table.begin() + static_cast<ptrdiff_t>(s * stride));
+      group.block_table.insert(group.block_table.end(), ids.begin(), ids.end());
+      group.block_table.resize((s + 1) * stride);
     }
   }
 }

@@ -221,24 +221,38 @@ bool Scheduler::Fits(const Sequence& sequence, const PrefixHit& hit) const {
   return true;
 }
 
-bool Scheduler::PrefixUnderWay(const Sequence& sequence, int32_t num_hit, int32_t limit) const {
+bool Scheduler::MayWaitFor(const Sequence& leader, const Sequence& sequence, int32_t end) const {
+  // Not for one that stands still, such as a less urgent one that others go before.
+  if (leader.num_scheduled < end && leader.planned_in_step + 1 < step_) return false;
+  return leader.kv.scope == sequence.kv.scope &&
+         std::equal(leader.tokens.begin(), leader.tokens.begin() + end, sequence.tokens.begin());
+}
+
+bool Scheduler::PrefixUnderWay(const Sequence& sequence, int32_t num_hit, int32_t limit) {
   const int32_t end = num_hit + kv_->block_size();
   if (!kv_->caches_prefixes() || end > limit) return false;
   for (const Sequence* other : running_) {
     if (other->num_computed >= end || static_cast<int32_t>(other->tokens.size()) < end) continue;
-    if (!(other->kv.scope == sequence.kv.scope)) continue;
-    if (std::equal(other->tokens.begin(), other->tokens.begin() + end, sequence.tokens.begin()))
-      return true;
+    if (!MayWaitFor(*other, sequence, end)) continue;
+    awaited_.push_back({other, end});
+    return true;
   }
   return false;
+}
+
+bool Scheduler::WaitsLikeAnother(const Sequence& sequence, int32_t limit) const {
+  return std::ranges::any_of(awaited_, [&](const Awaited& awaited) {
+    return awaited.end <= limit && MayWaitFor(*awaited.leader, sequence, awaited.end);
+  });
 }
 
 /// Of those whose priority lies between the two.
 void Scheduler::Admit(int64_t first_priority, int64_t last_priority, StepPlan* plan) {
   if (waiting_.size() == 0) return;
   candidates_.clear();  // those that do not fit and were looked at before
+  awaited_.clear();
   WaitingQueue::Walk walk(waiting_);
-  for (int32_t scanned = 0; scanned < options_.max_scanned; ++scanned) {
+  for (int32_t scanned = 0; scanned < options_.max_scanned;) {
     if (budget(*plan) <= 0 || num_running() >= options_.max_running) return;
     Sequence* sequence = walk.Next();
     if (sequence == nullptr || sequence->request.priority > last_priority) return;
@@ -248,9 +262,15 @@ void Scheduler::Admit(int64_t first_priority, int64_t last_priority, StepPlan* p
     // it.
     if (sequence->num_in_flight > 0 || sequence->slot >= 0) continue;
     const int32_t limit = HitLimit(*sequence);
+    const bool may_wait = sequence->times_deferred < options_.max_deferred;
+    // A crowd that waits for one prefix must not hide who waits behind it for nothing.
+    if (may_wait && WaitsLikeAnother(*sequence, limit)) {
+      ++sequence->times_deferred;
+      continue;
+    }
+    ++scanned;
     const PrefixHit hit = kv_->Match(sequence->kv, sequence->tokens, limit);
-    if (sequence->times_deferred < options_.max_deferred &&
-        PrefixUnderWay(*sequence, hit.num_tokens, limit)) {
+    if (may_wait && PrefixUnderWay(*sequence, hit.num_tokens, limit)) {
       ++sequence->times_deferred;
       continue;
     }

@@ -23,7 +23,7 @@ struct SchedulerOptions {
   StepBudgetOptions step_budget;
   int32_t max_draft_tokens = 0;  // guessed for one sequence in one step; 0: none
   int32_t max_draft_rows = 8;    // decoded and guessed tokens of a step: more of them cost time
-  int32_t max_scanned = 32;      // waiting sequences looked at in one step
+  int32_t max_scanned = 32;      // waiting sequences looked up in the prefix cache in one step
   int32_t max_passed =
       64;  // admissions that may overtake one that does not fit; then nobody passes it
   int32_t max_deferred =
@@ -91,7 +91,11 @@ class Scheduler {
   void PlanPrefill(Sequence* sequence, StepPlan* plan);
   void Admit(int64_t first_priority, int64_t last_priority, StepPlan* plan);
   bool Fits(const Sequence& sequence, const PrefixHit& hit) const;
-  bool PrefixUnderWay(const Sequence& sequence, int32_t num_hit, int32_t limit) const;
+  /// Whether the next block that the sequence misses is just being computed by a running one.
+  bool PrefixUnderWay(const Sequence& sequence, int32_t num_hit, int32_t limit);
+  /// The same, as far as what this plan has found tells; costs a comparison and no look-up.
+  bool WaitsLikeAnother(const Sequence& sequence, int32_t limit) const;
+  bool MayWaitFor(const Sequence& leader, const Sequence& sequence, int32_t end) const;
   int32_t HitLimit(const Sequence& sequence) const;
   void AddChunk(Sequence* sequence, int32_t num_tokens, int32_t num_drafts, StepPlan* plan);
   Sequence* Victim() const;
@@ -106,6 +110,11 @@ class Scheduler {
   std::vector<Sequence*> running_;     // RunsBefore order
   std::vector<Sequence*> candidates_;  // scratch, as the next
   std::vector<Sequence*> prefills_;
+  struct Awaited {
+    const Sequence* leader;
+    int32_t end;  // of the block that it computes and others miss
+  };
+  std::vector<Awaited> awaited_;
   StepBudget step_budget_;
   StepBudget::Share held_;  // for the oldest prompt, while others are planned
   uint64_t step_ = 0;

@@ -3,7 +3,8 @@
 // thread CPU time, best of several runs. The floors are measured in the same run: the peak of the
 // level's own instruction and read bandwidth over as many bytes as the KV takes. Prints a table for
 // benchmarks/results; --json is for benchmarks/plots.
-//   attention_benchmark [--json FILE] [avx2|avx512|amx] [SEQS ROWS CONTEXT]
+//   attention_benchmark [--json FILE] [avx2|avx512|amx] [SEQS ROWS CONTEXT [COMMON TOGETHER]]
+// COMMON: tokens that all begin with; TOGETHER: so many sequences (of one row) walk them at once.
 #include <time.h>
 
 #include <algorithm>
@@ -48,21 +49,31 @@ double Best(Body&& body) {
 
 struct Load {
   int seqs, seq_len, query_tokens;
+  int common = 0;    // tokens that all sequences begin with, in the same blocks
+  int together = 1;  // sequences of one row each that walk the whole common pieces at once
 };
 
 void Measure(const Load& load, const AttentionKernels& kernels, benchmarks::Roofline* roofline) {
   const int blocks_per_seq = (load.seq_len + kKvBlockTokens - 1) / kKvBlockTokens;
-  const int64_t num_blocks = int64_t{load.seqs} * blocks_per_seq;
+  const int common_blocks = load.common / kKvBlockTokens;
+  const int64_t num_blocks = common_blocks + int64_t{load.seqs} * (blocks_per_seq - common_blocks);
   CpuKvCache cache({kLayers, kKvHeads, kDim, kKvBlockTokens, DType::kBF16}, num_blocks);
   const KvGeometry& geometry = cache.geometry();
   auto* words = reinterpret_cast<uint16_t*>(cache.Head(0, 0));
   for (int64_t i = 0; i < cache.bytes() / 2; ++i) {
     words[i] = FloatToBf16(static_cast<float>((i * 2654435761u >> 20) % 2048) / 1024.0f - 1.0f);
   }
-  std::vector<int32_t> table(static_cast<size_t>(num_blocks));
-  std::iota(table.begin(), table.end(), 0);
+  std::vector<int32_t> blocks(static_cast<size_t>(num_blocks));
+  std::iota(blocks.begin(), blocks.end(), 0);
   std::mt19937 random(1);
-  std::shuffle(table.begin(), table.end(), random);
+  std::shuffle(blocks.begin(), blocks.end(), random);
+  std::vector<int32_t> table;
+  auto own = blocks.cbegin() + common_blocks;
+  for (int s = 0; s < load.seqs; ++s) {
+    table.insert(table.end(), blocks.cbegin(), blocks.cbegin() + common_blocks);
+    table.insert(table.end(), own, own + (blocks_per_seq - common_blocks));
+    own += blocks_per_seq - common_blocks;
+  }
 
   const int64_t q_stride = (kHeads + 2 * kKvHeads) * kDim;
   const int item_tokens = std::min(load.query_tokens, 32);
@@ -70,41 +81,74 @@ void Measure(const Load& load, const AttentionKernels& kernels, benchmarks::Roof
   std::vector<float> q(static_cast<size_t>(tokens * q_stride));
   for (float& x : q) x = static_cast<float>(random() % 1000) * 2e-4f - 0.1f;
   std::vector<float> out(static_cast<size_t>(tokens * kHeads * kDim));
-  const size_t scratch_floats = AttentionScratchFloats(item_tokens * kGroup, geometry.padded_dim);
+  const size_t scratch_floats =
+      AttentionScratchFloats(std::max(item_tokens, load.together) * kGroup, geometry.padded_dim);
   std::vector<float> scratch(scratch_floats + 16);
   const auto address = reinterpret_cast<uintptr_t>(scratch.data());
   float* aligned = scratch.data() + (64 - address % 64) % 64 / sizeof(float);
 
+  const int common_pieces = load.together > 1 ? load.common / kPieceTokens : 0;
+  const int64_t state_floats = StateFloats(geometry.padded_dim);
+  std::vector<float> states(static_cast<size_t>(load.together * kGroup * state_floats));
+  std::vector<int32_t> q_tokens(static_cast<size_t>(load.together));
+  std::iota(q_tokens.begin(), q_tokens.end(), 0);
+  const auto item_of = [&](int layer, int head, int s, int token) {
+    const int64_t row = int64_t{s} * load.query_tokens + token;
+    AttentionItem item{};
+    item.q = q.data() + row * q_stride + head * kGroup * kDim;
+    item.q_stride = q_stride;
+    item.num_tokens = std::min(item_tokens, load.query_tokens - token);
+    item.group = kGroup;
+    item.first_position = load.seq_len - load.query_tokens + token;
+    item.head_dim = kDim;
+    item.padded_dim = geometry.padded_dim;
+    item.k = cache.Head(layer, head);
+    item.half_bytes = geometry.half_bytes;
+    item.v_offset = geometry.v_offset;
+    item.block_stride = geometry.block_stride;
+    item.block_table = table.data() + int64_t{s} * blocks_per_seq;
+    item.piece_begin = 0;
+    item.piece_end = (item.first_position + item.num_tokens - 1) / kPieceTokens + 1;
+    item.out = out.data() + row * kHeads * kDim + head * kGroup * kDim;
+    item.out_stride = kHeads * kDim;
+    item.scratch = aligned;
+    const int next_seq = head + 1 < kKvHeads ? s : (s + 1) % load.seqs;
+    item.next_k =
+        cache.Head(layer, (head + 1) % kKvHeads) +
+        table[static_cast<size_t>(int64_t{next_seq} * blocks_per_seq)] * geometry.block_stride;
+    return item;
+  };
+  const auto alone = [&](int layer, int s) {
+    for (int token = 0; token < load.query_tokens; token += item_tokens) {
+      for (int head = 0; head < kKvHeads; ++head) kernels.run_bf16(item_of(layer, head, s, token));
+    }
+  };
+  const auto together = [&](int layer, int first, int count) {
+    for (int head = 0; head < kKvHeads; ++head) {
+      AttentionItem item = item_of(layer, head, first, 0);
+      item.q_tokens = q_tokens.data();
+      item.num_tokens = count;
+      item.first_position = common_pieces * kPieceTokens;
+      item.piece_end = common_pieces;
+      item.out = nullptr;
+      item.states = states.data();
+      for (int64_t r = 0; r < count * kGroup; ++r) item.states[r * state_floats + kHasPieces] = 0;
+      kernels.run_bf16(item);
+      for (int i = 0; i < count; ++i) {
+        AttentionItem rest = item_of(layer, head, first + i, 0);
+        rest.piece_begin = common_pieces;
+        rest.states = states.data() + i * kGroup * state_floats;
+        kernels.run_bf16(rest);
+      }
+    }
+  };
   const auto step = [&] {
     for (int layer = 0; layer < kLayers; ++layer) {
-      for (int s = 0; s < load.seqs; ++s) {
-        for (int token = 0; token < load.query_tokens; token += item_tokens) {
-          for (int head = 0; head < kKvHeads; ++head) {
-            const int64_t row = int64_t{s} * load.query_tokens + token;
-            AttentionItem item{};
-            item.q = q.data() + row * q_stride + head * kGroup * kDim;
-            item.q_stride = q_stride;
-            item.num_tokens = std::min(item_tokens, load.query_tokens - token);
-            item.group = kGroup;
-            item.first_position = load.seq_len - load.query_tokens + token;
-            item.head_dim = kDim;
-            item.padded_dim = geometry.padded_dim;
-            item.k = cache.Head(layer, head);
-            item.half_bytes = geometry.half_bytes;
-            item.v_offset = geometry.v_offset;
-            item.block_stride = geometry.block_stride;
-            item.block_table = table.data() + int64_t{s} * blocks_per_seq;
-            item.piece_begin = 0;
-            item.piece_end = (item.first_position + item.num_tokens - 1) / kPieceTokens + 1;
-            item.out = out.data() + row * kHeads * kDim + head * kGroup * kDim;
-            item.out_stride = kHeads * kDim;
-            item.scratch = aligned;
-            const int next_seq = head + 1 < kKvHeads ? s : (s + 1) % load.seqs;
-            item.next_k = cache.Head(layer, (head + 1) % kKvHeads) +
-                          table[static_cast<size_t>(int64_t{next_seq} * blocks_per_seq)] *
-                              geometry.block_stride;
-            kernels.run_bf16(item);
-          }
+      for (int s = 0; s < load.seqs; s += load.together) {
+        if (common_pieces == 0) {
+          for (int i = s; i < std::min(s + load.together, load.seqs); ++i) alone(layer, i);
+        } else {
+          together(layer, s, std::min(load.together, load.seqs - s));
         }
       }
     }
@@ -118,12 +162,16 @@ void Measure(const Load& load, const AttentionKernels& kernels, benchmarks::Roof
   const double operations = pairs * 4 * kDim;  // of Q x K and of P x V
   const auto bytes = static_cast<double>(cache.bytes());
   const double arithmetic = operations / roofline->operations_per_s;
-  std::printf("| %d x %d at %d | %.1f | %.3f | %.2f | %.1f | %.1f | %.3f | %.3f | %.0f %% |\n",
-              load.seqs, load.query_tokens, load.seq_len, bytes / 1e6, took * 1e3,
-              took * 1e9 / pairs, bytes / took / 1e9, operations / took / 1e9, arithmetic * 1e3,
-              reading * 1e3, 100 * std::max(arithmetic, reading) / took);
-  const std::string kernel =
+  std::string kernel =
       std::to_string(load.seqs) + " x " + std::to_string(load.query_tokens) + " tokens";
+  if (load.common > 0) {
+    kernel += ", " + std::to_string(load.common) + " in common, " + std::to_string(load.together) +
+              " together";
+  }
+  std::printf("| %s at %d | %.1f | %.3f | %.2f | %.1f | %.1f | %.3f | %.3f | %.0f %% |\n",
+              kernel.c_str(), load.seq_len, bytes / 1e6, took * 1e3, took * 1e9 / pairs,
+              bytes / took / 1e9, operations / took / 1e9, arithmetic * 1e3, reading * 1e3,
+              100 * std::max(arithmetic, reading) / took);
   roofline->points.push_back({kernel, std::to_string(load.seq_len), took, bytes, operations});
   std::fflush(stdout);
 }
@@ -156,7 +204,8 @@ int Main(const std::string& name, const std::vector<Load>& loads, const std::str
               std::string(NameOf(isa)).c_str(), peak.instruction, peak.operations / 1e9,
               roofline.read_bytes_per_s / 1e9);
   std::printf(
-      "| sequences x rows at context | KV MB | ms a step | ns per (KV token, q head, layer, row) | "
+      "| sequences x rows at context | distinct KV MB | ms a step | ns per (KV token, q head, "
+      "layer, row) | "
       "GB/s | GOP/s | peak floor ms | read floor ms | share of the floor |\n"
       "|---|--:|--:|--:|--:|--:|--:|--:|--:|\n");
   for (const Load& load : loads) Measure(load, KernelsOf(isa), &roofline);
@@ -174,8 +223,14 @@ int main(int argc, char** argv) {
     argc -= 2;
   }
   std::vector<modu::kernels::cpu::Load> loads = {
-      {1, 128, 1},  {1, 512, 1},  {1, 2048, 1},  {16, 128, 1},  {16, 512, 1},  {16, 2048, 1},
-      {64, 128, 1}, {64, 512, 1}, {64, 2048, 1}, {1, 256, 256}, {1, 1500, 256}};
-  if (argc == 5) loads = {{std::atoi(argv[2]), std::atoi(argv[4]), std::atoi(argv[3])}};
+      {1, 128, 1},    {1, 512, 1},           {1, 2048, 1},          {16, 128, 1},  {16, 512, 1},
+      {16, 2048, 1},  {64, 128, 1},          {64, 512, 1},          {64, 2048, 1}, {1, 256, 256},
+      {1, 1500, 256}, {64, 1000, 1, 992, 1}, {64, 1000, 1, 992, 32}};
+  const auto number = [&](int i) { return std::atoi(argv[i]); };
+  if (argc >= 5) loads = {{number(2), number(4), number(3)}};
+  if (argc >= 7) {
+    loads[0].common = number(5);
+    loads[0].together = std::max(1, number(6));
+  }
   return modu::kernels::cpu::Main(argc > 1 ? argv[1] : "", loads, json);
 }

@@ -327,7 +327,7 @@ void PackQueries(const AttentionItem& item, int first, int rows, float* q) {
   for (int r = 0; r < rows; ++r) {
     const int row = first + r;
     const float* from =
-        item.q + row / item.group * item.q_stride + row % item.group * item.head_dim;
+        item.q + TokenOf(item, row / item.group) * item.q_stride + row % item.group * item.head_dim;
     for (int d = 0; d < item.head_dim; ++d) q[d * rows + r] = from[d];
   }
 }
@@ -336,14 +336,17 @@ template <class Pairs>
 void Run(const AttentionItem& item) {
   const int rows = item.num_tokens * item.group;
   const int64_t state_floats = StateFloats(item.padded_dim);
-  const Scratch s = Split(item.scratch, rows, item.padded_dim);
+  Scratch s = Split(item.scratch, rows, item.padded_dim);
+  if (item.states != nullptr) s.totals = item.states;
   const int tiles = (rows + kTileRows - 1) / kTileRows;
   const int tile_rows = (rows + tiles - 1) / tiles;
   for (int row = 0; row < rows; row += tile_rows) {
     const int n = rows - row < tile_rows ? rows - row : tile_rows;
     PackQueries(item, row, n, s.q + static_cast<int64_t>(row) * item.head_dim);
   }
-  for (int row = 0; row < rows; ++row) s.totals[row * state_floats + 2] = 0.0f;  // pieces so far
+  if (item.states == nullptr) {
+    for (int row = 0; row < rows; ++row) s.totals[row * state_floats + kHasPieces] = 0.0f;
+  }
   for (int piece = item.piece_begin; piece < item.piece_end; ++piece) {
     for (int row = 0; row < rows; row += tile_rows) {
       const int n = rows - row < tile_rows ? rows - row : tile_rows;
@@ -359,12 +362,12 @@ void Run(const AttentionItem& item) {
       for (int r = 0; r < n; ++r) {
         if ((seen >> r & 1) == 0) continue;
         float* total = s.totals + (row + r) * state_floats;
-        MergeState(states + r * state_floats, total[2] == 0.0f, item.padded_dim, total);
-        total[2] = 1.0f;
+        MergeState(states + r * state_floats, total[kHasPieces] == 0.0f, item.padded_dim, total);
+        total[kHasPieces] = 1.0f;
       }
     }
   }
-  if (item.partials != nullptr) return;
+  if (item.partials != nullptr || item.out == nullptr) return;
   for (int row = 0; row < rows; ++row) {
     Finish(s.totals + row * state_floats, item.head_dim,
            item.out + row / item.group * item.out_stride + row % item.group * item.head_dim);

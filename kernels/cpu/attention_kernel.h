@@ -15,12 +15,14 @@ constexpr int kPieceTokens = 256;
 /// What a piece leaves of a row: max score, sum of exp(score - max), and at kStateHeader the
 /// weighted sum of V (padded_dim floats).
 constexpr int kStateHeader = 16;
+constexpr int kHasPieces = 2;  // of a running state's header: not 0 once a piece has gone in
 constexpr int64_t StateFloats(int padded_dim) { return kStateHeader + padded_dim; }
 
 struct AttentionItem {
   // Rows: row r is query head r % group of token r / group.
-  const float* q;    // first token's first head of this KV head; scaled
-  int64_t q_stride;  // floats from token to token
+  const float* q;           // first token's first head of this KV head; scaled
+  int64_t q_stride;         // floats from token to token
+  const int32_t* q_tokens;  // [num_tokens] which tokens, counted from q; null: 0, 1, 2, ..
   int num_tokens;
   int group;           // query heads per KV head
   int first_position;  // of the first token
@@ -34,9 +36,12 @@ struct AttentionItem {
   const std::byte* next_k;  // K of the block that this worker probably reads next, or null
   // Result: either final rows, or (partials not null) one state per piece and row,
   // at partials + ((piece - piece_begin) * rows + r) * StateFloats.
-  float* out;  // as q: token stride out_stride, heads head_dim apart
+  float* out;  // as q: token stride out_stride, heads head_dim apart; null: states alone
   int64_t out_stride;
   float* partials;
+  // [rows] each row's state after the pieces before piece_begin (kHasPieces says whether
+  // any), which this item goes on with and leaves; null: none before, none left.
+  float* states;
   float* scratch;  // AttentionScratchFloats(), 64-byte aligned
 };
 

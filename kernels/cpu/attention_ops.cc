@@ -6,6 +6,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu/attention_kernel.h"
+#include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/kv_cache.h"
 #include "kernels/cpu/linear_kernels.h"
@@ -14,8 +15,6 @@
 namespace modu::kernels::cpu {
 namespace {
 
-// Query rows of an item: enough to pay for reading K and V, few enough that states stay in L2.
-constexpr int kItemRows = 96;
 constexpr int kMaxHeadDim = 1024;
 constexpr int kBlocksPerPiece = kPieceTokens / kKvBlockTokens;
 
@@ -33,77 +32,67 @@ bool ByBlocks(const PreparedLayout& layout, int num_tokens) {
   return layout.kind == PreparedKind::kBf16Tiles && num_tokens > 1;
 }
 
-/// Consecutive query rows of one sequence for one KV head, over a range of pieces.
-struct Unit {
-  int seq;
-  int kv_head;
-  int token;  // first, a row of the step
-  int num_tokens;
-  int piece_begin, piece_end;
-  int64_t partials;  // floats into the shared scratch; -1: not split
+/// What the units of one call have in common.
+struct AttentionCall {
+  const AttentionParams& p;
+  const CpuKvCache& kv;
+  const AttentionPlan& plan;
+  int group;
+  int64_t group_width;
+  int64_t q_stride;
+  AttentionFn run;
+
+  int64_t FirstBlock(const AttentionSpan& span, int piece) const {
+    const int block = std::max(FirstVisible(span.first_position, p.window) / kKvBlockTokens,
+                               piece * kBlocksPerPiece);
+    return p.block_table[int64_t{span.seq} * p.block_table_stride + block];
+  }
+
+  /// K of the block that is read first from `piece` on.
+  const std::byte* FirstK(const AttentionSpan& span, int kv_head, int piece) const {
+    return kv.Head(p.layer, kv_head) + FirstBlock(span, piece) * kv.geometry().block_stride;
+  }
+
+  AttentionItem Item(const AttentionSpan& span, int kv_head) const {
+    AttentionItem item = {};
+    item.q = p.qkv + span.token * q_stride + kv_head * group_width;
+    item.q_stride = q_stride;
+    item.num_tokens = span.num_tokens;
+    item.group = group;
+    item.first_position = span.first_position;
+    item.head_dim = p.head_dim;
+    item.padded_dim = kv.geometry().padded_dim;
+    item.window = p.window;
+    item.k = kv.Head(p.layer, kv_head);
+    item.half_bytes = kv.geometry().half_bytes;
+    item.v_offset = kv.geometry().v_offset;
+    item.block_stride = kv.geometry().block_stride;
+    item.block_table = p.block_table + int64_t{span.seq} * p.block_table_stride;
+    item.piece_begin = span.piece_begin;
+    item.piece_end = span.piece_end;
+    return item;
+  }
+
+  /// The pieces that all spans of a unit begin with: leaves each row's state at `states`.
+  void RunCommon(const AttentionUnit& unit, float* states, float* scratch) const {
+    const AttentionSpan& first = plan.spans[static_cast<size_t>(unit.first_span)];
+    AttentionItem item = Item(first, unit.kv_head);
+    item.q = p.qkv + unit.kv_head * group_width;
+    item.q_tokens = plan.tokens.data() + unit.first_token;
+    item.num_tokens = 0;
+    for (int i = 0; i < unit.num_spans; ++i) {
+      item.num_tokens += plan.spans[static_cast<size_t>(unit.first_span + i)].num_tokens;
+    }
+    item.piece_end = unit.common_pieces;
+    item.first_position = item.piece_end * kPieceTokens;  // or behind: all of the pieces are seen
+    item.next_k = FirstK(first, unit.kv_head, unit.common_pieces);
+    item.states = states;
+    item.scratch = scratch;
+    const int64_t state_floats = StateFloats(item.padded_dim);
+    for (int r = 0; r < item.num_tokens * group; ++r) states[r * state_floats + kHasPieces] = 0.0f;
+    run(item);
+  }
 };
-
-struct Plan {
-  std::vector<Unit> units;
-  bool split = false;
-  int64_t partial_floats = 0;
-  int most_tokens = 1;
-};
-
-int FirstPosition(const AttentionParams& p, int seq, int token) {
-  return p.seq_lens[seq] - (p.cu_seqlens[seq + 1] - token);
-}
-
-/// Long prefills come first, so that short units fill the end.
-Plan MakePlan(const AttentionParams& p, int workers) {
-  const int group = p.num_heads / p.num_kv_heads;
-  const int most = std::max(1, kItemRows / group);
-  Plan plan;
-  plan.most_tokens =
-      std::clamp((p.num_tokens * p.num_kv_heads + 4 * workers - 1) / (4 * workers), 1, most);
-  const auto add = [&](int seq, int token, int num_tokens) {
-    const int first = FirstPosition(p, seq, token);
-    MODU_CHECK(first >= 0);
-    const int begin = FirstVisible(first, p.window) / kPieceTokens;
-    const int end = (first + num_tokens - 1) / kPieceTokens + 1;
-    for (int head = 0; head < p.num_kv_heads; ++head) {
-      plan.units.push_back({seq, head, token, num_tokens, begin, end, -1});
-    }
-  };
-  for (const bool prefill : {true, false}) {
-    for (int s = 0; s < p.num_seqs; ++s) {
-      const int begin = p.cu_seqlens[s], end = p.cu_seqlens[s + 1];
-      if ((end - begin > 1) != prefill) continue;
-      for (int last = end; last > begin;) {
-        const int first = std::max(begin, last - plan.most_tokens);
-        add(s, first, last - first);
-        last = first;
-      }
-    }
-  }
-  if (workers == 1 || plan.units.size() >= static_cast<size_t>(2 * workers)) return plan;
-  // Too few to go round: one unit for each piece, merged afterwards in the same order.
-  std::vector<Unit> pieces;
-  for (const Unit& unit : plan.units) {
-    const int64_t floats =
-        int64_t{unit.num_tokens} * group * StateFloats((p.head_dim + 15) / 16 * 16);
-    for (int piece = unit.piece_begin; piece < unit.piece_end; ++piece) {
-      Unit one = unit;
-      one.piece_begin = piece;
-      one.piece_end = piece + 1;
-      one.partials = plan.partial_floats;
-      plan.partial_floats += floats;
-      pieces.push_back(one);
-    }
-  }
-  if (pieces.size() == plan.units.size()) {
-    plan.partial_floats = 0;
-    return plan;
-  }
-  plan.units.swap(pieces);
-  plan.split = true;
-  return plan;
-}
 
 }  // namespace
 
@@ -206,13 +195,13 @@ void Attention(Device& device, const AttentionParams& p) {
   if (p.num_tokens == 0) return;
   CpuDevice& cpu = Cpu(device);
   const auto& kv = static_cast<const CpuKvCache&>(*p.kv);
-  const KvGeometry& geometry = kv.geometry();
+  const int padded_dim = kv.geometry().padded_dim;
   const PreparedLayout layout = LayoutOf(*p.consumer);
   const int group = p.num_heads / p.num_kv_heads;
   const int64_t width = int64_t{p.num_heads} * p.head_dim;
   const int64_t group_width = int64_t{group} * p.head_dim;
   const int64_t stride = width + 2 * int64_t{p.num_kv_heads} * p.head_dim;
-  const int64_t state_floats = StateFloats(geometry.padded_dim);
+  const int64_t state_floats = StateFloats(padded_dim);
   MODU_CHECK(p.num_heads == group * p.num_kv_heads && p.head_dim <= kMaxHeadDim);
   MODU_CHECK(layout.cols == width);
   MODU_CHECK(kv.layout().head_dim == p.head_dim && kv.layout().num_kv_heads == p.num_kv_heads);
@@ -220,7 +209,8 @@ void Attention(Device& device, const AttentionParams& p) {
   const auto run = kv.layout().dtype == DType::kF32 ? kernels.run_f32 : kernels.run_bf16;
   const PrepareFn prepare = cpu.prepare();
 
-  const Plan plan = MakePlan(p, cpu.num_threads());
+  const AttentionPlan plan = PlanAttention(p, cpu.num_threads());
+  const AttentionCall call = {p, kv, plan, group, group_width, stride, run};
   // The heads of one KV head are adjacent columns; whole int8 groups can be written at once.
   const bool by_blocks = ByBlocks(layout, p.num_tokens);
   const bool direct =
@@ -232,82 +222,78 @@ void Attention(Device& device, const AttentionParams& p) {
                                   static_cast<size_t>(shared_floats) * sizeof(float)));
   float* const whole = direct ? nullptr : shared + plan.partial_floats;
   const int most_rows = plan.most_tokens * group;
-  const size_t item_floats = AttentionScratchFloats(most_rows, geometry.padded_dim);
-  cpu.pool().ReserveScratch((item_floats + static_cast<size_t>(plan.most_tokens * group_width)) *
-                            sizeof(float));
+  const size_t item_floats = AttentionScratchFloats(most_rows, padded_dim);
+  const size_t out_floats = static_cast<size_t>(plan.most_tokens * group_width);
+  const size_t state_room = plan.joined ? static_cast<size_t>(most_rows * state_floats) : 0;
+  cpu.pool().ReserveScratch((item_floats + out_floats + state_room) * sizeof(float));
   const auto write = [&](int token, int kv_head, const float* values) {
     prepare(layout, layout.Row(p.out, token), kv_head * group_width, group_width, values);
   };
 
   cpu.pool().Run(static_cast<int>(plan.units.size()), 1, [&](int first, int last, int worker) {
-    auto* scratch = reinterpret_cast<float*>(cpu.pool().scratch(worker));
+    auto* const scratch = reinterpret_cast<float*>(cpu.pool().scratch(worker));
+    float* const out = scratch + item_floats;
     for (int u = first; u < last; ++u) {
-      const Unit& unit = plan.units[static_cast<size_t>(u)];
-      AttentionItem item;
-      item.q = p.qkv + unit.token * stride + unit.kv_head * group_width;
-      item.q_stride = stride;
-      item.num_tokens = unit.num_tokens;
-      item.group = group;
-      item.first_position = FirstPosition(p, unit.seq, unit.token);
-      item.head_dim = p.head_dim;
-      item.padded_dim = geometry.padded_dim;
-      item.window = p.window;
-      item.k = kv.Head(p.layer, unit.kv_head);
-      item.half_bytes = geometry.half_bytes;
-      item.v_offset = geometry.v_offset;
-      item.block_stride = geometry.block_stride;
-      item.block_table = p.block_table + int64_t{unit.seq} * p.block_table_stride;
-      item.piece_begin = unit.piece_begin;
-      item.piece_end = unit.piece_end;
-      item.next_k = nullptr;
-      if (static_cast<size_t>(u) + 1 < plan.units.size()) {
-        const Unit& next = plan.units[static_cast<size_t>(u) + 1];
-        const int first_block =
-            FirstVisible(FirstPosition(p, next.seq, next.token), p.window) / kKvBlockTokens;
-        item.next_k = kv.Head(p.layer, next.kv_head) +
-                      p.block_table[int64_t{next.seq} * p.block_table_stride +
-                                    std::max(first_block, next.piece_begin * kBlocksPerPiece)] *
-                          geometry.block_stride;
-      }
-      item.scratch = scratch;
-      item.partials = plan.split ? shared + unit.partials : nullptr;
-      item.out =
-          direct ? scratch + item_floats : whole + unit.token * width + unit.kv_head * group_width;
-      item.out_stride = direct ? group_width : width;
-      run(item);
-      if (plan.split || !direct) continue;
-      for (int t = 0; t < unit.num_tokens; ++t) {
-        write(unit.token + t, unit.kv_head, item.out + t * group_width);
+      const AttentionUnit& unit = plan.units[static_cast<size_t>(u)];
+      float* states = unit.num_spans > 1 ? out + out_floats : nullptr;
+      if (states != nullptr) call.RunCommon(unit, states, scratch);
+      for (int i = 0; i < unit.num_spans; ++i) {
+        const AttentionSpan& span = plan.spans[static_cast<size_t>(unit.first_span + i)];
+        AttentionItem item = call.Item(span, unit.kv_head);
+        if (i + 1 < unit.num_spans) {
+          item.next_k = call.FirstK(plan.spans[static_cast<size_t>(unit.first_span + i) + 1],
+                                    unit.kv_head, unit.common_pieces);
+        } else if (static_cast<size_t>(u) + 1 < plan.units.size()) {
+          const AttentionUnit& next = plan.units[static_cast<size_t>(u) + 1];
+          item.next_k = call.FirstK(plan.spans[static_cast<size_t>(next.first_span)], next.kv_head,
+                                    next.piece_begin);
+        }
+        if (states != nullptr) {
+          item.piece_begin = unit.common_pieces;
+          item.states = states;
+          states += span.num_tokens * group * state_floats;
+        } else {
+          item.piece_begin = unit.piece_begin;
+          item.piece_end = unit.piece_end;
+        }
+        item.scratch = scratch;
+        item.partials = plan.split ? shared + unit.partials : nullptr;
+        item.out = direct ? out : whole + span.token * width + unit.kv_head * group_width;
+        item.out_stride = direct ? group_width : width;
+        run(item);
+        if (plan.split || !direct) continue;
+        for (int t = 0; t < span.num_tokens; ++t) {
+          write(span.token + t, unit.kv_head, item.out + t * group_width);
+        }
       }
     }
   });
 
   if (plan.split) {
-    // The first piece's unit of every item knows where its rows' states begin.
+    // The first piece's unit of every span knows where its rows' states begin.
     cpu.pool().Run(static_cast<int>(plan.units.size()), 1, [&](int first, int last, int worker) {
       for (int u = first; u < last; ++u) {
-        const Unit& unit = plan.units[static_cast<size_t>(u)];
-        const int begin =
-            FirstVisible(FirstPosition(p, unit.seq, unit.token), p.window) / kPieceTokens;
-        if (unit.piece_begin != begin) continue;
-        const int64_t piece_stride = int64_t{unit.num_tokens} * group * state_floats;
-        for (int t = 0; t < unit.num_tokens; ++t) {
-          const int position = FirstPosition(p, unit.seq, unit.token + t);
+        const AttentionUnit& unit = plan.units[static_cast<size_t>(u)];
+        const AttentionSpan& span = plan.spans[static_cast<size_t>(unit.first_span)];
+        if (unit.piece_begin != span.piece_begin) continue;
+        const int64_t piece_stride = int64_t{span.num_tokens} * group * state_floats;
+        for (int t = 0; t < span.num_tokens; ++t) {
+          const int position = span.first_position + t;
           const int from = FirstVisible(position, p.window) / kPieceTokens;
           float* out = direct ? reinterpret_cast<float*>(cpu.pool().scratch(worker))
-                              : whole + (unit.token + t) * width + unit.kv_head * group_width;
+                              : whole + (span.token + t) * width + unit.kv_head * group_width;
           for (int h = 0; h < group; ++h) {
             MergeItem item;
-            item.partials = shared + unit.partials + (from - begin) * piece_stride +
+            item.partials = shared + unit.partials + (from - span.piece_begin) * piece_stride +
                             (int64_t{t} * group + h) * state_floats;
             item.piece_stride = piece_stride;
             item.num_pieces = position / kPieceTokens - from + 1;
             item.head_dim = p.head_dim;
-            item.padded_dim = geometry.padded_dim;
+            item.padded_dim = padded_dim;
             item.out = out + int64_t{h} * p.head_dim;
             kernels.merge(item);
           }
-          if (direct) write(unit.token + t, unit.kv_head, out);
+          if (direct) write(span.token + t, unit.kv_head, out);
         }
       }
     });

@@ -7,6 +7,10 @@
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
+MODU_INLINE int64_t TokenOf(const AttentionItem& item, int token) {
+  return item.q_tokens == nullptr ? token : item.q_tokens[token];
+}
+
 constexpr float kLowest = -3.0e38f;
 
 /// Turns scores [first, last) of one piece into exp(score - max) in place; positions outside, in

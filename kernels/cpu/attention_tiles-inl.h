@@ -334,7 +334,7 @@ void PackQueryTile(const AttentionItem& item, int first, int rows, std::byte* ti
   for (int r = 0; r < rows; ++r) {
     const int row = first + r;
     const float* const from =
-        item.q + row / item.group * item.q_stride + row % item.group * item.head_dim;
+        item.q + TokenOf(item, row / item.group) * item.q_stride + row % item.group * item.head_dim;
     for (int d = 0; d < item.head_dim; d += kDimsPerTile) {
       Group x[2];
       for (int half = 0; half < 2; ++half) {
@@ -355,12 +355,15 @@ template <bool kTail, typename Tiles>
 void RunTiles(const AttentionItem& item) {
   const int rows = item.num_tokens * item.group;
   const int64_t state_floats = StateFloats(item.padded_dim);
-  const TileScratch s = SplitForTiles(item.scratch, rows, item.padded_dim);
+  TileScratch s = SplitForTiles(item.scratch, rows, item.padded_dim);
+  if (item.states != nullptr) s.totals = item.states;
   for (int row = 0; row < rows; row += kTileMaxRows) {
     const int n = rows - row < kTileMaxRows ? rows - row : kTileMaxRows;
     PackQueryTile(item, row, n, s.q + row / kTileMaxRows * QueryTileBytes(item.head_dim));
   }
-  for (int row = 0; row < rows; ++row) s.totals[row * state_floats + 2] = 0.0f;  // pieces so far
+  if (item.states == nullptr) {
+    for (int row = 0; row < rows; ++row) s.totals[row * state_floats + kHasPieces] = 0.0f;
+  }
   Tiles tiles;
   int configured = 0;
   for (int piece = item.piece_begin; piece < item.piece_end; ++piece) {
@@ -380,13 +383,13 @@ void RunTiles(const AttentionItem& item) {
       for (int r = 0; r < n; ++r) {
         if ((seen >> r & 1) == 0) continue;
         float* const total = s.totals + (row + r) * state_floats;
-        MergeState(states + r * state_floats, total[2] == 0.0f, item.padded_dim, total);
-        total[2] = 1.0f;
+        MergeState(states + r * state_floats, total[kHasPieces] == 0.0f, item.padded_dim, total);
+        total[kHasPieces] = 1.0f;
       }
     }
   }
   tiles.Release();
-  if (item.partials != nullptr) return;
+  if (item.partials != nullptr || item.out == nullptr) return;
   for (int row = 0; row < rows; ++row) {
     Finish(s.totals + row * state_floats, item.head_dim,
            item.out + row / item.group * item.out_stride + row % item.group * item.head_dim);

@@ -1,6 +1,7 @@
 // The ops around attention through the op table: against the plain backend, and bit for bit against
 // themselves for every batch, chunk size and number of workers.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -15,6 +16,7 @@
 #include "kernels/float_formats.h"
 #include "kernels/ops.h"
 #include "tests/catch.h"
+#include "tests/kernels_attention/attention_emulated.h"
 #include "tests/kernels_attention/attention_twin.h"
 #include "tests/kernels_linear/tile_twin.h"
 
@@ -76,6 +78,10 @@ class Backend {
     }
   }
 
+  /// Sequence `seed` begins with the first `blocks` blocks of `other`: the same tokens in the same
+  /// memory.
+  void Share(uint32_t seed, uint32_t other, int blocks) { begins_[seed] = {other, blocks}; }
+
   /// One step; returns a row of [H * D] for each token, in order.
   std::vector<std::vector<float>> Step(const std::vector<Chunk>& chunks) {
     const Model& m = model_;
@@ -89,7 +95,8 @@ class Backend {
         positions.push_back(t);
         slots.push_back(int64_t{BlockOf(chunk.seed, t / block_size_)} * block_size_ +
                         t % block_size_);
-        std::mt19937 random(chunk.seed * 7919u + static_cast<uint32_t>(t));
+        std::mt19937 random(OwnerOf(chunk.seed, t / block_size_) * 7919u +
+                            static_cast<uint32_t>(t));
         std::normal_distribution<float> normal;
         for (int i = 0; i < row_width; ++i) qkv.push_back(normal(random));
       }
@@ -167,7 +174,14 @@ class Backend {
  private:
   static constexpr int kBlocks = 256;
 
+  uint32_t OwnerOf(uint32_t seed, int index) const {
+    const auto begin = begins_.find(seed);
+    if (begin == begins_.end() || index >= begin->second.second) return seed;
+    return OwnerOf(begin->second.first, index);
+  }
+
   int32_t BlockOf(uint32_t seed, int index) {
+    seed = OwnerOf(seed, index);
     const auto [at, is_new] = blocks_.try_emplace({seed, index}, 0);
     if (is_new) at->second = static_cast<int32_t>(blocks_.size() * 97 % kBlocks);  // scattered
     REQUIRE(blocks_.size() < kBlocks);
@@ -181,6 +195,7 @@ class Backend {
   std::unique_ptr<PackedWeight> consumer_;
   std::vector<float> norm_, inv_freq_;
   std::map<std::pair<uint32_t, int>, int32_t> blocks_;
+  std::map<uint32_t, std::pair<uint32_t, int>> begins_;  // seed: another, and blocks of it
 };
 
 Backend CpuBackend(const Model& model, int threads) {
@@ -316,6 +331,116 @@ TEST_CASE("on tiles a row's bits do not depend on batch, chunks or workers eithe
     const auto rows = crowd.Step({{2, t - 220, 1}, {1, t, 1}, {4, 3 * (t - 270), 3}});
     CHECK(SameBits(rows[1], whole[static_cast<size_t>(t)]));
     CHECK(SameBits(alone.Step({{1, t, 1}})[0], whole[static_cast<size_t>(t)]));
+  }
+}
+
+/// Devices of every level there is, by name.
+std::vector<std::string> Levels() {
+  std::vector<std::string> levels;
+  const cpu::Isa best = cpu::DetectIsa();
+  if (best >= cpu::Isa::kAvx2) levels.insert(levels.end(), {"tiles twin", "avx2"});
+#if defined(MODU_HAVE_EMULATED)
+  if (best >= cpu::Isa::kAvx2) levels.emplace_back("emulated");
+#endif
+  if (best >= cpu::Isa::kAvx512) levels.emplace_back("avx512");
+  if (best >= cpu::Isa::kAmx) levels.emplace_back("amx");
+  return levels;
+}
+
+Backend BackendOf(const std::string& level, const Model& model, int threads) {
+  if (level == "tiles twin") return TilesBackend(model, threads);
+#if defined(MODU_HAVE_EMULATED)
+  static const cpu::LinearKernels linear = {cpu::Int8KernelsAvx2(), cpu::FloatKernelsAvx2(), {}};
+  if (level == "emulated") {
+    return {std::make_unique<cpu::CpuDevice>(cpu::Isa::kAvx2, model.numerics, threads, linear,
+                                             cpu::kAttentionEmulated),
+            model};
+  }
+#endif
+  return {OpenCpuDevice({model.numerics, threads, level}).value(), model};
+}
+
+TEST_CASE("rows of sequences that begin with the same blocks have the bits that they have alone") {
+  const auto levels = Levels();
+  struct Shape {
+    int num_heads, num_kv_heads, head_dim;
+    DType kv_dtype;
+  };
+  // More rows than a tile has, a KV head for each query head, one for all, odd dims.
+  const Shape shapes[] = {{6, 2, 32, DType::kBF16},
+                          {2, 2, 48, DType::kBF16},
+                          {8, 1, 64, DType::kBF16},
+                          {3, 1, 20, DType::kF32}};
+  unsigned seed = 0;
+  for (const std::string& level : levels) {
+    for (const Shape& shape : shapes) {
+      if (level == "emulated" && shape.head_dim > 32) continue;  // slow
+      Model model;
+      model.num_heads = shape.num_heads;
+      model.num_kv_heads = shape.num_kv_heads;
+      model.head_dim = model.rotary_dim = shape.head_dim;
+      model.kv_dtype = shape.kv_dtype;
+      model.numerics = shape.kv_dtype == DType::kF32 ? Numerics::kExact : Numerics::kBf16;
+      model.window = ++seed % 4 == 0 ? 300 : 0;
+      std::mt19937 random(seed);
+      const auto between = [&](int lo, int hi) {
+        return lo + static_cast<int>(random() % static_cast<unsigned>(hi - lo + 1));
+      };
+      INFO(level << " heads " << shape.num_heads << " of " << shape.num_kv_heads << " head_dim "
+                 << shape.head_dim << " window " << model.window);
+      // A tree of prompts: some branch behind the first piece, some before it, some nowhere.
+      struct Sequence {
+        uint32_t seed;
+        int length;
+        int shared;  // tokens
+      };
+      std::vector<Sequence> sequences = {{1, 620, 0}};
+      std::vector<std::array<uint32_t, 3>> shares;
+      for (uint32_t s = 2; s <= 6; ++s) {
+        const auto other = sequences[static_cast<size_t>(between(0, static_cast<int>(s) - 2))];
+        const int blocks = std::min(other.length / 32, between(0, 4) > 0 ? between(7, 20) : 0);
+        sequences.push_back({s, blocks * 32 + between(1, 90), blocks * 32});
+        shares.push_back({s, other.seed, static_cast<uint32_t>(blocks)});
+      }
+      const int threads = between(1, 2);
+      Backend crowd = BackendOf(level, model, threads);
+      for (const auto& [s, other, blocks] : shares) {
+        crowd.Share(s, other, static_cast<int>(blocks));
+      }
+      for (const Sequence& s : sequences) crowd.Step({{s.seed, s.shared, s.length - s.shared}});
+      std::vector<std::vector<std::vector<float>>> rows(sequences.size());
+      constexpr int kSteps = 2;
+      for (int step = 0; step < kSteps; ++step) {
+        std::vector<size_t> order(sequences.size());
+        for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+        std::shuffle(order.begin(), order.end(), random);
+        std::vector<Chunk> chunks;
+        // One of them has more than one row in a step.
+        for (size_t i : order) {
+          chunks.push_back({sequences[i].seed, sequences[i].length + (i == 3 ? 3 * step : step),
+                            i == 3 ? 3 : 1});
+        }
+        const auto stepped = crowd.Step(chunks);
+        auto got = stepped.begin();
+        for (size_t i : order) {
+          for (int t = 0; t < (i == 3 ? 3 : 1); ++t) rows[i].push_back(*got++);
+        }
+      }
+      for (size_t i = 0; i < sequences.size(); ++i) {
+        Backend alone = BackendOf(level, model, 1);
+        for (const auto& [s, other, blocks] : shares) {
+          alone.Share(s, other, static_cast<int>(blocks));
+        }
+        const uint32_t s = sequences[i].seed;
+        alone.Step({{s, 0, sequences[i].length}});
+        INFO("sequence " << i << " of " << sequences[i].length << " tokens, " << sequences[i].shared
+                         << " of them another's");
+        for (size_t t = 0; t < rows[i].size(); ++t) {
+          const auto expected = alone.Step({{s, sequences[i].length + static_cast<int>(t), 1}});
+          CHECK(SameBits(rows[i][t], expected[0]));
+        }
+      }
+    }
   }
 }
 

@@ -1,0 +1,177 @@
+#include "kernels/cpu/attention_plan.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/check.h"
+#include "kernels/cpu/attention_kernel.h"
+#include "kernels/cpu/kv_cache.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+// Query rows of a unit: enough to pay for reading K and V, few enough that states stay in L2.
+constexpr int kUnitRows = 96;
+constexpr int kBlocksPerPiece = kPieceTokens / kKvBlockTokens;
+
+/// Pieces that lie wholly before the span's first row.
+int WholePieces(const AttentionSpan& span) { return span.first_position / kPieceTokens; }
+
+const int32_t* BlocksOf(const AttentionParams& p, const AttentionSpan& span) {
+  return p.block_table + int64_t{span.seq} * p.block_table_stride;
+}
+
+/// How many whole pieces the two begin with that are the same blocks.
+int CommonPieces(const AttentionParams& p, const AttentionSpan& a, const AttentionSpan& b) {
+  const int most = std::min(WholePieces(a), WholePieces(b)) * kBlocksPerPiece;
+  const int32_t* const x = BlocksOf(p, a);
+  return static_cast<int>(std::mismatch(x, x + most, BlocksOf(p, b)).first - x) / kBlocksPerPiece;
+}
+
+std::vector<AttentionSpan> CutSpans(const AttentionParams& p, int most_tokens) {
+  std::vector<AttentionSpan> spans;
+  for (const bool prefill : {true, false}) {
+    for (int s = 0; s < p.num_seqs; ++s) {
+      const int begin = p.cu_seqlens[s], end = p.cu_seqlens[s + 1];
+      if ((end - begin > 1) != prefill) continue;
+      for (int last = end; last > begin;) {
+        AttentionSpan span;
+        span.seq = s;
+        span.token = std::max(begin, last - most_tokens);
+        span.num_tokens = last - span.token;
+        span.first_position = p.seq_lens[s] - (end - span.token);
+        MODU_CHECK(span.first_position >= 0);
+        span.piece_begin = FirstVisible(span.first_position, p.window) / kPieceTokens;
+        span.piece_end = (span.first_position + span.num_tokens - 1) / kPieceTokens + 1;
+        spans.push_back(span);
+        last = span.token;
+      }
+    }
+  }
+  return spans;
+}
+
+/// Spans that walk their first common_pieces together.
+struct Join {
+  std::vector<int> spans;
+  int num_tokens = 0;
+  int common_pieces = 0;
+};
+
+/// Those of `spans` that begin with the same blocks, as many in a join as most_tokens allows; empty
+/// if there are none. One whose neighbours share more among themselves is left alone.
+std::vector<Join> FindJoins(const AttentionParams& p, const std::vector<AttentionSpan>& spans,
+                            int most_tokens) {
+  std::vector<int> order;
+  for (size_t i = 0; i < spans.size(); ++i) {
+    if (spans[i].num_tokens < most_tokens && WholePieces(spans[i]) > 0)
+      order.push_back(static_cast<int>(i));
+  }
+  const auto span_at = [&](size_t i) -> const AttentionSpan& {
+    return spans[static_cast<size_t>(order[i])];
+  };
+  // Any order will do that puts equal beginnings side by side.
+  std::ranges::stable_sort(order, [&](int i, int j) {
+    const AttentionSpan& a = spans[static_cast<size_t>(i)];
+    const AttentionSpan& b = spans[static_cast<size_t>(j)];
+    const int blocks = std::min(WholePieces(a), WholePieces(b)) * kBlocksPerPiece;
+    const int differ =
+        std::memcmp(BlocksOf(p, a), BlocksOf(p, b), sizeof(int32_t) * static_cast<size_t>(blocks));
+    return differ != 0 ? differ < 0 : WholePieces(a) < WholePieces(b);
+  });
+  std::vector<int> with_next(order.size() + 1, 0);
+  for (size_t i = 0; i + 1 < order.size(); ++i) {
+    with_next[i] = CommonPieces(p, span_at(i), span_at(i + 1));
+  }
+  std::vector<Join> joins;
+  for (size_t i = 0; i < order.size();) {
+    const int common = with_next[i + 1] > with_next[i] ? 0 : with_next[i];
+    Join join = {{order[i]}, span_at(i).num_tokens, common};
+    for (++i; common > 0 && with_next[i - 1] >= common; ++i) {
+      if (join.num_tokens + span_at(i).num_tokens > most_tokens) break;
+      join.spans.push_back(order[i]);
+      join.num_tokens += span_at(i).num_tokens;
+    }
+    if (join.spans.size() > 1) joins.push_back(std::move(join));
+  }
+  return joins;
+}
+
+/// Lays the spans out in their units' order and notes the units.
+void LayOut(const AttentionParams& p, std::vector<AttentionSpan> spans, std::vector<Join> joins,
+            AttentionPlan* plan) {
+  plan->joined = !joins.empty();
+  std::vector<bool> joined(spans.size(), false);
+  for (const Join& join : joins) {
+    for (int i : join.spans) joined[static_cast<size_t>(i)] = true;
+  }
+  for (size_t i = 0; i < spans.size(); ++i) {
+    if (!joined[i]) joins.push_back({{static_cast<int>(i)}, spans[i].num_tokens, 0});
+  }
+  // The largest first, so that small ones fill the end.
+  std::ranges::stable_sort(
+      joins, [](const Join& a, const Join& b) { return a.num_tokens > b.num_tokens; });
+  for (const Join& join : joins) {
+    AttentionUnit unit = {};
+    unit.first_span = static_cast<int>(plan->spans.size());
+    unit.num_spans = static_cast<int>(join.spans.size());
+    unit.common_pieces = join.common_pieces;
+    unit.partials = -1;
+    unit.first_token = static_cast<int>(plan->tokens.size());
+    for (int i : join.spans) {
+      const AttentionSpan& span = spans[static_cast<size_t>(i)];
+      plan->spans.push_back(span);
+      if (unit.num_spans == 1) continue;
+      for (int t = 0; t < span.num_tokens; ++t) plan->tokens.push_back(span.token + t);
+    }
+    const AttentionSpan& first = plan->spans[static_cast<size_t>(unit.first_span)];
+    unit.piece_begin = first.piece_begin;
+    unit.piece_end = first.piece_end;
+    for (unit.kv_head = 0; unit.kv_head < p.num_kv_heads; ++unit.kv_head) {
+      plan->units.push_back(unit);
+    }
+  }
+}
+
+/// One unit for each piece, merged afterwards in the same order. No-op if that makes no more.
+void SplitPieces(const AttentionParams& p, AttentionPlan* plan) {
+  const int group = p.num_heads / p.num_kv_heads;
+  std::vector<AttentionUnit> pieces;
+  int64_t floats = 0;
+  for (const AttentionUnit& unit : plan->units) {
+    const AttentionSpan& span = plan->spans[static_cast<size_t>(unit.first_span)];
+    for (int piece = unit.piece_begin; piece < unit.piece_end; ++piece) {
+      AttentionUnit one = unit;
+      one.piece_begin = piece;
+      one.piece_end = piece + 1;
+      one.partials = floats;
+      floats += int64_t{span.num_tokens} * group * StateFloats((p.head_dim + 15) / 16 * 16);
+      pieces.push_back(one);
+    }
+  }
+  if (pieces.size() == plan->units.size()) return;
+  plan->units.swap(pieces);
+  plan->partial_floats = floats;
+  plan->split = true;
+}
+
+}  // namespace
+
+AttentionPlan PlanAttention(const AttentionParams& p, int workers, bool join) {
+  const int most = std::max(1, kUnitRows * p.num_kv_heads / p.num_heads);
+  AttentionPlan plan;
+  plan.most_tokens =
+      std::clamp((p.num_tokens * p.num_kv_heads + 4 * workers - 1) / (4 * workers), 1, most);
+  std::vector<AttentionSpan> spans = CutSpans(p, plan.most_tokens);
+  // Behind a window rows see different parts of a piece.
+  std::vector<Join> joins;
+  if (join && p.window == 0) joins = FindJoins(p, spans, plan.most_tokens);
+  LayOut(p, std::move(spans), std::move(joins), &plan);
+  // Too few to go round? Joins of at most most_tokens leave enough.
+  if (!plan.joined && workers > 1 && plan.units.size() < static_cast<size_t>(2 * workers)) {
+    SplitPieces(p, &plan);
+  }
+  return plan;
+}
+
+}  // namespace modu::kernels::cpu

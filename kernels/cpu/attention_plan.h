@@ -1,0 +1,46 @@
+// How the attention of one step is cut into units for the pool's workers. A unit is one KV head and
+// one or several spans of query rows. Spans whose sequences begin with the same KV blocks (a common
+// prompt in the prefix cache) walk those blocks together, so that K and V are read once for many
+// rows and rows fill whole tiles; then each walks its own. Each row still meets the same pieces in
+// the same order, so no bit of a row depends on its company. Pure functions of the batch's layout.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "kernels/ops.h"
+
+namespace modu::kernels::cpu {
+
+/// Consecutive query rows of one sequence, and the pieces of its KV that they see.
+struct AttentionSpan {
+  int seq;
+  int token;  // first, a row of the step
+  int num_tokens;
+  int first_position;  // of that token in its sequence
+  int piece_begin, piece_end;
+};
+
+/// One KV head of one or several spans.
+struct AttentionUnit {
+  int kv_head;
+  int first_span, num_spans;
+  int common_pieces;           // that the spans walk together before each goes on; 0 of one span
+  int first_token;             // in AttentionPlan::tokens, of several spans
+  int piece_begin, piece_end;  // of the first span
+  int64_t partials;            // floats into the shared scratch; -1: the plan is not split
+};
+
+struct AttentionPlan {
+  std::vector<AttentionSpan> spans;
+  std::vector<AttentionUnit> units;  // the largest first, so that small ones fill the end
+  std::vector<int32_t> tokens;       // rows of the step, of units with several spans
+  bool joined = false;               // there are such
+  bool split = false;                // each unit is one piece of one span, to be merged afterwards
+  int64_t partial_floats = 0;
+  int most_tokens = 1;  // of a unit
+};
+
+/// join: whether spans with common blocks walk them together; off for tests and measurements.
+AttentionPlan PlanAttention(const AttentionParams& p, int workers, bool join = true);
+
+}  // namespace modu::kernels::cpu

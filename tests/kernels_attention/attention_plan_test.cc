@@ -1,0 +1,190 @@
+// How a step's attention is cut: every row once, and sequences together only over blocks that they
+// share.
+#include "kernels/cpu/attention_plan.h"
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include "kernels/cpu/attention_kernel.h"
+#include "kernels/cpu/kv_cache.h"
+#include "tests/catch.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+constexpr int kStride = 64, kBlocksPerPiece = kPieceTokens / kKvBlockTokens;
+
+/// A step's layout: sequences with a first row's position and a number of rows.
+struct Step {
+  explicit Step(int num_heads = 9, int num_kv_heads = 3) {
+    params.num_heads = num_heads;
+    params.num_kv_heads = num_kv_heads;
+    params.head_dim = 64;
+  }
+
+  /// The first `common` blocks are those of the family, the others its own.
+  void Add(int family, int common, int position, int rows = 1) {
+    cu_seqlens.push_back(cu_seqlens.back() + rows);
+    seq_lens.push_back(position + rows);
+    for (int b = 0; b < kStride; ++b) {
+      table.push_back(b < common ? family * 1000 + b : next_block++);
+    }
+  }
+
+  AttentionPlan Plan(int workers, bool join = true) {
+    params.num_tokens = cu_seqlens.back();
+    params.num_seqs = static_cast<int>(seq_lens.size());
+    params.cu_seqlens = cu_seqlens.data();
+    params.seq_lens = seq_lens.data();
+    params.block_table = table.data();
+    params.block_table_stride = kStride;
+    return PlanAttention(params, workers, join);
+  }
+
+  AttentionParams params = {};
+  std::vector<int32_t> cu_seqlens = {0}, seq_lens, table;
+  int next_block = 100'000;
+};
+
+/// (row, KV head, piece) that the plan walks, each once; and what walks together is shared.
+void CheckPlan(const Step& step, const AttentionPlan& plan, int workers) {
+  const AttentionParams& p = step.params;
+  std::vector<std::vector<int>> walked(static_cast<size_t>(p.num_tokens * p.num_kv_heads),
+                                       std::vector<int>(kStride / kBlocksPerPiece, 0));
+  for (const AttentionUnit& unit : plan.units) {
+    int tokens = 0, misplaced = 0;
+    for (int i = 0; i < unit.num_spans; ++i) {
+      const AttentionSpan& span = plan.spans[static_cast<size_t>(unit.first_span + i)];
+      const AttentionSpan& first = plan.spans[static_cast<size_t>(unit.first_span)];
+      CHECK(span.token >= p.cu_seqlens[span.seq]);
+      CHECK(span.token + span.num_tokens <= p.cu_seqlens[span.seq + 1]);
+      const int begin = unit.num_spans > 1 ? span.piece_begin : unit.piece_begin;
+      const int end = unit.num_spans > 1 ? span.piece_end : unit.piece_end;
+      for (int t = 0; t < span.num_tokens; ++t) {
+        const auto row = static_cast<size_t>((span.token + t) * p.num_kv_heads + unit.kv_head);
+        for (int piece = begin; piece < end; ++piece) ++walked[row][static_cast<size_t>(piece)];
+        if (unit.num_spans == 1) continue;
+        const auto at = static_cast<size_t>(unit.first_token + tokens + t);
+        misplaced += plan.tokens[at] == span.token + t ? 0 : 1;
+      }
+      tokens += span.num_tokens;
+      // Every row of it sees all of the common pieces, and then some of its own.
+      CHECK(unit.common_pieces * kPieceTokens <= span.first_position);
+      const int32_t* const blocks = p.block_table + span.seq * kStride;
+      CHECK(std::equal(blocks, blocks + unit.common_pieces * kBlocksPerPiece,
+                       p.block_table + first.seq * kStride));
+    }
+    CHECK(misplaced == 0);
+    CHECK(tokens <= plan.most_tokens);
+    CHECK((unit.num_spans > 1) == (unit.common_pieces > 0));
+  }
+  int wrong = 0;
+  for (int s = 0; s < p.num_seqs; ++s) {
+    for (int t = p.cu_seqlens[s]; t < p.cu_seqlens[s + 1]; ++t) {
+      const int position = p.seq_lens[s] - (p.cu_seqlens[s + 1] - t);
+      for (int head = 0; head < p.num_kv_heads; ++head) {
+        const auto& row = walked[static_cast<size_t>(t * p.num_kv_heads + head)];
+        const int from = FirstVisible(position, p.window) / kPieceTokens;
+        for (int piece = from; piece <= position / kPieceTokens; ++piece) {
+          wrong += row[static_cast<size_t>(piece)] == 1 ? 0 : 1;
+        }
+        wrong += *std::max_element(row.begin(), row.end()) == 1 ? 0 : 1;
+      }
+    }
+  }
+  CHECK(wrong == 0);
+  if (plan.joined && workers > 1) CHECK(plan.units.size() >= static_cast<size_t>(2 * workers));
+}
+
+int64_t PiecesWalked(const AttentionPlan& plan) {
+  int64_t pieces = 0;
+  for (const AttentionUnit& unit : plan.units) {
+    pieces += unit.common_pieces;
+    for (int i = 0; i < unit.num_spans; ++i) {
+      const AttentionSpan& span = plan.spans[static_cast<size_t>(unit.first_span + i)];
+      pieces += unit.num_spans > 1 ? span.piece_end - unit.common_pieces
+                                   : unit.piece_end - unit.piece_begin;
+    }
+  }
+  return pieces;
+}
+
+TEST_CASE("64 sequences with 1,000 common tokens walk their whole pieces together") {
+  Step step;
+  for (int s = 0; s < 64; ++s) step.Add(1, 31, 1020 + s);
+  const AttentionPlan plan = step.Plan(2);
+  CheckPlan(step, plan, 2);
+  CHECK(plan.joined);
+  // 24 tokens a unit on two workers: three units of each head walk 3 pieces, each sequence its own.
+  CHECK(plan.most_tokens == 24);
+  CHECK(plan.units.size() == 9);
+  const int64_t own = 3 * (64 * 1 + 60);  // all but four have begun a second piece of their own
+  CHECK(PiecesWalked(plan) == 3 * 3 * 3 + own);
+  const AttentionPlan alone = step.Plan(2, false);
+  CHECK_FALSE(alone.joined);
+  CHECK(PiecesWalked(alone) == 3 * 3 * 64 + own);
+}
+
+TEST_CASE("Nothing is joined below a whole piece, behind a window, or where workers would idle") {
+  Step below, window, few;
+  for (int s = 0; s < 16; ++s) below.Add(1, 7, 400);
+  CHECK_FALSE(below.Plan(2).joined);
+  for (int s = 0; s < 16; ++s) window.Add(1, 31, 1000);
+  window.params.window = 4096;
+  CHECK_FALSE(window.Plan(2).joined);
+  for (int s = 0; s < 2; ++s) few.Add(1, 31, 1000);
+  const AttentionPlan plan = few.Plan(16);
+  CHECK_FALSE(plan.joined);
+  CHECK(plan.split);
+}
+
+TEST_CASE("Two that share more than a third go without it") {
+  Step step;
+  step.Add(1, 8, 300);
+  step.Add(1, 24, 900);
+  step.Add(1, 24, 900);
+  for (int s = 0; s < 13; ++s) step.Add(0, 0, 900);
+  const AttentionPlan plan = step.Plan(1);
+  CheckPlan(step, plan, 1);
+  int joins = 0;
+  for (const AttentionUnit& unit : plan.units) {
+    if (unit.num_spans == 1) continue;
+    ++joins;
+    CHECK(unit.common_pieces == 3);
+    CHECK(unit.num_spans == 2);
+  }
+  CHECK(joins == 3);  // KV heads
+}
+
+TEST_CASE("Whatever the batch, every row meets each of its pieces once") {
+  int joined = 0, split = 0;
+  for (unsigned seed = 1; seed <= 300; ++seed) {
+    INFO("seed " << seed);
+    std::mt19937 random(seed);
+    const auto between = [&](int lo, int hi) {
+      return lo + static_cast<int>(random() % static_cast<unsigned>(hi - lo + 1));
+    };
+    const int kv_heads = between(1, 4);
+    Step step(kv_heads * between(1, 8), kv_heads);
+    if (between(0, 5) == 0) step.params.window = between(1, 900);
+    const int count = between(1, 40);
+    for (int s = 0; s < count; ++s) {
+      const int rows = between(0, 4) == 0 ? between(2, 100) : 1;
+      const int position = between(0, kStride * kKvBlockTokens - rows - 1);
+      // A chunk's own blocks are never another's.
+      step.Add(between(0, 2), std::min(between(0, 40), position / kKvBlockTokens), position, rows);
+    }
+    const int workers = between(1, 12);
+    const AttentionPlan plan = step.Plan(workers);
+    CheckPlan(step, plan, workers);
+    joined += plan.joined ? 1 : 0;
+    split += plan.split ? 1 : 0;
+    CHECK(PiecesWalked(plan) <= PiecesWalked(step.Plan(workers, false)));
+  }
+  CHECK(joined > 30);
+  CHECK(split > 10);
+}
+
+}  // namespace
+}  // namespace modu::kernels::cpu

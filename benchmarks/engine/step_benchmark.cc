@@ -1,9 +1,10 @@
 // Whole steps of a model through TransformerRunner: greedy decoding of S sequences and prefill in
 // chunks, wall time, median of the steps after warm-up. No HTTP, scheduler or text.
 //   step_benchmark MODEL [threads=2] [numerics=int8|bf16|exact] [isa=]
-//                  [STREAMS CONTEXT STEPS | prefill LENGTH CHUNK]
-// With the last three only that many steps of that decoding (and, of one stream, its share of the
-// memory's speed), or only that prompt.
+//                  [STREAMS CONTEXT STEPS [COMMON] | prefill LENGTH CHUNK]
+// With the last ones only that many steps of that decoding (and, of one stream, its share of the
+// memory's speed), all of them with their first COMMON tokens in the same KV blocks; or only that
+// prompt.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -28,10 +29,14 @@ struct Sequences {
   ModelRunner& runner;
   int count;
   int max_len;
+  int common = 0;  // tokens whose blocks are those of the first
   int block = runner.spec().groups[0].block_size;
   std::vector<SamplerSlot> slots;
 
   int BlocksEach() const { return (max_len + block - 1) / block; }
+  int32_t Block(int sequence, int index) const {
+    return (index < common / block ? 0 : sequence * BlocksEach()) + index;
+  }
 
   /// Tokens [first, first + n) of sequences [s, s + num); returns the wall milliseconds.
   double Step(int s, int num, int first, int n, bool sample) {
@@ -47,9 +52,9 @@ struct Sequences {
       input.seq_lens.push_back(first + n);
       for (GroupInput& group : input.groups) {
         group.block_table_stride = BlocksEach();
-        for (int b = 0; b < BlocksEach(); ++b) group.block_table.push_back(i * BlocksEach() + b);
+        for (int b = 0; b < BlocksEach(); ++b) group.block_table.push_back(Block(i, b));
         for (int t = first; t < first + n; ++t) {
-          group.slot_mapping.push_back(static_cast<int64_t>(i) * BlocksEach() * block + t);
+          group.slot_mapping.push_back(int64_t{Block(i, t / block)} * block + t % block);
         }
       }
       if (sample) {
@@ -106,7 +111,7 @@ int Main(int argc, char** argv) {
                                          : kernels::Numerics::kInt8;
   device.isa = argc > 4 ? argv[4] : "";
   RunnerOptions options;
-  options.kv_tokens = 64 * 1024;
+  options.kv_tokens = 80 * 1024;
   options.max_model_len = 2048;
   options.max_batch_tokens = 2048;
   options.kv_dtype = DefaultKvDType(*device.numerics);
@@ -134,9 +139,10 @@ int Main(int argc, char** argv) {
     MeasurePrefill(*model->runner, std::atoi(argv[6]), std::atoi(argv[7]), 10);
     return 0;
   }
+  const int common = argc > 8 ? std::atoi(argv[8]) : 0;
   if (one) loads = {{std::atoi(argv[5]), std::atoi(argv[6]), std::atoi(argv[7])}};
   for (const Decode& load : loads) {
-    Sequences sequences{*model->runner, load.count, load.context + 64 + load.steps};
+    Sequences sequences{*model->runner, load.count, load.context + 64 + load.steps, common};
     for (int i = 0; i < load.count; ++i) {
       sequences.slots.push_back(model->runner->StartSequence(greedy, {1}, 0));
       for (int t = 0; t < load.context; t += 128) sequences.Step(i, 1, t, 128, false);
@@ -165,7 +171,7 @@ int main(int argc, char** argv) {
   if (argc < 2) {
     std::fprintf(stderr,
                  "step_benchmark MODEL [threads] [int8|bf16|exact] [isa] "
-                 "[STREAMS CONTEXT STEPS | prefill LENGTH CHUNK]\n");
+                 "[STREAMS CONTEXT STEPS [COMMON] | prefill LENGTH CHUNK]\n");
     return 2;
   }
   return modu::engine::Main(argc, argv);

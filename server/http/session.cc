@@ -11,7 +11,8 @@ namespace modu::http {
 namespace {
 
 constexpr size_t kPipelineBytes = 64 << 10;  // what a client may send ahead while its request runs
-// Of a stream, in the kernel: the rest waits with us, where it is counted and its tokens share events.
+// Of a stream, in the kernel: the rest waits with us, where it is counted and its tokens share
+// events.
 constexpr int kUnsentBytes = 16 << 10;
 constexpr int kLingerMs = 2'000;
 

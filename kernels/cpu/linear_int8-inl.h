@@ -32,8 +32,10 @@ template <typename Format>
 using DotsOf = Dots;
 
 /// Registers of columns at R rows: sums and results of R x V fit 32 registers.
-template <typename Format, int R>
-constexpr int kColumnVectors = R <= 6 ? 2 : 1;
+template <typename Format>
+constexpr int ColumnVectors(int rows) {
+  return rows <= 6 ? 2 : 1;
+}
 /// Rows of the next block. 7 is never one of them.
 constexpr int kMostRows = 8;
 constexpr int NextRows(int left) {
@@ -95,10 +97,11 @@ template <typename Format>
 using DotsOf = typename DotsOfFormat<Format>::Type;
 
 /// Registers of columns at R rows: what fits 16 registers.
-template <typename Format, int R>
-constexpr int kColumnVectors = R == 1                       ? 4
-                               : R == 2 || Format::kNibbles ? 2
-                                                            : 1;
+template <typename Format>
+constexpr int ColumnVectors(int rows) {
+  if (rows == 1) return 4;
+  return rows == 2 || Format::kNibbles ? 2 : 1;
+}
 constexpr int kMostRows = 4;
 constexpr int NextRows(int left) { return left < kMostRows ? left : kMostRows; }
 
@@ -184,18 +187,25 @@ MODU_INLINE void JoinGroup(const std::byte* group, int vector, const Int8Group* 
   }
 }
 
-/// Blocks of few rows wait for their weights: a strip, and the next that follows it, is fetched
-/// ahead of the group in hand, further than the processor does by itself. On AVX2 all blocks are
-/// such; a strip's later ones find it in cache and lose nothing that shows.
-constexpr int kFetchRows = 4;
-constexpr int64_t kFewRowsAhead = 5 * 1024;
-MODU_INLINE void FetchAhead(const std::byte* group, int64_t bytes) {
-  for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(group + kFewRowsAhead + line);
-}
+/// The strip that follows in memory, which the worker most often multiplies next, is fetched to L2
+/// while this one is in hand, a few lines each group of each walk, so that memory is read as long
+/// as the processor computes.
+struct NextStrip {
+  const std::byte* line;  // to fetch next
+  const std::byte* end;
+  int lines_a_group;
+
+  MODU_INLINE void Fetch() {
+    for (int i = 0; i < lines_a_group && line < end; ++i, line += 64) {
+      __builtin_prefetch(line, 0, 2);
+    }
+  }
+};
 
 template <typename Format, int R>
-void Block(const std::byte* strip, const PreparedLayout& layout, const std::byte* in, float* tile) {
-  constexpr int V = kColumnVectors<Format, R>;
+void Block(const std::byte* strip, const PreparedLayout& layout, const std::byte* in,
+           NextStrip& next, float* tile) {
+  constexpr int V = ColumnVectors<Format>(R);
   const int64_t groups = layout.groups();
   for (int vector = 0; vector < kVectorsPerStrip; vector += V) {
     Float c[R][V] = {};
@@ -205,9 +215,7 @@ void Block(const std::byte* strip, const PreparedLayout& layout, const std::byte
       rows[r] = reinterpret_cast<const Int8Group*>(in + r * layout.row_bytes);
     }
     for (int64_t g = 0; g < groups; ++g, group += Format::kGroupBytes) {
-      if constexpr (R <= kFetchRows) {
-        if (vector == 0) FetchAhead(group, Format::kGroupBytes);
-      }
+      next.Fetch();
       JoinGroup<Format, R, V>(group, vector, rows, c);
       for (const Int8Group*& row : rows) ++row;
     }
@@ -220,19 +228,31 @@ void Block(const std::byte* strip, const PreparedLayout& layout, const std::byte
 /// Block of `rows` rows, 1 to R.
 template <typename Format, int R>
 void AnyBlock(int rows, const std::byte* strip, const PreparedLayout& layout, const std::byte* in,
-              float* tile) {
+              NextStrip& next, float* tile) {
   if constexpr (R > 1) {
-    if (rows < R) return AnyBlock < Format, R == 8 ? 6 : R - 1 > (rows, strip, layout, in, tile);
+    if (rows < R) {
+      return AnyBlock < Format, R == 8 ? 6 : R - 1 > (rows, strip, layout, in, next, tile);
+    }
   }
-  Block<Format, R>(strip, layout, in, tile);
+  Block<Format, R>(strip, layout, in, next, tile);
 }
 
 template <typename Format>
 void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in, int rows,
                float* tile) {
+  const int64_t strip_bytes = layout.groups() * Format::kGroupBytes;
+  int walks = 0;
   for (int row = 0; row < rows;) {
     const int block = NextRows(rows - row);
-    AnyBlock<Format, kMostRows>(block, strip, layout, in + row * layout.row_bytes,
+    walks += kVectorsPerStrip / ColumnVectors<Format>(block);
+    row += block;
+  }
+  const std::byte* const behind = strip + strip_bytes;
+  NextStrip next = {behind, behind + strip_bytes,
+                    static_cast<int>((Format::kGroupBytes / 64 + walks - 1) / walks)};
+  for (int row = 0; row < rows;) {
+    const int block = NextRows(rows - row);
+    AnyBlock<Format, kMostRows>(block, strip, layout, in + row * layout.row_bytes, next,
                                 tile + row * kStrip);
     row += block;
   }

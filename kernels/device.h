@@ -94,7 +94,7 @@ class Buffer {
 struct DeviceOptions {
   std::optional<Numerics> numerics;  // none: what the machine is fastest with for many sequences
   int num_threads = 0;               // 0: the CPU set and the cgroup's quota decide
-  std::string isa;  // "", or ref|avx2|avx512|amx: a test's or an operator's override
+  std::string isa;  // "", or ref|avx2|avx512|avx512bf16|amx: a test's or an operator's override
 };
 
 class Device {

@@ -113,9 +113,9 @@ void Measure(const Load& load, const AttentionKernels& kernels, benchmarks::Roof
     item.out_stride = kHeads * kDim;
     item.scratch = aligned;
     const int next_seq = head + 1 < kKvHeads ? s : (s + 1) % load.seqs;
-    item.next_k =
-        cache.Head(layer, (head + 1) % kKvHeads) +
-        table[static_cast<size_t>(int64_t{next_seq} * blocks_per_seq)] * geometry.block_stride;
+    item.next = {.k = cache.Head(layer, (head + 1) % kKvHeads),
+                 .blocks = table.data() + int64_t{next_seq} * blocks_per_seq,
+                 .count = std::min(blocks_per_seq, kPieceTokens / kKvBlockTokens)};
     return item;
   };
   const auto alone = [&](int layer, int s) {
@@ -178,6 +178,7 @@ void Measure(const Load& load, const AttentionKernels& kernels, benchmarks::Roof
 
 AttentionKernels KernelsOf(Isa isa) {
   if (isa >= Isa::kAmx) return AttentionKernelsAmx();
+  if (isa >= Isa::kAvx512Bf16) return AttentionKernelsAvx512Bf16();
   return isa >= Isa::kAvx512 ? kAttentionAvx512 : kAttentionAvx2;
 }
 
@@ -190,7 +191,7 @@ double MemoryReadRate() {
 
 int Main(const std::string& name, const std::vector<Load>& loads, const std::string& json) {
   Isa isa = DetectIsa();  // and asks the system for tiles
-  for (const Isa level : {Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa level : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
     if (NameOf(level) == name && level < isa) isa = level;
   }
   // Without tiles bf16 KV is widened and multiplied in float.

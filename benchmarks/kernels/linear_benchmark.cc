@@ -249,7 +249,7 @@ Arithmetic ArithmeticOf(const Device& device, DType type) {
 /// The level that a device opened with `isa` is at; the machine has it.
 kernels::cpu::Isa LevelOf(const std::string& isa) {
   using kernels::cpu::Isa;
-  for (const Isa level : {Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
+  for (const Isa level : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx}) {
     if (NameOf(level) == isa) return level;
   }
   return kernels::cpu::DetectIsa();

@@ -82,7 +82,7 @@ MODU_INLINE void Score(const float* q, const std::byte* k, int64_t group_bytes, 
   }
   for (int i = 0; i < pairs; ++i) {
 #pragma GCC unroll 8
-    for (int g = 0; g < kGroups; ++g) __builtin_prefetch(k + g * group_bytes + ahead);
+    for (int g = 0; g < kGroups; ++g) __builtin_prefetch(k + g * group_bytes + ahead, 0, 2);
     MultiplyAdd<Pairs, 0, kRows, kGroups, 1>(q, k, group_bytes, acc);
     MultiplyAdd<Pairs, 1, kRows, kGroups, 1>(q + kRows, k, group_bytes, acc);
     q += 2 * kRows;
@@ -114,7 +114,7 @@ MODU_INLINE void WeighPairs(const float* weight, const std::byte* p, int pairs, 
   }
   for (int i = 0; i < pairs; ++i) {
 #pragma GCC unroll 8
-    for (int g = 0; g < kGroups; ++g) __builtin_prefetch(p + g * kGroupBytes + ahead);
+    for (int g = 0; g < kGroups; ++g) __builtin_prefetch(p + g * kGroupBytes + ahead, 0, 2);
     if constexpr (kLow)
       MultiplyAdd<Pairs, 0, kRows, kGroups, kScoreStride>(weight, p, kGroupBytes, acc);
     if constexpr (kHigh) {
@@ -272,7 +272,7 @@ unsigned TilePiece(const AttentionItem& item, const float* q, int first_row, int
   if (cold) {
     const int next = (piece_start + kPieceTokens) / kKvBlockTokens;
     after = piece + 1 < item.piece_end ? item.k + item.block_table[next] * item.block_stride
-            : item.next_k != nullptr   ? item.next_k
+            : item.next.count > 0      ? item.next.k + item.next.blocks[0] * item.block_stride
                                        : item.k;
   }
   float* o = states + kStateHeader;

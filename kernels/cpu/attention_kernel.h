@@ -18,6 +18,13 @@ constexpr int kStateHeader = 16;
 constexpr int kHasPieces = 2;  // of a running state's header: not 0 once a piece has gone in
 constexpr int64_t StateFloats(int padded_dim) { return kStateHeader + padded_dim; }
 
+/// Blocks whose K is read next, for fetching it early.
+struct NextBlocks {
+  const std::byte* k = nullptr;     // block 0 of the layer and head
+  const int32_t* blocks = nullptr;  // [count]
+  int count = 0;
+};
+
 struct AttentionItem {
   // Rows: row r is query head r % group of token r / group.
   const float* q;           // first token's first head of this KV head; scaled
@@ -33,7 +40,7 @@ struct AttentionItem {
   int64_t half_bytes, v_offset, block_stride;
   const int32_t* block_table;
   int piece_begin, piece_end;
-  const std::byte* next_k;  // K of the block that this worker probably reads next, or null
+  NextBlocks next;  // what this worker probably reads after these: the first piece of it
   // Result: either final rows, or (partials not null) one state per piece and row,
   // at partials + ((piece - piece_begin) * rows + r) * StateFloats.
   float* out;  // as q: token stride out_stride, heads head_dim apart; null: states alone
@@ -78,7 +85,9 @@ struct AttentionKernels {
 
 extern const AttentionKernels kAttentionAvx2;
 extern const AttentionKernels kAttentionAvx512;
-/// bf16 KV on tiles, queries and probabilities rounded to bf16 too; the rest as kAttentionAvx512.
+/// bf16 KV by products of bf16, queries and probabilities rounded to it too; the rest as
+/// kAttentionAvx512.
+AttentionKernels AttentionKernelsAvx512Bf16();
 AttentionKernels AttentionKernelsAmx();
 
 }  // namespace modu::kernels::cpu

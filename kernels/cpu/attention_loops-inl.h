@@ -52,11 +52,11 @@ constexpr bool HasFastTile(int rows, int groups) {
 // A pair for six rows of one group; the first token's (dim's) factors at a0..a5, the second's at
 // b0..b5.
 #define MODU_SIX(type, a0, a1, a2, a3, a4, a5, b0, b1, b2, b3, b4, b5)                             \
-  "prefetcht0 (%[p],%[ahead])\n\t" MODU_LOW_##type("(%[p])") MODU_SIX_ROWS(a0, a1, a2, a3, a4, a5) \
+  "prefetcht1 (%[p],%[ahead])\n\t" MODU_LOW_##type("(%[p])") MODU_SIX_ROWS(a0, a1, a2, a3, a4, a5) \
       MODU_HIGH_##type("(%[p])") MODU_SIX_ROWS(b0, b1, b2, b3, b4, b5)
 // The same for three rows of two groups, the second at p + gap.
 #define MODU_THREE(type, a0, a1, a2, b0, b1, b2)                                            \
-  "prefetcht0 (%[p],%[ahead])\n\tprefetcht0 (%[p],%[ahead2])\n\t" MODU_LOW_##type("(%[p])") \
+  "prefetcht1 (%[p],%[ahead])\n\tprefetcht1 (%[p],%[ahead2])\n\t" MODU_LOW_##type("(%[p])") \
       MODU_THREE_ROWS_LEFT(a0, a1, a2) MODU_LOW_##type("(%[p],%[gap])")                     \
           MODU_THREE_ROWS_RIGHT(a0, a1, a2) MODU_HIGH_##type("(%[p])")                      \
               MODU_THREE_ROWS_LEFT(b0, b1, b2) MODU_HIGH_##type("(%[p],%[gap])")            \

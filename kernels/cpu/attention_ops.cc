@@ -42,15 +42,15 @@ struct AttentionCall {
   int64_t q_stride;
   AttentionFn run;
 
-  int64_t FirstBlock(const AttentionSpan& span, int piece) const {
-    const int block = std::max(FirstVisible(span.first_position, p.window) / kKvBlockTokens,
+  /// The blocks of the first piece that is read from `piece` on.
+  NextBlocks BlocksFrom(const AttentionSpan& span, int kv_head, int piece) const {
+    const int first = std::max(FirstVisible(span.first_position, p.window) / kKvBlockTokens,
                                piece * kBlocksPerPiece);
-    return p.block_table[int64_t{span.seq} * p.block_table_stride + block];
-  }
-
-  /// K of the block that is read first from `piece` on.
-  const std::byte* FirstK(const AttentionSpan& span, int kv_head, int piece) const {
-    return kv.Head(p.layer, kv_head) + FirstBlock(span, piece) * kv.geometry().block_stride;
+    const int last = (span.first_position + span.num_tokens - 1) / kKvBlockTokens;
+    const int piece_end = (first / kBlocksPerPiece + 1) * kBlocksPerPiece;
+    return {.k = kv.Head(p.layer, kv_head),
+            .blocks = p.block_table + int64_t{span.seq} * p.block_table_stride + first,
+            .count = std::min(last + 1, piece_end) - first};
   }
 
   AttentionItem Item(const AttentionSpan& span, int kv_head) const {
@@ -85,7 +85,7 @@ struct AttentionCall {
     }
     item.piece_end = unit.common_pieces;
     item.first_position = item.piece_end * kPieceTokens;  // or behind: all of the pieces are seen
-    item.next_k = FirstK(first, unit.kv_head, unit.common_pieces);
+    item.next = BlocksFrom(first, unit.kv_head, unit.common_pieces);
     item.states = states;
     item.scratch = scratch;
     const int64_t state_floats = StateFloats(item.padded_dim);
@@ -241,12 +241,12 @@ void Attention(Device& device, const AttentionParams& p) {
         const AttentionSpan& span = plan.spans[static_cast<size_t>(unit.first_span + i)];
         AttentionItem item = call.Item(span, unit.kv_head);
         if (i + 1 < unit.num_spans) {
-          item.next_k = call.FirstK(plan.spans[static_cast<size_t>(unit.first_span + i) + 1],
-                                    unit.kv_head, unit.common_pieces);
+          item.next = call.BlocksFrom(plan.spans[static_cast<size_t>(unit.first_span + i) + 1],
+                                      unit.kv_head, unit.common_pieces);
         } else if (static_cast<size_t>(u) + 1 < plan.units.size()) {
           const AttentionUnit& next = plan.units[static_cast<size_t>(u) + 1];
-          item.next_k = call.FirstK(plan.spans[static_cast<size_t>(next.first_span)], next.kv_head,
-                                    next.piece_begin);
+          item.next = call.BlocksFrom(plan.spans[static_cast<size_t>(next.first_span)],
+                                      next.kv_head, next.piece_begin);
         }
         if (states != nullptr) {
           item.piece_begin = unit.common_pieces;

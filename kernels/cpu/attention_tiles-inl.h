@@ -1,16 +1,16 @@
-// Attention over paged bf16 KV on tile registers: AMX, or its scalar twin as the template argument
-// Tiles. K and V of a block are B tiles where they lie (kv_cache.h); rows of A are query rows of
-// one KV head, up to 16 a tile. Queries, scaled so that scores count in powers of two, and the
-// probabilities are rounded to bf16; scores, softmax and sums are f32. Per tile of rows and per
-// piece of 256 tokens:
+// Attention over paged bf16 KV on tiles, the template argument: AMX's registers, what stands for
+// them on AVX512-BF16 (dot_tiles-inl.h), or the scalar twin of either. K and V of a block are B
+// tiles where they lie (kv_cache.h); rows of A are query rows of one KV head, up to 16 a tile.
+// Queries, scaled so that scores count in powers of two, and the probabilities are rounded to bf16;
+// scores, softmax and sums are f32. Per tile of rows and per piece of 256 tokens:
 //   1. scores: tile products over the head's dims, 32 at a time;
 //   2. softmax of the piece, its probabilities in bf16;
 //   3. o = P V: tile products over the piece's blocks in rising order.
 // Rows of a tile are independent, and a token outside a row's view has probability 0, which adds
-// nothing, so bits depend on the row alone, one row of a decode too: at level kAmx all rows of bf16
-// KV go this way. What no row of the tile sees of a block is read as 0 V, for it may be NaN.
-// Results differ from those of the vector kernels by the roundings to bf16.
-// Included by op_dtype_isa files only.
+// nothing, so bits depend on the row alone, one row of a decode too: at levels kAvx512Bf16 and kAmx
+// all rows of bf16 KV go this way. What no row of the tile sees of a block is read as 0 V, for it
+// may be NaN. Results differ from those of the vector kernels by the roundings to bf16. Included by
+// op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/attention_softmax-inl.h"
 #include "kernels/cpu/kv_cache.h"
@@ -71,16 +71,52 @@ inline TileConfig AttentionShapes(int rows, int tail_dims) {
   return config;
 }
 
-/// One tile of K or V of the block that is read next, into cache.
-MODU_INLINE void PrefetchTile(const std::byte* p) {
-#pragma GCC unroll 16
-  for (int line = 0; line < kTileMaxRows; ++line) __builtin_prefetch(p + line * kTileRowBytes);
-}
+/// K or V of blocks that are read later, fetched to L2 a tile at a time between products: the V of
+/// a piece during its scores, the next K during the sums over its V. Fetched to L1, or one block
+/// ahead, memory is waited for (half the rate of what a plain read gets; benchmarks/results).
+class BlocksAhead {
+ public:
+  BlocksAhead() = default;
+  /// `bytes` of each block at `base`, within `calls` calls of FetchTile.
+  BlocksAhead(const std::byte* base, int64_t block_stride, int64_t bytes, const int32_t* blocks,
+              int count, int calls)
+      : base_(base),
+        block_stride_(block_stride),
+        bytes_(bytes),
+        block_(blocks),
+        end_(blocks + count),
+        tiles_a_call_(
+            static_cast<int>((count * bytes + calls * kTileBytes - 1) / (calls * kTileBytes))) {}
 
-/// Scores of a block's 32 tokens: to[row][32]. ahead: byte distance to the K to prefetch, or 0.
+  MODU_INLINE void FetchTile() {
+    for (int i = 0; i < tiles_a_call_; ++i) {
+      if (left_ <= 0) {
+        if (block_ == end_) return;
+        at_ = base_ + *block_++ * block_stride_;
+        left_ = bytes_;
+      }
+#pragma GCC unroll 16
+      for (int line = 0; line < kTileMaxRows; ++line) {
+        __builtin_prefetch(at_ + line * kTileRowBytes, 0, 2);
+      }
+      at_ += kTileBytes;
+      left_ -= kTileBytes;
+    }
+  }
+
+ private:
+  const std::byte* base_ = nullptr;
+  int64_t block_stride_ = 0, bytes_ = 0;
+  const int32_t *block_ = nullptr, *end_ = nullptr;
+  int tiles_a_call_ = 0;
+  const std::byte* at_ = nullptr;
+  int64_t left_ = 0;  // of the block in hand
+};
+
+/// Scores of a block's 32 tokens: to[row][32].
 template <bool kTail, int kC0, int kC1, typename Tiles>
 MODU_INLINE void ScoreBlock(Tiles& tiles, const AttentionItem& item, const std::byte* q,
-                            const std::byte* k, int64_t ahead, float* to) {
+                            const std::byte* k, BlocksAhead& ahead, float* to) {
   constexpr int kB1 = kTail ? 6 : 7;
   tiles.template Zero<kC0>();
   tiles.template Zero<kC1>();
@@ -89,10 +125,10 @@ MODU_INLINE void ScoreBlock(Tiles& tiles, const AttentionItem& item, const std::
     const std::byte* const upper = k + item.half_bytes;
     tiles.template Load<4>(q, kTileRowBytes);
     tiles.template Load<6>(k, kTileRowBytes);
-    if (ahead != 0) PrefetchTile(k + ahead);
+    ahead.FetchTile();
     tiles.template DotBf16<kC0, 4, 6>();
     tiles.template Load<kB1>(upper, kTileRowBytes);
-    if (ahead != 0) PrefetchTile(upper + ahead);
+    ahead.FetchTile();
     tiles.template DotBf16<kC1, 4, kB1>();
   }
   if constexpr (kTail) {
@@ -112,22 +148,41 @@ struct SeenBlocks {
   int first, last;  // absolute positions
 };
 
+/// The V that is read once the scores of a piece are there.
+BlocksAhead ValuesOf(const AttentionItem& item, const SeenBlocks& seen) {
+  const int count = seen.end - seen.begin;
+  const int tiles = 2 * ((item.head_dim + kDimsPerTile - 1) / kDimsPerTile);  // of K, in a block
+  return {item.k + item.v_offset,
+          item.block_stride,
+          int64_t{2} * kKvBlockTokens * item.padded_dim,
+          item.block_table + seen.begin,
+          count,
+          count * tiles};
+}
+
+/// The K that is read after a piece: of the next one, or of the worker's next item.
+BlocksAhead KeysAfter(const AttentionItem& item, int piece, const SeenBlocks& seen) {
+  NextBlocks next = item.next;
+  if (piece + 1 < item.piece_end) {
+    constexpr int kBlocks = kPieceTokens / kKvBlockTokens;
+    const int last = (item.first_position + item.num_tokens - 1) / kKvBlockTokens;
+    const int first = (piece + 1) * kBlocks;
+    next = {item.k, item.block_table + first, last - first < kBlocks ? last - first + 1 : kBlocks};
+  }
+  return {next.k,      item.block_stride, item.v_offset,
+          next.blocks, next.count,        (seen.end - seen.begin) * item.padded_dim / 16};
+}
+
 template <bool kTail, typename Tiles>
 void ScoreTokens(Tiles& tiles, const AttentionItem& item, const std::byte* q, int piece_start,
-                 const SeenBlocks& seen, bool cold, float* scores) {
-  const int64_t first_v = item.block_table[seen.begin] * item.block_stride + item.v_offset;
+                 const SeenBlocks& seen, BlocksAhead ahead, float* scores) {
   for (int block = seen.begin; block < seen.end; ++block) {
-    const int64_t at = item.block_table[block] * item.block_stride;
-    int64_t ahead = 0;
-    if (cold) {
-      ahead =
-          (block + 1 < seen.end ? item.block_table[block + 1] * item.block_stride : first_v) - at;
-    }
+    const std::byte* const k = item.k + item.block_table[block] * item.block_stride;
     float* const to = scores + (block * kKvBlockTokens - piece_start);
     if (block % 2 == 0) {  // neighbours do not wait for each other's sums
-      ScoreBlock<kTail, 0, 1>(tiles, item, q, item.k + at, ahead, to);
+      ScoreBlock<kTail, 0, 1>(tiles, item, q, k, ahead, to);
     } else {
-      ScoreBlock<kTail, 2, 3>(tiles, item, q, item.k + at, ahead, to);
+      ScoreBlock<kTail, 2, 3>(tiles, item, q, k, ahead, to);
     }
   }
 }
@@ -147,18 +202,17 @@ void CopySeenValues(const std::byte* v, int first, int last, int padded_dim, std
 
 /// One 16-dim tile of V, the i-th of those side by side.
 template <int kC, int kB, typename Tiles>
-MODU_INLINE void WeighDimTile(Tiles& tiles, const std::byte* v, const std::byte* ahead) {
+MODU_INLINE void WeighDimTile(Tiles& tiles, const std::byte* v, BlocksAhead& ahead) {
   tiles.template Load<kB>(v + kC * kTileBytes, kTileRowBytes);
-  if (ahead != nullptr) PrefetchTile(ahead + kC * kTileBytes);
+  ahead.FetchTile();
   tiles.template DotBf16<kC, 4, kB>();
 }
 
-/// o[row][16 kCount dims] = P V. v: of each seen block the first of these dims; ahead: the same of
-/// what is read after it, or null.
+/// o[row][16 kCount dims] = P V. v: of each seen block the first of these dims.
 template <bool kTail, int kCount, typename Tiles>
 MODU_INLINE void WeighDims(Tiles& tiles, const std::byte* probabilities, int blocks,
-                           const std::byte* const* v, const std::byte* const* ahead, int64_t at,
-                           float* o, int64_t o_stride) {
+                           const std::byte* const* v, BlocksAhead& ahead, int64_t at, float* o,
+                           int64_t o_stride) {
   constexpr int kB1 = kTail ? 6 : 7;  // 7 has another shape where scores have a tail
   tiles.template Zero<0>();
   if constexpr (kCount > 1) tiles.template Zero<1>();
@@ -166,12 +220,11 @@ MODU_INLINE void WeighDims(Tiles& tiles, const std::byte* probabilities, int blo
   if constexpr (kCount > 3) tiles.template Zero<3>();
   for (int block = 0; block < blocks; ++block) {
     const std::byte* const values = v[block] + at;
-    const std::byte* const next = ahead[block] == nullptr ? nullptr : ahead[block] + at;
     tiles.template Load<4>(probabilities + block * kTileRowBytes, kProbabilityStride);
-    WeighDimTile<0, 6>(tiles, values, next);
-    if constexpr (kCount > 1) WeighDimTile<1, kB1>(tiles, values, next);
-    if constexpr (kCount > 2) WeighDimTile<2, 6>(tiles, values, next);
-    if constexpr (kCount > 3) WeighDimTile<3, kB1>(tiles, values, next);
+    WeighDimTile<0, 6>(tiles, values, ahead);
+    if constexpr (kCount > 1) WeighDimTile<1, kB1>(tiles, values, ahead);
+    if constexpr (kCount > 2) WeighDimTile<2, 6>(tiles, values, ahead);
+    if constexpr (kCount > 3) WeighDimTile<3, kB1>(tiles, values, ahead);
   }
   const int64_t stride = o_stride * static_cast<int64_t>(sizeof(float));
   tiles.template Store<0>(o, stride);
@@ -180,21 +233,16 @@ MODU_INLINE void WeighDims(Tiles& tiles, const std::byte* probabilities, int blo
   if constexpr (kCount > 3) tiles.template Store<3>(o + 48, stride);
 }
 
-/// All dims of o = P V over the seen blocks. after: K to prefetch while reading the last one; null:
-/// V is in cache already, prefetch nothing.
+/// All dims of o = P V over the seen blocks.
 template <bool kTail, typename Tiles>
 void WeighTokens(Tiles& tiles, const AttentionItem& item, const TileScratch& s, int piece_start,
-                 const SeenBlocks& seen, const std::byte* after, float* o, int64_t o_stride) {
+                 const SeenBlocks& seen, BlocksAhead ahead, float* o, int64_t o_stride) {
   const std::byte* v[kPieceTokens / kKvBlockTokens];
-  const std::byte* ahead[kPieceTokens / kKvBlockTokens];
   std::byte* copy = s.values;
   const std::byte* const values = item.k + item.v_offset;
   for (int block = seen.begin; block < seen.end; ++block) {
     const int i = block - seen.begin;
     v[i] = values + item.block_table[block] * item.block_stride;
-    ahead[i] = after == nullptr       ? nullptr
-               : block + 1 < seen.end ? values + item.block_table[block + 1] * item.block_stride
-                                      : after;
     const int first = seen.first - block * kKvBlockTokens;
     const int last = seen.last - block * kKvBlockTokens;
     if (first <= 0 && last >= kKvBlockTokens) continue;
@@ -301,7 +349,8 @@ unsigned PieceOfRows(Tiles& tiles, const AttentionItem& item, const TileScratch&
   seen.end = (seen.last + kKvBlockTokens - 1) / kKvBlockTokens;
 
   const std::byte* const q = s.q + first_row / kTileMaxRows * QueryTileBytes(item.head_dim);
-  ScoreTokens<kTail>(tiles, item, q, piece_start, seen, cold, s.scores);
+  ScoreTokens<kTail>(tiles, item, q, piece_start, seen, cold ? ValuesOf(item, seen) : BlocksAhead(),
+                     s.scores);
   const int begin = seen.begin * kKvBlockTokens - piece_start;
   const int end = seen.end * kKvBlockTokens - piece_start;
   // Row by row each of the two waits for the sum of its lanes; all rows of one overlap.
@@ -317,14 +366,9 @@ unsigned PieceOfRows(Tiles& tiles, const AttentionItem& item, const TileScratch&
         Probabilities(s.scores + r * kScoreStride, begin, end, first[r] - piece_start,
                       last[r] - piece_start, top[r], s.probabilities + r * kProbabilityStride);
   }
-  const std::byte* after = nullptr;
-  if (cold) {
-    after = piece + 1 < item.piece_end
-                ? item.k + item.block_table[piece_end / kKvBlockTokens] * item.block_stride
-            : item.next_k != nullptr ? item.next_k
-                                     : item.k;
-  }
-  WeighTokens<kTail>(tiles, item, s, piece_start, seen, after, states + kStateHeader, state_floats);
+  WeighTokens<kTail>(tiles, item, s, piece_start, seen,
+                     cold ? KeysAfter(item, piece, seen) : BlocksAhead(), states + kStateHeader,
+                     state_floats);
   return rows_that_see;
 }
 

@@ -49,6 +49,7 @@ const LinearKernels& KernelsOf(Isa isa) {
   switch (isa) {
     case Isa::kAmx:
       return kAmx;
+    case Isa::kAvx512Bf16:
     case Isa::kAvx512:
       return kAvx512;
     case Isa::kAvx2:
@@ -59,10 +60,13 @@ const LinearKernels& KernelsOf(Isa isa) {
   MODU_CHECK(false);
 }
 
-/// Attention on tiles rounds queries and probabilities to bf16: not where numerics are exact.
+/// Attention by products of bf16 rounds queries and probabilities to bf16: not where numerics are
+/// exact.
 const AttentionKernels& AttentionKernelsOf(Isa isa, Numerics numerics) {
+  static const AttentionKernels kAvx512Bf16 = AttentionKernelsAvx512Bf16();
   static const AttentionKernels kAmx = AttentionKernelsAmx();
-  if (isa == Isa::kAmx && numerics != Numerics::kExact) return kAmx;
+  if (numerics != Numerics::kExact && isa == Isa::kAmx) return kAmx;
+  if (numerics != Numerics::kExact && isa == Isa::kAvx512Bf16) return kAvx512Bf16;
   return isa >= Isa::kAvx512 ? kAttentionAvx512 : kAttentionAvx2;
 }
 
@@ -126,7 +130,7 @@ absl::StatusOr<std::unique_ptr<Device>> OpenCpuDevice(const DeviceOptions& optio
   cpu::Isa isa = cpu::BestIsa(machine);
   if (!options.isa.empty()) {
     constexpr cpu::Isa kLevels[] = {cpu::Isa::kNone, cpu::Isa::kAvx2, cpu::Isa::kAvx512,
-                                    cpu::Isa::kAmx};
+                                    cpu::Isa::kAvx512Bf16, cpu::Isa::kAmx};
     const auto* const level =
         std::find_if(std::begin(kLevels), std::end(kLevels),
                      [&](cpu::Isa candidate) { return cpu::NameOf(candidate) == options.isa; });

@@ -129,7 +129,7 @@ class ScalarTiles {
     // Rows and columns past C's shape are zero already: nothing writes them.
   }
 
- private:
+ protected:
   int rows(int tile) const { return config_.rows[tile]; }
 
   float Bf16(int tile, int row, int at) const {
@@ -141,6 +141,10 @@ class ScalarTiles {
     return value;
   }
 
+  TileConfig config_{.palette = 0};
+  std::byte data_[kTileRegisters][kTileMaxRows][kTileRowBytes] = {};
+
+ private:
   /// Sums wrap, as the instruction's do.
   template <typename OfB>
   void DotBytes(int c, int a, int b) {
@@ -160,9 +164,27 @@ class ScalarTiles {
       }
     }
   }
+};
 
-  TileConfig config_{.palette = 0};
-  std::byte data_[kTileRegisters][kTileMaxRows][kTileRowBytes] = {};
+/// The twin of DotTiles (dot_tiles-inl.h): a tile product adds pair by pair to C, as VDPBF16PS
+/// does.
+class ScalarDotTiles : public ScalarTiles {
+ public:
+  template <int kC, int kA, int kB>
+  void DotBf16() {
+    MODU_CHECK(Fits(config_, kC, kA, kB));
+    for (int m = 0; m < rows(kC); ++m) {
+      for (int n = 0; n < config_.colsb[kC] / 4; ++n) {
+        float c;
+        std::memcpy(&c, data_[kC][m] + 4 * n, sizeof(c));
+        for (int k = 0; k < rows(kB); ++k) {
+          c = FusedFlushed(Bf16(kA, m, 2 * k + 1), Bf16(kB, k, 2 * n + 1), c);
+          c = FusedFlushed(Bf16(kA, m, 2 * k), Bf16(kB, k, 2 * n), c);
+        }
+        std::memcpy(data_[kC][m] + 4 * n, &c, sizeof(c));
+      }
+    }
+  }
 };
 
 }  // namespace

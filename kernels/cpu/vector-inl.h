@@ -19,6 +19,8 @@
 #define MODU_ISA emulated
 #elif defined(__AMX_TILE__)
 #define MODU_ISA amx
+#elif defined(__AVX512BF16__)
+#define MODU_ISA avx512bf16
 #elif defined(MODU_VECTOR_AVX512)
 #define MODU_ISA avx512
 #else

@@ -29,7 +29,7 @@ struct Config {
   int draft_tokens = 4;
   int max_decode_slowdown = 250;  // percent, 100 or more; 0: no bound
   std::string numerics = "auto";  // auto, exact, bf16, int8
-  std::string isa;                // "", ref, avx2, avx512, amx
+  std::string isa;                // "", ref, avx2, avx512, avx512bf16, amx
   bool prefix_cache = true;
   bool check = false;  // every weight is finite, before anything listens
   int drain_s = 30;

@@ -69,7 +69,8 @@ TEST_CASE("what is wrong is an error that names it") {
   CHECK(ErrorOf({"--port"}).find("wants a value") != std::string::npos);
   CHECK(ErrorOf({"a", "b"}).find("one model") != std::string::npos);
   CHECK(ErrorOf({"--numerics", "fp4"}).find("auto, exact, bf16, int8") != std::string::npos);
-  CHECK(ErrorOf({"--isa", "sse"}) == "--isa: \"sse\" is not one of ref, avx2, avx512, amx");
+  CHECK(ErrorOf({"--isa", "sse"}) ==
+        "--isa: \"sse\" is not one of ref, avx2, avx512, avx512bf16, amx");
   CHECK(ErrorOf({"--tls-cert", "x"}).find("tls-key") != std::string::npos);
   CHECK(ErrorOf({"--watchdog-soft", "9", "--watchdog-hard", "8"}).find("watchdog-hard") !=
         std::string::npos);

@@ -34,7 +34,7 @@ std::vector<Level> VectorLevels() {
   return levels;
 }
 
-/// Those that multiply bf16 KV on tiles, with the same bits.
+/// Those that multiply bf16 KV on tile registers, with the same bits.
 std::vector<Level> TileLevels() {
   std::vector<Level> levels;
   if (DetectIsa() < Isa::kAvx2) return levels;
@@ -52,9 +52,28 @@ std::vector<Level> TileLevels() {
   return levels;
 }
 
+/// Those that multiply bf16 KV by dot products of AVX512-BF16, with the same bits.
+std::vector<Level> DotLevels() {
+  std::vector<Level> levels;
+  if (DetectIsa() < Isa::kAvx2) return levels;
+  static const AttentionKernels twin = AttentionKernelsDotTwin();
+  levels.push_back({"dot twin", &twin, &kRowKernelsAvx2, true});
+#if defined(MODU_HAVE_EMULATED)
+  static const AttentionKernels emulated = {kAttentionEmulated.run_f32, Bf16DotAttentionEmulated(),
+                                            kAttentionEmulated.merge};
+  levels.push_back({"emulated AVX512-BF16", &emulated, &kRowKernelsEmulated, true});
+#endif
+  if (MissingFor(Isa::kAvx512Bf16, ReadMachine()).empty()) {
+    static const AttentionKernels native = AttentionKernelsAvx512Bf16();
+    levels.push_back({"avx512bf16", &native, &kRowKernelsAvx512, true});
+  }
+  return levels;
+}
+
 std::vector<Level> Levels() {
   std::vector<Level> levels = VectorLevels();
   for (const Level& level : TileLevels()) levels.push_back(level);
+  for (const Level& level : DotLevels()) levels.push_back(level);
   return levels;
 }
 
@@ -191,7 +210,7 @@ TEST_CASE("the check above sees a merge in another order") {
 
 TEST_CASE("every instruction set gives the same bits") {
   if (DetectIsa() < Isa::kAvx2) return;
-  const auto levels = GENERATE(VectorLevels(), TileLevels());
+  const auto levels = GENERATE(VectorLevels(), TileLevels(), DotLevels());
   for (const DType dtype : {DType::kBF16, DType::kF32}) {
     for (const int group : {1, 3, 4, 8}) {
       AttentionShape shape;

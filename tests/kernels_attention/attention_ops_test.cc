@@ -343,6 +343,9 @@ std::vector<std::string> Levels() {
   if (best >= cpu::Isa::kAvx2) levels.emplace_back("emulated");
 #endif
   if (best >= cpu::Isa::kAvx512) levels.emplace_back("avx512");
+  if (cpu::MissingFor(cpu::Isa::kAvx512Bf16, cpu::ReadMachine()).empty()) {
+    levels.emplace_back("avx512bf16");
+  }
   if (best >= cpu::Isa::kAmx) levels.emplace_back("amx");
   return levels;
 }

@@ -7,4 +7,7 @@ namespace modu::kernels::cpu {
 AttentionKernels AttentionKernelsTwin() {
   return {kAttentionAvx2.run_f32, avx2::RunBf16Tiles<ScalarTiles>, kAttentionAvx2.merge};
 }
+AttentionKernels AttentionKernelsDotTwin() {
+  return {kAttentionAvx2.run_f32, avx2::RunBf16Tiles<ScalarDotTiles>, kAttentionAvx2.merge};
+}
 }  // namespace modu::kernels::cpu

@@ -1,7 +1,10 @@
-// Attention on tiles over the scalar twin of AMX's tiles, so that its logic runs on every machine.
+// Attention on tiles over the scalar twins of AMX's tiles and of those on AVX512-BF16, so that its
+// logic runs on every machine.
 #pragma once
 #include "kernels/cpu/attention_kernel.h"
 
 namespace modu::kernels::cpu {
-AttentionKernels AttentionKernelsTwin();  // the rest as kAttentionAvx2
+// The rest as kAttentionAvx2.
+AttentionKernels AttentionKernelsTwin();
+AttentionKernels AttentionKernelsDotTwin();
 }  // namespace modu::kernels::cpu

@@ -42,6 +42,13 @@ TEST_CASE("the best level is the last that lacks nothing") {
   zen4.xcr0 = 0xE7;
   zen4.tile_permission = false;
   CHECK(BestIsa(zen4) == Isa::kAvx512);
+  CHECK(MissingFor(Isa::kAvx512Bf16, zen4).empty());  // the level is there, but slower
+  zen4.fast_bf16_dots = true;
+  CHECK(BestIsa(zen4) == Isa::kAvx512Bf16);
+  zen4.leaf7_1_eax = 0;
+  CHECK(BestIsa(zen4) == Isa::kAvx512);
+  CHECK(MissingFor(Isa::kAvx512Bf16, zen4) == "AVX512-BF16");
+  zen4.leaf7_1_eax = 1u << 5;
   CHECK(MissingFor(Isa::kAmx, zen4) == "AMX-BF16, AMX-TILE, AMX-INT8, the system's AMX state");
 
   MachineFeatures no_vnni = zen4;

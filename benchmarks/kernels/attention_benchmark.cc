@@ -194,7 +194,7 @@ int Main(const std::string& name, const std::vector<Load>& loads, const std::str
   for (const Isa level : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
     if (NameOf(level) == name && level < isa) isa = level;
   }
-  // Without tiles bf16 KV is widened and multiplied in float.
+  // Below level avx512bf16 bf16 KV is widened and multiplied in float.
   const benchmarks::Peak peak = benchmarks::MeasurePeak(isa, benchmarks::Arithmetic::kBf16);
   benchmarks::Roofline roofline{"attention, cpu " + std::string(NameOf(isa)) + ", 1 thread",
                                 MemoryReadRate(),

@@ -12,6 +12,9 @@ Peak MeasurePeak(Isa isa, Arithmetic arithmetic) {
     return {"vpmaddubsw + vpaddw ymm", Int8OpsAvx2()};
   }
   if (amx && arithmetic == Arithmetic::kBf16) return {"tdpbf16ps", Bf16OpsAmx()};
+  if (isa >= Isa::kAvx512Bf16 && arithmetic == Arithmetic::kBf16) {
+    return {"vdpbf16ps zmm", Bf16OpsAvx512()};
+  }
   if (avx512) return {"vfmadd zmm", FloatOpsAvx512()};
   return {"vfmadd ymm", FloatOpsAvx2()};
 }

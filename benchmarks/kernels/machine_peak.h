@@ -12,11 +12,13 @@ namespace modu::benchmarks {
 void ReadOnce(const std::byte* data, size_t bytes);
 
 /// Operations a second on registers, a multiplication and an addition counting as two; about 50 ms
-/// each. int8 by vpmaddubsw + vpaddw, vpdpbusd and tdpbssd; f32 by vfmadd; bf16 by tdpbf16ps.
+/// each. int8 by vpmaddubsw + vpaddw, vpdpbusd and tdpbssd; f32 by vfmadd; bf16 by vdpbf16ps and
+/// tdpbf16ps.
 double Int8OpsAvx2();
 double FloatOpsAvx2();
 double Int8OpsAvx512();
 double FloatOpsAvx512();
+double Bf16OpsAvx512();
 double Int8OpsAmx();
 double Bf16OpsAmx();
 
@@ -26,7 +28,7 @@ struct Peak {
   double operations;  // a second, one core
 };
 enum class Arithmetic { kFloat, kBf16, kInt8 };
-/// bf16 is float arithmetic where there are no tiles. Needs AVX2 at least.
+/// bf16 is float arithmetic below level kAvx512Bf16. Needs AVX2 at least.
 Peak MeasurePeak(kernels::cpu::Isa isa, Arithmetic arithmetic);
 
 }  // namespace modu::benchmarks

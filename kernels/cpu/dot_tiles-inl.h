@@ -1,26 +1,19 @@
 // The tiles of attention on AVX512-BF16, behind the interface of AmxTiles: for processors without
 // tile registers that multiply pairs of bf16 as fast as floats (Zen 4 and later: twice the products
 // of f32). A tile of A or B is a place in memory until it is multiplied, a tile of C lies in a
-// buffer between products; each output is one chain of vdpbf16ps over rising pairs (Intel SDM
-// volume 2: the odd product is added first, denormals in and out are zeros, MXCSR does not count),
-// so that bits depend on the row alone, but differ from AMX's. ScalarDotTiles is the twin in plain
+// buffer between products; each output is one chain of dot products over rising pairs, so that bits
+// depend on the row alone, but differ from AMX's. ScalarDotTiles is the twin in plain
 // code. Included by op_dtype_isa files only.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/dot_pairs-inl.h"
 #include "kernels/cpu/tile_config.h"
 #include "kernels/cpu/vector-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
-
-#if !defined(MODU_VECTOR_EMULATED)  // else the includer has it
-/// sum += a x b, of 16 pairs.
-MODU_INLINE Float DotPairs(Float sum, Int a, Int b) {
-  return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
-}
-#endif
 
 /// c[r][16] (+)= the sum over i < pairs of a[r][i] x b[i]; rows of all three are 64 bytes.
 template <int kRows>
@@ -32,9 +25,7 @@ void DotRows(const std::byte* a, const std::byte* b, int pairs, bool from_zero, 
     const Int columns = _mm512_loadu_si512(b);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      int pair;
-      __builtin_memcpy(&pair, a + r * kTileRowBytes, sizeof(pair));
-      sum[r] = DotPairs(sum[r], columns, _mm512_set1_epi32(pair));
+      sum[r] = DotPairs(sum[r], columns, BroadcastPair(a + r * kTileRowBytes));
     }
   }
 #pragma GCC unroll 16

@@ -217,6 +217,20 @@ MODU_INLINE void PrepareBf16(const float* values, int64_t count, float* out) {
   }
 }
 
+MODU_INLINE void PrepareBf16Pairs(const float* values, int64_t count, std::byte* out) {
+  int64_t k = 0;
+  for (; k + 8 <= count; k += 8) {
+    const __m256i upper = _mm256_srli_epi32(RoundActivations(values + k), 16);
+    _mm_storeu_si128(
+        reinterpret_cast<__m128i*>(out + 2 * k),
+        _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256(upper, 1)));
+  }
+  for (; k < count; ++k) {
+    const auto bits = static_cast<uint16_t>(RoundActivation(values + k) >> 16);
+    __builtin_memcpy(out + 2 * k, &bits, sizeof(bits));
+  }
+}
+
 /// The same with denormals as zeros of their sign, which tile products take them for: also those
 /// that would round up to a normal number.
 MODU_INLINE __m256i RoundForTiles(const float* values) {
@@ -267,6 +281,8 @@ void Prepare(const PreparedLayout& layout, std::byte* row, int64_t first, int64_
       return;
     case PreparedKind::kBf16:
       return PrepareBf16(values, count, reinterpret_cast<float*>(row) + first);
+    case PreparedKind::kBf16Pairs:
+      return PrepareBf16Pairs(values, count, row + 2 * first);
     case PreparedKind::kBf16Tiles:
       return PrepareTiles(values, first, count, layout.cols, row);
     case PreparedKind::kInt8:

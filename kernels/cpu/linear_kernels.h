@@ -5,7 +5,8 @@
 //          c = fma(d, fma(d_a, sum of q * q_a, centre_a * sum of q), c)   a group of 32
 //   f32:   c = fma(a, w, c)                                            an input
 // so that rows do not depend on each other and all instruction sets agree in every bit, but for
-// bf16 products on AMX (linear_bf16_tiles-inl.h), which agree among themselves.
+// bf16 products on AVX512-BF16 (linear_bf16_dots-inl.h) and on AMX (linear_bf16_tiles-inl.h), which
+// agree among themselves.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -22,8 +23,8 @@ constexpr int kTileRows = 64;
 using Int8StripFn = void (*)(const std::byte* strip, const PreparedLayout& layout,
                              const std::byte* in, int rows, float* tile);
 
-/// The same over kF32 and kBf16 activations; weights are decoded exactly, then rounded to bf16 if
-/// asked.
+/// The same over kF32 and kBf16 activations, or kBf16Pairs; weights are decoded exactly, then
+/// rounded to bf16 if asked.
 using FloatStripFn = void (*)(const Strip& strip, const PreparedLayout& layout, bool round_to_bf16,
                               const std::byte* in, int rows, float* tile);
 
@@ -103,12 +104,20 @@ const Int8Kernels& Int8KernelsAmx();      // tiles for many rows, AVX-512 for fe
 const Int8Kernels& Int8TileKernelsAmx();  // tiles for any number of rows: for tests
 const FloatKernels& FloatKernelsAvx2();
 const FloatKernels& FloatKernelsAvx512();
+FloatStripFn Bf16DotsAvx512Bf16();
 const Bf16TileKernels& Bf16TileKernelsAmx();
 
 struct LinearKernels {
   Int8Kernels int8;
   FloatKernels f32;
-  Bf16TileKernels bf16_tiles;  // null below kAmx
+  Bf16TileKernels bf16_tiles;        // null below kAmx
+  FloatStripFn bf16_dots = nullptr;  // over kBf16Pairs, where there are no tiles; null elsewhere
+
+  /// The activations that bf16 products take.
+  PreparedKind bf16_activations() const {
+    if (bf16_tiles.products != nullptr) return PreparedKind::kBf16Tiles;
+    return bf16_dots != nullptr ? PreparedKind::kBf16Pairs : PreparedKind::kBf16;
+  }
 };
 
 }  // namespace modu::kernels::cpu

@@ -16,6 +16,8 @@ void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, const S
   const PreparedLayout& layout = weight.prepared();
   if (layout.kind == PreparedKind::kInt8) {
     kernels.int8.strip[static_cast<int>(strip.format)](strip.data, layout, in, rows, tile);
+  } else if (layout.kind == PreparedKind::kBf16Pairs) {
+    kernels.bf16_dots(strip, layout, weight.round_to_bf16(), in, rows, tile);
   } else {
     kernels.f32.strip(strip, layout, weight.round_to_bf16(), in, rows, tile);
   }

@@ -202,6 +202,8 @@ PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols) {
     layout.row_bytes = 4;
     layout.block_rows = kTileMaxRows;
     layout.block_bytes = layout.groups() * kTileMaxRows * kTileRowBytes;
+  } else if (kind == PreparedKind::kBf16Pairs) {
+    layout.block_bytes = cols * 2;
   } else if (kind == PreparedKind::kInt8) {
     MODU_CHECK(cols % kGroup == 0);
     layout.block_bytes = layout.groups() * static_cast<int64_t>(sizeof(Int8Group));

@@ -94,7 +94,7 @@ struct Strip {
 class CpuWeight final : public PackedWeight {
  public:
   /// Packs over the pool. Sizes and dtypes have been validated; K must be a multiple of 32 for
-  /// block-quantised parts and even otherwise. `bf16`: which of the two layouts of bf16
+  /// block-quantised parts and even otherwise. `bf16`: which of the layouts of bf16
   /// activations this machine's kernels read. Fails as the arena does.
   static absl::StatusOr<std::unique_ptr<CpuWeight>> Create(std::span<const WeightSource> parts,
                                                            WeightUse use, Numerics numerics,

@@ -15,6 +15,7 @@ constexpr int kGroup = 32;
 enum class PreparedKind : uint8_t {
   kF32,        // cols floats
   kBf16,       // cols floats, each rounded to bf16 (nearest even)
+  kBf16Pairs,  // cols bf16, each rounded so
   kBf16Tiles,  // B tiles of 16 rows x 32 inputs, zeros in inputs past the last: [16][16 rows][2]
   kInt8,       // cols / kGroup Int8Groups
 };
@@ -34,7 +35,8 @@ struct Int8Group {
 static_assert(sizeof(Int8Group) == 48);
 
 constexpr bool IsBf16(PreparedKind kind) {
-  return kind == PreparedKind::kBf16 || kind == PreparedKind::kBf16Tiles;
+  return kind == PreparedKind::kBf16 || kind == PreparedKind::kBf16Pairs ||
+         kind == PreparedKind::kBf16Tiles;
 }
 
 /// Rows lie one after another, but in kBf16Tiles, where 16 rows share a block: a pair of inputs of
@@ -60,8 +62,8 @@ PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols);
 const PreparedLayout& LayoutOf(const PackedWeight& consumer);
 
 /// Writes columns [first, first + count) of one row; `row` is layout.Row(...). In kInt8 both are
-/// multiples of kGroup (or count reaches the row's end), in kBf16Tiles even (or so). values:
-/// [count] f32. The same bits on every instruction set. From the kernel table:
+/// multiples of kGroup (or count reaches the row's end), in kBf16Pairs and kBf16Tiles even (or so).
+/// values: [count] f32. The same bits on every instruction set. From the kernel table:
 /// CpuDevice::prepare().
 using PrepareFn = void (*)(const PreparedLayout& layout, std::byte* row, int64_t first,
                            int64_t count, const float* values);

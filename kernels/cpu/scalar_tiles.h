@@ -42,6 +42,17 @@ inline float FusedFlushed(float a, float b, float c) {
   return tiny ? __builtin_copysignf(0.0f, rounded) : rounded;
 }
 
+/// c + a x b of a pair of bf16, the odd one in the upper half, as VDPBF16PS has it.
+inline float DotFlushed(uint32_t a, uint32_t b, float c) {
+  const auto value = [](uint32_t bits) {
+    float x;
+    std::memcpy(&x, &bits, sizeof(x));
+    return x;
+  };
+  c = FusedFlushed(value(a & 0xFFFF0000u), value(b & 0xFFFF0000u), c);
+  return FusedFlushed(value(a << 16), value(b << 16), c);
+}
+
 class ScalarTiles {
  public:
   static bool Valid(const TileConfig& config) {
@@ -178,8 +189,10 @@ class ScalarDotTiles : public ScalarTiles {
         float c;
         std::memcpy(&c, data_[kC][m] + 4 * n, sizeof(c));
         for (int k = 0; k < rows(kB); ++k) {
-          c = FusedFlushed(Bf16(kA, m, 2 * k + 1), Bf16(kB, k, 2 * n + 1), c);
-          c = FusedFlushed(Bf16(kA, m, 2 * k), Bf16(kB, k, 2 * n), c);
+          uint32_t a, b;
+          std::memcpy(&a, data_[kA][m] + 4 * k, sizeof(a));
+          std::memcpy(&b, data_[kB][k] + 4 * n, sizeof(b));
+          c = DotFlushed(a, b, c);
         }
         std::memcpy(data_[kC][m] + 4 * n, &c, sizeof(c));
       }

@@ -34,11 +34,13 @@ static inline simde__m512i EmulatedCvtepi16Epi32(simde__m256i x) {
 #define _mm512_cvtepi32_ps EmulatedCvtepi32Ps
 #define _mm512_cvtph_ps EmulatedCvtphPs
 
+#include "kernels/cpu/linear_bf16_dots-inl.h"
 #include "kernels/cpu/linear_bf16_tiles-inl.h"
 #include "kernels/cpu/linear_f32-inl.h"
 #include "kernels/cpu/linear_int8-inl.h"
 #include "kernels/cpu/linear_int8_tiles-inl.h"
 #include "kernels/cpu/scalar_tiles.h"
+#include "tests/kernels_linear/emulated_dot_pairs-inl.h"
 #include "tests/kernels_linear/linear_emulated.h"
 
 namespace modu::kernels::cpu {
@@ -46,4 +48,5 @@ const Int8Kernels& Int8KernelsEmulated() { return emulated::kInt8Kernels; }
 const Int8Kernels& Int8TileKernelsEmulated() { return emulated::kTileProductKernels<ScalarTiles>; }
 const Bf16TileKernels& Bf16TileKernelsEmulated() { return emulated::kBf16TileKernels<ScalarTiles>; }
 const FloatKernels& FloatKernelsEmulated() { return emulated::kFloatKernels; }
+FloatStripFn Bf16DotsEmulated() { return emulated::Bf16DotsStrip; }
 }  // namespace modu::kernels::cpu

@@ -5,6 +5,7 @@
 namespace modu::kernels::cpu {
 const Int8Kernels& Int8KernelsEmulated();
 const FloatKernels& FloatKernelsEmulated();
+FloatStripFn Bf16DotsEmulated();
 const Int8Kernels& Int8TileKernelsEmulated();  // tiles: the scalar twin
 const Bf16TileKernels& Bf16TileKernelsEmulated();
 }  // namespace modu::kernels::cpu

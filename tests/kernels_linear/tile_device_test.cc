@@ -1,6 +1,6 @@
-// A whole device whose matrix products go by tiles (the scalar twin): norm, gated linear and linear
-// through the op table, as level kAmx runs them. int8 has the bits of the AVX2 device; bf16 agrees
-// with float64 sums, and a row's bits are those of the row alone.
+// A whole device whose matrix products go by tiles (the scalar twin) or dot products of bf16: norm,
+// gated linear and linear through the op table, as level kAmx runs them. int8 has the bits of the
+// AVX2 device; bf16 agrees with float64 sums, and a row's bits are those of the row alone.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -10,8 +10,10 @@
 
 #include "kernels/cpu/attention_kernel.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/isa.h"
 #include "kernels/cpu/linear_kernels.h"
 #include "tests/catch.h"
+#include "tests/kernels_linear/linear_emulated.h"
 #include "tests/kernels_linear/random_weights.h"
 #include "tests/kernels_linear/tile_twin.h"
 
@@ -28,6 +30,19 @@ const LinearKernels& TwinKernels() {
   static const LinearKernels kernels = {Int8TilesOrVectorsTwin(), FloatKernelsAvx2(),
                                         Bf16TileKernelsTwin()};
   return kernels;
+}
+
+/// Those of tiles, and of dot products of bf16 where they can run.
+std::vector<const LinearKernels*> BothKernels() {
+  std::vector<const LinearKernels*> both = {&TwinKernels()};
+  FloatStripFn dots = nullptr;
+#if defined(MODU_HAVE_EMULATED)
+  dots = Bf16DotsEmulated();
+#endif
+  if (MissingFor(Isa::kAvx512Bf16, ReadMachine()).empty()) dots = Bf16DotsAvx512Bf16();
+  static const LinearKernels kernels = {Int8KernelsAvx2(), FloatKernelsAvx2(), {}, dots};
+  if (dots != nullptr) both.push_back(&kernels);
+  return both;
 }
 
 /// out = down(silu(gate x) * (up x)) of the first `tokens` rows, by the ops of `device`.
@@ -79,9 +94,10 @@ double RelativeError(const std::vector<float>& got, const std::vector<float>& wa
 }  // namespace
 
 TEST_CASE("a device over tiles: the AVX2 device's bits in int8, float64's values in bf16") {
+  const LinearKernels& kernels = *GENERATE(from_range(BothKernels()));
   const DType dtype = GENERATE(DType::kQ4_1, DType::kQ8_0, DType::kBF16, DType::kF8E4M3);
   for (const Numerics numerics : {Numerics::kInt8, Numerics::kBf16, Numerics::kExact}) {
-    CpuDevice tiles(Isa::kAvx2, numerics, 2, TwinKernels(), kAttentionAvx2);
+    CpuDevice tiles(Isa::kAvx2, numerics, 2, kernels, kAttentionAvx2);
     const auto vectors = OpenCpuDevice({.numerics = numerics, .num_threads = 1, .isa = "avx2"});
     const auto ref = OpenRefDevice({.numerics = numerics});
     INFO(TraitsOf(dtype).name << " numerics " << static_cast<int>(numerics));

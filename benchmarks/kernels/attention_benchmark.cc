@@ -3,7 +3,8 @@
 // thread CPU time, best of several runs. The floors are measured in the same run: the peak of the
 // level's own instruction and read bandwidth over as many bytes as the KV takes. Prints a table for
 // benchmarks/results; --json is for benchmarks/plots.
-//   attention_benchmark [--json FILE] [avx2|avx512|amx] [SEQS ROWS CONTEXT [COMMON TOGETHER]]
+//   attention_benchmark [--json FILE] [avx2|avx512|avx512bf16|amx] [SEQS ROWS CONTEXT [COMMON
+//   TOGETHER]]
 // COMMON: tokens that all begin with; TOGETHER: so many sequences (of one row) walk them at once.
 #include <time.h>
 

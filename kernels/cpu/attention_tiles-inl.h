@@ -72,8 +72,8 @@ inline TileConfig AttentionShapes(int rows, int tail_dims) {
 }
 
 /// K or V of blocks that are read later, fetched to L2 a tile at a time between products: the V of
-/// a piece during its scores, the next K during the sums over its V. Fetched to L1, or one block
-/// ahead, memory is waited for (half the rate of what a plain read gets; benchmarks/results).
+/// a piece during its scores, the next K during the sums over its V. On Zen 4, fetched to L1 or one
+/// block ahead, memory is waited for (half the rate of what a plain read gets; benchmarks/results).
 class BlocksAhead {
  public:
   BlocksAhead() = default;
@@ -135,8 +135,10 @@ MODU_INLINE void ScoreBlock(Tiles& tiles, const AttentionItem& item, const std::
     tiles.template Load<5>(q, kTileRowBytes);
     tiles.template Load<7>(k, kTileRowBytes);
     tiles.template DotBf16<kC0, 5, 7>();
+    ahead.FetchTile();
     tiles.template Load<7>(k + item.half_bytes, kTileRowBytes);
     tiles.template DotBf16<kC1, 5, 7>();
+    ahead.FetchTile();
   }
   tiles.template Store<kC0>(to, kScoreStrideBytes);
   tiles.template Store<kC1>(to + kTileMaxRows, kScoreStrideBytes);

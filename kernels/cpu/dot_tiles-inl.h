@@ -44,6 +44,7 @@ class DotTiles {
   /// All tiles of C and A have as many rows as tile 0.
   MODU_INLINE void Configure(const TileConfig& config) {
     config_ = config;
+    for (bool& zero : is_zero_) zero = true;
     dot_rows_ = kDotRows[config.rows[0]];
   }
   MODU_INLINE void Release() {}
@@ -52,11 +53,13 @@ class DotTiles {
   MODU_INLINE void Zero() {
     is_zero_[kTile] = true;
   }
-  /// Rows that lie further apart than a tile's are copied; others must stay until multiplied.
+  /// Of A and B. Rows that lie further apart than a tile's are copied, of tile 4 alone; others must
+  /// stay until multiplied.
   template <int kTile>
   MODU_INLINE void Load(const void* base, int64_t stride) {
+    static_assert(kTile >= 4);
     const auto* from = static_cast<const std::byte*>(base);
-    if (stride != kTileRowBytes) {
+    if (kTile == 4 && stride != kTileRowBytes) {
       for (int r = 0; r < config_.rows[kTile]; ++r) {
         _mm512_store_si512(copy_ + r * kTileRowBytes, _mm512_loadu_si512(from + r * stride));
       }

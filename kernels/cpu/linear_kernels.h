@@ -5,8 +5,8 @@
 //          c = fma(d, fma(d_a, sum of q * q_a, centre_a * sum of q), c)   a group of 32
 //   f32:   c = fma(a, w, c)                                            an input
 // so that rows do not depend on each other and all instruction sets agree in every bit, but for
-// bf16 products on AVX512-BF16 (linear_bf16_dots-inl.h) and on AMX (linear_bf16_tiles-inl.h), which
-// agree among themselves.
+// bf16 products on AVX512-BF16 (linear_bf16_dots-inl.h) and on AMX (linear_bf16_tiles-inl.h), each
+// of which agrees with itself alone.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -19,12 +19,12 @@ namespace modu::kernels::cpu {
 
 constexpr int kTileRows = 64;
 
-/// tile: [rows][32] f32, 64-byte aligned. in: row 0 of a kInt8 Prepared.
+/// rows: 1 to kTileRows. tile: [rows][32] f32, 64-byte aligned. in: row 0 of a kInt8 Prepared.
 using Int8StripFn = void (*)(const std::byte* strip, const PreparedLayout& layout,
                              const std::byte* in, int rows, float* tile);
 
-/// The same over kF32 and kBf16 activations, or kBf16Pairs; weights are decoded exactly, then
-/// rounded to bf16 if asked.
+/// The same over kF32 and kBf16 activations, or (always rounding) kBf16Pairs; weights are decoded
+/// exactly, then rounded to bf16 if asked.
 using FloatStripFn = void (*)(const Strip& strip, const PreparedLayout& layout, bool round_to_bf16,
                               const std::byte* in, int rows, float* tile);
 

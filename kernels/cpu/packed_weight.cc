@@ -124,7 +124,8 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
     const StripFormat format = StoredFormat(part.dtype, use, kind);
     MODU_CHECK(part.rows > 0 && part.cols == cols_ && part.data != nullptr);
     MODU_CHECK(cols_ % TraitsOf(part.dtype).block_elements == 0);
-    MODU_CHECK(format != StripFormat::kBF16 || cols_ % 2 == 0);
+    MODU_CHECK((format != StripFormat::kBF16 && kind != PreparedKind::kBf16Pairs) ||
+               cols_ % 2 == 0);
     MODU_CHECK(part.scales == nullptr || part.num_scales == 1 || part.num_scales == part.rows);
     part_rows_.push_back(part.rows);
     part_strips_.push_back(static_cast<int64_t>(strips_.size()));

@@ -1,6 +1,6 @@
 // Groups of floats to bf16: nearest even, denormals as zeros (tile products take them for zeros).
-// With AVX512-BF16, which every processor with AMX has, and in plain code for the twin; the same
-// bits. Included by op_dtype_isa files only.
+// With AVX512-BF16, and in plain code for twins and emulation; the same bits. Included by
+// op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/vector-inl.h"
 

@@ -42,7 +42,13 @@ constexpr Bounds kServedBf16 = {0.03, 0.15, 0.35, 0.08};  // 0.021 / 0.11 / 0.31
 /// 0.118 / 0.356).
 constexpr Bounds kTilesBf16 = {0.02, 0.1, 0.21, 0.068};
 constexpr Bounds kServedTilesBf16 = {0.03, 0.15, 0.37, 0.08};
-bool ByTiles(const LoadedModel& model) { return model.device.find("amx") != std::string::npos; }
+/// Dot products of AVX512-BF16 add in a third order and flush denormals: the mean is the same, the
+/// few largest values are others (0.0198 / 0.1034 / 0.238; as served 0.0225 / 0.118 / 0.233).
+constexpr Bounds kDotsBf16 = {0.02, 0.105, 0.25, 0.068};
+
+bool IsAt(const LoadedModel& model, const char* level) {
+  return model.device.find(std::string("cpu ") + level + ",") != std::string::npos;
+}
 
 /// Perplexity within 0.5% of float32, as negative log likelihood a token.
 constexpr double kHalfPercent = 0.004987;
@@ -127,7 +133,9 @@ TEST_CASE("bf16 and int8 products: within the arithmetic's honest error") {
   if (golden.is_null()) return;
   {
     LoadedModel model = Load(Numerics::kBf16, kernels::DType::kF32);
-    CheckBounds(ScoreAll(model.runner.get(), golden), ByTiles(model) ? kTilesBf16 : kReadmeBf16);
+    CheckBounds(ScoreAll(model.runner.get(), golden), IsAt(model, "amx")          ? kTilesBf16
+                                                      : IsAt(model, "avx512bf16") ? kDotsBf16
+                                                                                  : kReadmeBf16);
   }
   LoadedModel model = Load(Numerics::kInt8, kernels::DType::kF32);
   CheckBounds(ScoreAll(model.runner.get(), golden), kReadmeInt8);
@@ -137,7 +145,7 @@ TEST_CASE("bf16 as served: within the errors of its products and of its KV") {
   const nlohmann::json golden = tests::LoadGolden();
   if (golden.is_null()) return;
   LoadedModel model = Load(Numerics::kBf16, DefaultKvDType(Numerics::kBf16));
-  const Bounds bounds = ByTiles(model) ? kServedTilesBf16 : kServedBf16;
+  const Bounds bounds = IsAt(model, "amx") ? kServedTilesBf16 : kServedBf16;
   CheckBounds(ScoreAll(model.runner.get(), golden), bounds);
   CheckScores(model.runner.get(), golden, bounds.max);
   CheckPerplexity(model.runner.get(), golden, kHalfPercent);

@@ -1,5 +1,6 @@
 // bf16 products by dot products of pairs: the bits of one chain per output, in plain code over
 // weights decoded one by one, natively and over emulated intrinsics.
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -88,7 +89,7 @@ TEST_CASE("bf16 dot products are one chain an output, in every format, at any nu
       std::vector<float> row(static_cast<size_t>(k));
       for (int r = 0; r < kRows; ++r) {
         for (float& x : row) x = random.Gaussian();
-        if (r == 3) row[0] = 1e-39f;  // counts as zero
+        if (r == 3) std::fill(row.begin(), row.end(), 1e-39f);  // counts as zero
         FloatKernelsAvx2().prepare(layout, in.data() + r * layout.row_bytes, 0, k, row.data());
       }
       for (const Strip& strip : weight->strips()) {
@@ -102,6 +103,40 @@ TEST_CASE("bf16 dot products are one chain an output, in every format, at any nu
             REQUIRE(std::memcmp(got.data(), want.data(), bytes) == 0);
           }
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("every finite code of E4M3 has its value in bf16 dot products") {
+  WorkerPool pool(1);
+  WeightArena arena(int64_t{1} << 30);
+  constexpr int64_t kInputs = 256;
+  std::vector<std::byte> codes(kStrip * kInputs);
+  for (int n = 0; n < kStrip; ++n) {  // another code for each output at an input
+    for (int k = 0; k < kInputs; ++k) {
+      const int code = (k + 8 * n) % 256;
+      codes[static_cast<size_t>(n * kInputs + k)] =
+          static_cast<std::byte>(code % 128 == 127 ? 0 : code);  // 127: NaN
+    }
+  }
+  const WeightSource parts[] = {
+      {.dtype = DType::kF8E4M3, .rows = kStrip, .cols = kInputs, .data = codes.data()}};
+  const auto weight = CpuWeight::Create(parts, WeightUse::kLinear, Numerics::kBf16, pool, arena,
+                                        PreparedKind::kBf16Pairs)
+                          .value();
+  const PreparedLayout& layout = weight->prepared();
+  for (const Candidate& candidate : Candidates()) {
+    for (int k = 0; k < kInputs; ++k) {
+      std::vector<float> row(kInputs, 0.0f);
+      row[static_cast<size_t>(k)] = 1;
+      AlignedBytes in(static_cast<size_t>(layout.row_bytes)), got(sizeof(float) * kStrip);
+      FloatKernelsAvx2().prepare(layout, in.data(), 0, kInputs, row.data());
+      candidate.strip(weight->strips()[0], layout, true, in.data(), 1, got.floats());
+      for (int n = 0; n < kStrip; ++n) {
+        const auto code = std::to_integer<uint8_t>(codes[static_cast<size_t>(n * kInputs + k)]);
+        INFO(candidate.name << " code " << int{code});
+        REQUIRE(got.floats()[n] == F8E4M3ToFloat(code));
       }
     }
   }

@@ -1,6 +1,7 @@
 // A whole device whose matrix products go by tiles (the scalar twin) or dot products of bf16: norm,
-// gated linear and linear through the op table, as level kAmx runs them. int8 has the bits of the
-// AVX2 device; bf16 agrees with float64 sums, and a row's bits are those of the row alone.
+// gated linear and linear through the op table, as levels kAmx and kAvx512Bf16 run them. int8 has
+// the bits of the AVX2 device; bf16 agrees with float64 sums, and a row's bits are those of the row
+// alone.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

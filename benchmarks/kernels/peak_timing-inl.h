@@ -4,6 +4,11 @@
 #pragma once
 #include <time.h>
 
+// An instruction on twelve sums, enough to hide its latency.
+#define TWELVE(op) op(0) op(1) op(2) op(3) op(4) op(5) op(6) op(7) op(8) op(9) op(10) op(11)
+#define SUMS \
+  "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11"
+
 namespace modu::benchmarks {
 namespace {
 

@@ -17,6 +17,7 @@ namespace modu::kernels::cpu {
 namespace {
 
 using tests::AlignedBytes;
+using tests::kAllTypes;
 using tests::Random;
 using tests::RandomMatrix;
 
@@ -37,10 +38,6 @@ std::vector<Candidate> Candidates() {
   if (sets.empty()) WARN("skipped: neither AVX-512 nor SIMDe here");
   return sets;
 }
-
-constexpr DType kAllTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kF8E4M3,
-                               DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
-                               DType::kQ8_0, DType::kQ4K,  DType::kQ5K,  DType::kQ6K};
 
 }  // namespace
 

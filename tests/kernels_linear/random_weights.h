@@ -11,6 +11,12 @@
 
 namespace modu::tests {
 
+/// What a matrix may be stored as.
+constexpr kernels::DType kAllTypes[] = {
+    kernels::DType::kF32,  kernels::DType::kF16,  kernels::DType::kBF16, kernels::DType::kF8E4M3,
+    kernels::DType::kQ4_0, kernels::DType::kQ4_1, kernels::DType::kQ5_0, kernels::DType::kQ5_1,
+    kernels::DType::kQ8_0, kernels::DType::kQ4K,  kernels::DType::kQ5K,  kernels::DType::kQ6K};
+
 class Random {
  public:
   explicit Random(uint64_t seed) : engine_(seed) {}

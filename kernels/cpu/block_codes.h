@@ -23,7 +23,7 @@ void ReadGroup(DType dtype, const std::byte* row, int64_t g, GroupCodes* codes);
 /// Column `n` (0..31) of a quantised strip's group, whose bytes were zero.
 void WriteGroup(StripFormat format, StripOrder order, const GroupCodes& codes, int n,
                 std::byte* group);
-/// The sums of the same column's codes, behind the group.
+/// The sums of the same column's codes, behind a group of 8-bit codes.
 void WriteSums(StripFormat format, const GroupCodes& codes, int n, std::byte* group);
 
 /// Byte of input k of column n in a plain strip's group.

@@ -22,6 +22,11 @@ MODU_INLINE Int HighNibbles(Int x) { return LowNibbles(_mm512_srli_epi16(x, 4));
 MODU_INLINE Float LoadF16Scales(const std::byte* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
+MODU_INLINE Int AddCodes(Int a, Int b) { return _mm512_add_epi8(a, b); }
+/// The sums of the four bytes, below 128, of each column.
+MODU_INLINE Int AddFour(Int codes) {
+  return _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, _mm512_set1_epi8(1));
+}
 MODU_INLINE Int LoadInt16(const std::byte* p) {
   return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
@@ -39,6 +44,11 @@ MODU_INLINE Int LowNibbles(Int x) { return _mm256_and_si256(x, _mm256_set1_epi8(
 MODU_INLINE Int HighNibbles(Int x) { return LowNibbles(_mm256_srli_epi16(x, 4)); }
 MODU_INLINE Float LoadF16Scales(const std::byte* p) {
   return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(p)));
+}
+MODU_INLINE Int AddCodes(Int a, Int b) { return _mm256_add_epi8(a, b); }
+/// The sums of the four bytes, below 128, of each column.
+MODU_INLINE Int AddFour(Int codes) {
+  return _mm256_madd_epi16(_mm256_maddubs_epi16(codes, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
 }
 MODU_INLINE Int LoadInt16(const std::byte* p) {
   return _mm256_cvtepi16_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(p)));
@@ -123,6 +133,15 @@ struct W8Half {
 /// The sums of the codes of a group or half, as they count: what a group's centre multiplies.
 template <typename Format>
 MODU_INLINE Float CodeSums(const std::byte* group, int part, int vector) {
+  if constexpr (Format::kNibbles) {
+    Int codes = SetInt(0);  // at most 8 * 15 in a byte
+#pragma GCC unroll 4
+    for (int z = 0; z < 4; ++z) {
+      const Int x = LoadCodes(CodesAt<256>(group, vector, z));
+      codes = AddCodes(codes, AddCodes(LowNibbles(x), HighNibbles(x)));
+    }
+    return ToFloat(AddFour(codes));
+  }
   const std::byte* const sums = group + GroupBytes(Format::kFormat) + 64 * part;
   return ToFloat(LoadInt16(sums + 2 * kLanes * vector));
 }

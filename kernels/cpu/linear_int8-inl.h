@@ -162,10 +162,24 @@ MODU_INLINE void AddBytes(const std::byte* group, int vector, int first, int las
   }
 }
 
+/// What every row's join takes of a group of nibbles: made by the first walk over it, read by the
+/// others.
+struct GroupFacts {
+  alignas(64) float sums[kStrip];  // CodeSums
+};
+
+template <typename Format, bool kMakeFacts>
+MODU_INLINE Float SumsOf(const std::byte* group, int part, int vector, GroupFacts& facts) {
+  if constexpr (!Format::kNibbles) return CodeSums<Format>(group, part, vector);
+  float* const at = facts.sums + vector * kLanes;
+  if constexpr (kMakeFacts) Store(at, CodeSums<Format>(group, part, vector));
+  return Load(at);
+}
+
 /// Joins one group to the sums of R rows x V registers of columns, the first of them `vector`.
-template <typename Format, int R, int V>
-MODU_INLINE void JoinGroup(const std::byte* group, int vector, const Int8Group* const (&rows)[R],
-                           Float (&c)[R][V]) {
+template <typename Format, bool kMakeFacts, int R, int V>
+MODU_INLINE void JoinGroup(const std::byte* group, GroupFacts& facts, int vector,
+                           const Int8Group* const (&rows)[R], Float (&c)[R][V]) {
 #pragma GCC unroll 2
   for (int part = 0; part < Format::kParts; ++part) {
     DotsOf<Format> dots[R][V] = {};
@@ -177,8 +191,8 @@ MODU_INLINE void JoinGroup(const std::byte* group, int vector, const Int8Group* 
     }
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
+      const Float sums = SumsOf<Format, kMakeFacts>(group, part, vector + v, facts);
       const Float d = Format::D(group, part, vector + v), m = Format::M(group, vector + v);
-      const Float sums = CodeSums<Format>(group, part, vector + v);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         c[r][v] = Join<Format>(c[r][v], dots[r][v].Total(), d, m, sums, *rows[r]);
@@ -202,45 +216,59 @@ struct NextStrip {
   }
 };
 
-template <typename Format, int R>
-void Block(const std::byte* strip, const PreparedLayout& layout, const std::byte* in,
-           NextStrip& next, float* tile) {
+/// Some groups of a strip: what is made of them, and one block's activations, fit L1.
+constexpr int kGroupsAtOnce = 64;
+struct Chunk {
+  const std::byte* group;  // the first
+  int groups;
+  bool is_first;  // of the strip; else `tile` holds the sums so far
+  GroupFacts facts[kGroupsAtOnce];
+};
+
+template <typename Format, bool kMakeFacts, int R>
+void Block(Chunk& chunk, const std::byte* in, int64_t row_bytes, NextStrip& next, float* tile) {
   constexpr int V = ColumnVectors<Format>(R);
-  const int64_t groups = layout.groups();
+  NextStrip ahead = next;  // in registers
   for (int vector = 0; vector < kVectorsPerStrip; vector += V) {
     Float c[R][V] = {};
-    const std::byte* group = strip;
     const Int8Group* rows[R];
-    for (int r = 0; r < R; ++r) {
-      rows[r] = reinterpret_cast<const Int8Group*>(in + r * layout.row_bytes);
+    for (int r = 0; r < R; ++r) rows[r] = reinterpret_cast<const Int8Group*>(in + r * row_bytes);
+    if (!chunk.is_first) {
+      for (int r = 0; r < R; ++r) {
+        for (int v = 0; v < V; ++v) c[r][v] = Load(tile + r * kStrip + (vector + v) * kLanes);
+      }
     }
-    for (int64_t g = 0; g < groups; ++g, group += Format::kGroupBytes) {
-      next.Fetch();
-      JoinGroup<Format, R, V>(group, vector, rows, c);
+    const std::byte* group = chunk.group;
+    for (int g = 0; g < chunk.groups; ++g, group += Format::kGroupBytes) {
+      ahead.Fetch();
+      JoinGroup<Format, kMakeFacts, R, V>(group, chunk.facts[g], vector, rows, c);
       for (const Int8Group*& row : rows) ++row;
     }
     for (int r = 0; r < R; ++r) {
       for (int v = 0; v < V; ++v) Store(tile + r * kStrip + (vector + v) * kLanes, c[r][v]);
     }
   }
+  next = ahead;
 }
 
 /// Block of `rows` rows, 1 to R.
-template <typename Format, int R>
-void AnyBlock(int rows, const std::byte* strip, const PreparedLayout& layout, const std::byte* in,
-              NextStrip& next, float* tile) {
+template <typename Format, bool kMakeFacts, int R>
+void AnyBlock(int rows, Chunk& chunk, const std::byte* in, int64_t row_bytes, NextStrip& next,
+              float* tile) {
   if constexpr (R > 1) {
     if (rows < R) {
-      return AnyBlock < Format, R == 8 ? 6 : R - 1 > (rows, strip, layout, in, next, tile);
+      constexpr int kFewer = R == 8 ? 6 : R - 1;
+      return AnyBlock<Format, kMakeFacts, kFewer>(rows, chunk, in, row_bytes, next, tile);
     }
   }
-  Block<Format, R>(strip, layout, in, next, tile);
+  Block<Format, kMakeFacts, R>(chunk, in, row_bytes, next, tile);
 }
 
 template <typename Format>
 void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in, int rows,
                float* tile) {
-  const int64_t strip_bytes = layout.groups() * Format::kGroupBytes;
+  const auto groups = static_cast<int>(layout.groups());
+  const int64_t strip_bytes = groups * Format::kGroupBytes;
   int walks = 0;
   for (int row = 0; row < rows;) {
     const int block = NextRows(rows - row);
@@ -250,11 +278,25 @@ void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::
   const std::byte* const behind = strip + strip_bytes;
   NextStrip next = {behind, behind + strip_bytes,
                     static_cast<int>((Format::kGroupBytes / 64 + walks - 1) / walks)};
-  for (int row = 0; row < rows;) {
-    const int block = NextRows(rows - row);
-    AnyBlock<Format, kMostRows>(block, strip, layout, in + row * layout.row_bytes, next,
-                                tile + row * kStrip);
-    row += block;
+  Chunk chunk;
+  for (int first = 0; first < groups; first += kGroupsAtOnce) {
+    chunk.group = strip + first * Format::kGroupBytes;
+    chunk.groups = groups - first < kGroupsAtOnce ? groups - first : kGroupsAtOnce;
+    chunk.is_first = first == 0;
+    const std::byte* const from = in + first * static_cast<int64_t>(sizeof(Int8Group));
+    for (int row = 0; row < rows;) {
+      const int block = NextRows(rows - row);
+      const std::byte* const rows_in = from + row * layout.row_bytes;
+      float* const rows_tile = tile + row * kStrip;
+      if (Format::kNibbles && row == 0) {
+        AnyBlock<Format, Format::kNibbles, kMostRows>(block, chunk, rows_in, layout.row_bytes, next,
+                                                      rows_tile);
+      } else {
+        AnyBlock<Format, false, kMostRows>(block, chunk, rows_in, layout.row_bytes, next,
+                                           rows_tile);
+      }
+      row += block;
+    }
   }
 }
 

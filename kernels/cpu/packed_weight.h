@@ -15,8 +15,9 @@
 //          in its lowest bits: one shift gives the 32 indices into a column's table of 16 weights
 //   kW8* : in byte n*32 + k, kW8F16 less 128 (two's complement)
 // Plain groups are [32 columns][32 inputs].
-// Where int8 activations multiply the strip, each group ends with the sums of its codes, int16
-// [32], in kW8Half one such row for either half (kW8F16: of codes less 128).
+// Where int8 activations multiply the strip, each group of 8-bit codes ends with the sums of its
+// codes, int16 [32], in kW8Half one such row for either half (kW8F16: of codes less 128). Sums of
+// nibbles are made faster than read.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -73,9 +74,10 @@ constexpr int64_t GroupBytes(StripFormat format) {
   return 0;
 }
 
-/// Bytes of the sums behind a group of a quantised strip.
+/// Bytes of the sums behind a group where int8 activations multiply it.
 constexpr int64_t SumBytes(StripFormat format) {
-  return format == StripFormat::kW8Half ? 2 * 64 : 64;
+  if (format == StripFormat::kW8Half) return 2 * 64;
+  return format == StripFormat::kW8F16 || format == StripFormat::kW8Min ? 64 : 0;
 }
 
 /// What lies side by side in a group.

@@ -103,8 +103,8 @@ bool PrintText(const engine::TokenizerFiles& files) {
   return true;
 }
 
-/// What int8 numerics adds to the weights: the sums of the codes of each group of 32 of a quantised
-/// matrix, two bytes each, or of each 16 where these have a scale of their own.
+/// What int8 numerics adds to the weights: the sums of the codes of each group of 32 of a matrix of
+/// codes above 4 bits, two bytes each, or of each 16 where these have a scale of their own.
 int64_t GroupSumBytes(const engine::Checkpoint& checkpoint) {
   int64_t bytes = 0;
   for (const engine::TensorInfo& tensor : checkpoint.tensors()) {

@@ -213,8 +213,7 @@ void Attention(Device& device, const AttentionParams& p) {
   const AttentionCall call = {p, kv, plan, group, group_width, stride, run};
   // The heads of one KV head are adjacent columns; whole int8 groups can be written at once.
   const bool by_blocks = ByBlocks(layout, p.num_tokens);
-  const bool direct =
-      !by_blocks && (layout.kind != PreparedKind::kInt8 || group_width % kGroup == 0);
+  const bool direct = !by_blocks && (!IsInt8(layout.kind) || group_width % kGroup == 0);
   const int64_t shared_floats = plan.partial_floats + (direct ? 0 : p.num_tokens * width);
   float* const shared = shared_floats == 0
                             ? nullptr

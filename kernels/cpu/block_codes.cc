@@ -158,6 +158,25 @@ void ReadGroup(DType dtype, const std::byte* row, int64_t g, GroupCodes* codes) 
   }
 }
 
+float CountFromMiddle(StripFormat format, GroupCodes* codes) {
+  const bool f16 = format == StripFormat::kW4F16;
+  MODU_CHECK(HasMinimum(format));
+  const int middle = format == StripFormat::kW8Min ? 16 : 8;
+  const float d = f16 ? F16ToFloat(codes->d16) : codes->d;
+  float m = f16 ? F16ToFloat(codes->m16) : codes->m;
+  float mu = m / d + static_cast<float>(middle);
+  if (d == 0) {  // every code becomes the middle, d the weight
+    std::memset(codes->code, middle, sizeof(codes->code));
+    codes->d16 = codes->m16;
+    codes->d = codes->m;
+    mu = 1;
+    m *= static_cast<float>(1 - middle);
+  }
+  codes->m16 = FloatToBf16(mu);
+  codes->m = Bf16ToFloat(codes->m16);
+  return m;
+}
+
 void WriteGroup(StripFormat format, StripOrder order, const GroupCodes& codes, int n,
                 std::byte* group) {
   const bool nibbles = format == StripFormat::kW4F16 || format == StripFormat::kW4F32;
@@ -253,24 +272,24 @@ int64_t PlainOffset(StripFormat format, StripOrder order, int n, int k) {
 }
 
 void DecodeColumn(StripFormat format, StripOrder order, const std::byte* group, int n, int inputs,
-                  float* out) {
+                  float* out, const float* m) {
   const auto plain = [&](int k) { return group + PlainOffset(format, order, n, k); };
   const auto f16 = [&](int offset) { return F16ToFloat(Load<uint16_t>(group + offset + 2 * n)); };
   const auto f32 = [&](int offset) { return Load<float>(group + offset + 4 * n); };
-  const auto affine = [&](int offset, float d, float m, int first, int last) {
+  const auto affine = [&](int offset, float d, float least, int first, int last) {
     for (int k = first; k < last; ++k) {
-      out[k] = std::fma(static_cast<float>(CodeAt(format, order, group, n, k) - offset), d, m);
+      out[k] = std::fma(static_cast<float>(CodeAt(format, order, group, n, k) - offset), d, least);
     }
   };
   switch (format) {
     case StripFormat::kW4F16:
-      return affine(0, f16(512), f16(576), 0, kGroup);
+      return affine(0, f16(512), m == nullptr ? f16(576) : *m, 0, kGroup);
     case StripFormat::kW4F32:
-      return affine(0, f32(512), f32(640), 0, kGroup);
+      return affine(0, f32(512), m == nullptr ? f32(640) : *m, 0, kGroup);
     case StripFormat::kW8F16:
       return affine(128, f16(1024), 0, 0, kGroup);
     case StripFormat::kW8Min:
-      return affine(0, f32(1024), f32(1152), 0, kGroup);
+      return affine(0, f32(1024), m == nullptr ? f32(1152) : *m, 0, kGroup);
     case StripFormat::kW8Half:
       for (int k = 0; k < kGroup; ++k) {
         const auto q = static_cast<int8_t>(CodeAt(format, order, group, n, k));

@@ -20,6 +20,11 @@ struct GroupCodes {
 /// Group g of a row of `dtype` (block types only).
 void ReadGroup(DType dtype, const std::byte* row, int64_t g, GroupCodes* codes);
 
+/// Weights d * (code - middle + mu) instead of d * code + m, in formats with an m: its place then
+/// holds mu as bf16 (kW4F16) or a float of such value. Equal weights without a d get one. Returns
+/// the m with which d * code + m is what it was, exactly.
+float CountFromMiddle(StripFormat format, GroupCodes* codes);
+
 /// Column `n` (0..31) of a quantised strip's group, whose bytes were zero.
 void WriteGroup(StripFormat format, StripOrder order, const GroupCodes& codes, int n,
                 std::byte* group);
@@ -29,8 +34,9 @@ void WriteSums(StripFormat format, const GroupCodes& codes, int n, std::byte* gr
 /// Byte of input k of column n in a plain strip's group.
 int64_t PlainOffset(StripFormat format, StripOrder order, int n, int k);
 
-/// Column `n` of any strip's group as f32, without outside scales. out: [inputs].
+/// Column `n` of any strip's group as f32, without outside scales; `m`: what CountFromMiddle
+/// returned, where the group is of such codes. out: [inputs].
 void DecodeColumn(StripFormat format, StripOrder order, const std::byte* group, int n, int inputs,
-                  float* out);
+                  float* out, const float* m = nullptr);
 
 }  // namespace modu::kernels::cpu

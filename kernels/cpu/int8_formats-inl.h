@@ -1,7 +1,5 @@
-// What the int8 products of all instruction sets share: how a group of each quantised strip format
-// lies in memory, and the f32 expression that a group's whole-number products join an output's sum
-// with. The expression is the same everywhere and the products are exact, so the bits are the same
-// on AVX2, AVX-512 and AMX, whatever the blocking. Included by op_dtype_isa files only.
+// How a group of each quantised strip format lies in memory, for the int8 products of all
+// instruction sets. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/vector-inl.h"
@@ -12,6 +10,7 @@ namespace {
 constexpr int kVectorsPerStrip = kStrip / kLanes;
 
 #if defined(MODU_VECTOR_AVX512)
+MODU_INLINE Int UpperHalves(Int x) { return _mm512_srli_epi32(x, 16); }
 MODU_INLINE Int LoadCodes(const std::byte* p) { return _mm512_loadu_si512(p); }
 MODU_INLINE void StoreInt(std::byte* p, Int x) { _mm512_storeu_si512(p, x); }
 MODU_INLINE Int SetInt(int x) { return _mm512_set1_epi32(x); }
@@ -31,6 +30,7 @@ MODU_INLINE Int LoadInt16(const std::byte* p) {
   return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 #else
+MODU_INLINE Int UpperHalves(Int x) { return _mm256_srli_epi32(x, 16); }
 MODU_INLINE Int LoadCodes(const std::byte* p) {
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(p));
 }
@@ -58,12 +58,19 @@ MODU_INLINE Int LoadInt16(const std::byte* p) {
 /// One register of the 32 scales of an array in a group; `vector` counts registers of columns.
 struct F16Scales {
   static constexpr int kBytes = 64;
+  /// bf16 instead of f16, in the low halves.
+  static MODU_INLINE Int LoadBf16(const std::byte* array, int vector) {
+    return LoadInt16(array + 2 * kLanes * vector);
+  }
   static MODU_INLINE Float Load(const std::byte* array, int vector) {
     return LoadF16Scales(array + 2 * kLanes * vector);
   }
 };
 struct F32Scales {
   static constexpr int kBytes = 128;
+  static MODU_INLINE Int LoadBf16(const std::byte* array, int vector) {
+    return UpperHalves(LoadCodes(array + 4 * kLanes * vector));
+  }
   static MODU_INLINE Float Load(const std::byte* array, int vector) {
     return kernels::cpu::MODU_ISA::Load(reinterpret_cast<const float*>(array) + kLanes * vector);
   }
@@ -84,11 +91,16 @@ struct W4 {
   static constexpr bool kNibbles = true, kSigned = false, kMin = true;
   static constexpr int kParts = 1;   // stretches of inputs with a d of their own
   static constexpr int kOffset = 0;  // of the codes
+  static constexpr int kMiddle = 8;  // of their range
   static MODU_INLINE Float D(const std::byte* group, int, int vector) {
     return Scales::Load(group + 512, vector);
   }
   static MODU_INLINE Float M(const std::byte* group, int vector) {
     return Scales::Load(group + 512 + Scales::kBytes, vector);
+  }
+  /// In the low halves, of strips that hold it.
+  static MODU_INLINE Int Mu(const std::byte* group, int vector) {
+    return Scales::LoadBf16(group + 512 + Scales::kBytes, vector);
   }
 };
 using W4F16 = W4<F16Scales, StripFormat::kW4F16>;
@@ -99,7 +111,7 @@ struct W8F16 {
   static constexpr StripFormat kFormat = StripFormat::kW8F16;
   static constexpr int64_t kGroupBytes = GroupBytes(kFormat) + SumBytes(kFormat);
   static constexpr bool kNibbles = false, kSigned = false, kMin = false;
-  static constexpr int kParts = 1, kOffset = 128;
+  static constexpr int kParts = 1, kOffset = 128, kMiddle = 128;
   static MODU_INLINE Float D(const std::byte* group, int, int vector) {
     return F16Scales::Load(group + 1024, vector);
   }
@@ -110,12 +122,15 @@ struct W8Min {
   static constexpr StripFormat kFormat = StripFormat::kW8Min;
   static constexpr int64_t kGroupBytes = GroupBytes(kFormat) + SumBytes(kFormat);
   static constexpr bool kNibbles = false, kSigned = false, kMin = true;
-  static constexpr int kParts = 1, kOffset = 0;
+  static constexpr int kParts = 1, kOffset = 0, kMiddle = 16;
   static MODU_INLINE Float D(const std::byte* group, int, int vector) {
     return F32Scales::Load(group + 1024, vector);
   }
   static MODU_INLINE Float M(const std::byte* group, int vector) {
     return F32Scales::Load(group + 1024 + F32Scales::kBytes, vector);
+  }
+  static MODU_INLINE Int Mu(const std::byte* group, int vector) {
+    return F32Scales::LoadBf16(group + 1024 + F32Scales::kBytes, vector);
   }
 };
 
@@ -123,7 +138,7 @@ struct W8Half {
   static constexpr StripFormat kFormat = StripFormat::kW8Half;
   static constexpr int64_t kGroupBytes = GroupBytes(kFormat) + SumBytes(kFormat);
   static constexpr bool kNibbles = false, kSigned = true, kMin = false;
-  static constexpr int kParts = 2, kOffset = 0;
+  static constexpr int kParts = 2, kOffset = 0, kMiddle = 0;
   static MODU_INLINE Float D(const std::byte* group, int part, int vector) {
     return F32Scales::Load(group + 1024 + F32Scales::kBytes * part, vector);
   }
@@ -144,15 +159,6 @@ MODU_INLINE Float CodeSums(const std::byte* group, int part, int vector) {
   }
   const std::byte* const sums = group + GroupBytes(Format::kFormat) + 64 * part;
   return ToFloat(LoadInt16(sums + 2 * kLanes * vector));
-}
-
-/// c + m * total + d * (scale * dot + centre * sums), each fma rounded once; `dot` is of the stored
-/// codes.
-template <typename Format>
-MODU_INLINE Float Join(Float c, Int dot, Float d, Float m, Float sums, const Int8Group& a) {
-  if constexpr (Format::kOffset != 0) dot = SubInt(dot, SetInt(Format::kOffset * a.sum));
-  if constexpr (Format::kMin) c = Fma(m, Set(a.total), c);
-  return Fma(d, Fma(Set(a.scale), ToFloat(dot), Mul(Set(a.centre), sums)), c);
 }
 
 }  // namespace

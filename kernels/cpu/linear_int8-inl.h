@@ -1,5 +1,6 @@
 // Products of 4- and 8-bit weights with int8 activations on vector registers, for AVX2 and AVX-512.
-// The sets differ in how products are summed (Dots below) and in what their registers hold.
+// The sets differ in how products are summed (Dots below), in what their registers hold, and in how
+// a group's products join an output's sum (the template argument Join).
 //
 // AVX-512's vpdpbusd adds four products of unsigned codes and signed activations to an int32.
 // AVX2's vpmaddubsw makes pairs of products into int16; what fits one int16 sum is added there, so
@@ -115,8 +116,8 @@ MODU_INLINE Int Four(const int8_t* p) {
 }
 
 /// dots = products of a group of nibbles, R rows x V registers of columns from `vector` on.
-template <int R, int V, typename D>
-MODU_INLINE void AddNibbles(const std::byte* group, int vector, const Int8Group* const (&rows)[R],
+template <int R, int V, typename Row, typename D>
+MODU_INLINE void AddNibbles(const std::byte* group, int vector, const Row* const (&rows)[R],
                             D (&dots)[R][V]) {
 #pragma GCC unroll 4
   for (int z = 0; z < 4; ++z) {
@@ -141,9 +142,9 @@ MODU_INLINE void AddNibbles(const std::byte* group, int vector, const Int8Group*
 }
 
 /// dots += products of lines [first, last) of a group of bytes.
-template <typename Format, int R, int V, typename D>
+template <typename Format, int R, int V, typename Row, typename D>
 MODU_INLINE void AddBytes(const std::byte* group, int vector, int first, int last,
-                          const Int8Group* const (&rows)[R], D (&dots)[R][V]) {
+                          const Row* const (&rows)[R], D (&dots)[R][V]) {
 #pragma GCC unroll 8
   for (int z = first; z < last; ++z) {
 #pragma GCC unroll 4
@@ -162,27 +163,18 @@ MODU_INLINE void AddBytes(const std::byte* group, int vector, int first, int las
   }
 }
 
-/// What every row's join takes of a group of nibbles: made by the first walk over it, read by the
-/// others.
-struct GroupFacts {
-  alignas(64) float sums[kStrip];  // CodeSums
-};
-
-template <typename Format, bool kMakeFacts>
-MODU_INLINE Float SumsOf(const std::byte* group, int part, int vector, GroupFacts& facts) {
-  if constexpr (!Format::kNibbles) return CodeSums<Format>(group, part, vector);
-  float* const at = facts.sums + vector * kLanes;
-  if constexpr (kMakeFacts) Store(at, CodeSums<Format>(group, part, vector));
-  return Load(at);
-}
-
 /// Joins one group to the sums of R rows x V registers of columns, the first of them `vector`.
-template <typename Format, bool kMakeFacts, int R, int V>
-MODU_INLINE void JoinGroup(const std::byte* group, GroupFacts& facts, int vector,
-                           const Int8Group* const (&rows)[R], Float (&c)[R][V]) {
+template <typename Format, typename Join, bool kMakeFacts, int R, int V>
+MODU_INLINE void JoinGroup(const std::byte* group, typename Join::Facts& facts, int vector,
+                           const typename Join::Row* const (&rows)[R], Float (&c)[R][V]) {
 #pragma GCC unroll 2
   for (int part = 0; part < Format::kParts; ++part) {
     DotsOf<Format> dots[R][V] = {};
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) Join::template Begin<Format>(*rows[r], dots[r][v]);
+    }
     if constexpr (Format::kNibbles) {
       AddNibbles<R, V>(group, vector, rows, dots);
     } else {
@@ -191,11 +183,11 @@ MODU_INLINE void JoinGroup(const std::byte* group, GroupFacts& facts, int vector
     }
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      const Float sums = SumsOf<Format, kMakeFacts>(group, part, vector + v, facts);
-      const Float d = Format::D(group, part, vector + v), m = Format::M(group, vector + v);
+      if constexpr (kMakeFacts) Join::template MakeFacts<Format>(group, vector + v, facts);
+      const auto columns = Join::template Load<Format>(group, part, vector + v, facts);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        c[r][v] = Join<Format>(c[r][v], dots[r][v].Total(), d, m, sums, *rows[r]);
+        c[r][v] = Join::template Add<Format>(c[r][v], part, dots[r][v].Total(), columns, *rows[r]);
       }
     }
   }
@@ -218,21 +210,25 @@ struct NextStrip {
 
 /// Some groups of a strip: what is made of them, and one block's activations, fit L1.
 constexpr int kGroupsAtOnce = 64;
+template <typename Join>
 struct Chunk {
   const std::byte* group;  // the first
   int groups;
   bool is_first;  // of the strip; else `tile` holds the sums so far
-  GroupFacts facts[kGroupsAtOnce];
+  typename Join::Facts facts[kGroupsAtOnce];
 };
 
-template <typename Format, bool kMakeFacts, int R>
-void Block(Chunk& chunk, const std::byte* in, int64_t row_bytes, NextStrip& next, float* tile) {
+template <typename Format, typename Join, bool kMakeFacts, int R>
+void Block(Chunk<Join>& chunk, const std::byte* in, int64_t row_bytes, NextStrip& next,
+           float* tile) {
   constexpr int V = ColumnVectors<Format>(R);
   NextStrip ahead = next;  // in registers
   for (int vector = 0; vector < kVectorsPerStrip; vector += V) {
     Float c[R][V] = {};
-    const Int8Group* rows[R];
-    for (int r = 0; r < R; ++r) rows[r] = reinterpret_cast<const Int8Group*>(in + r * row_bytes);
+    const typename Join::Row* rows[R];
+    for (int r = 0; r < R; ++r) {
+      rows[r] = reinterpret_cast<const typename Join::Row*>(in + r * row_bytes);
+    }
     if (!chunk.is_first) {
       for (int r = 0; r < R; ++r) {
         for (int v = 0; v < V; ++v) c[r][v] = Load(tile + r * kStrip + (vector + v) * kLanes);
@@ -241,8 +237,8 @@ void Block(Chunk& chunk, const std::byte* in, int64_t row_bytes, NextStrip& next
     const std::byte* group = chunk.group;
     for (int g = 0; g < chunk.groups; ++g, group += Format::kGroupBytes) {
       ahead.Fetch();
-      JoinGroup<Format, kMakeFacts, R, V>(group, chunk.facts[g], vector, rows, c);
-      for (const Int8Group*& row : rows) ++row;
+      JoinGroup<Format, Join, kMakeFacts, R, V>(group, chunk.facts[g], vector, rows, c);
+      for (auto& row : rows) ++row;
     }
     for (int r = 0; r < R; ++r) {
       for (int v = 0; v < V; ++v) Store(tile + r * kStrip + (vector + v) * kLanes, c[r][v]);
@@ -252,19 +248,19 @@ void Block(Chunk& chunk, const std::byte* in, int64_t row_bytes, NextStrip& next
 }
 
 /// Block of `rows` rows, 1 to R.
-template <typename Format, bool kMakeFacts, int R>
-void AnyBlock(int rows, Chunk& chunk, const std::byte* in, int64_t row_bytes, NextStrip& next,
+template <typename Format, typename Join, bool kMakeFacts, int R>
+void AnyBlock(int rows, Chunk<Join>& chunk, const std::byte* in, int64_t row_bytes, NextStrip& next,
               float* tile) {
   if constexpr (R > 1) {
     if (rows < R) {
       constexpr int kFewer = R == 8 ? 6 : R - 1;
-      return AnyBlock<Format, kMakeFacts, kFewer>(rows, chunk, in, row_bytes, next, tile);
+      return AnyBlock<Format, Join, kMakeFacts, kFewer>(rows, chunk, in, row_bytes, next, tile);
     }
   }
-  Block<Format, kMakeFacts, R>(chunk, in, row_bytes, next, tile);
+  Block<Format, Join, kMakeFacts, R>(chunk, in, row_bytes, next, tile);
 }
 
-template <typename Format>
+template <typename Format, typename Join>
 void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in, int rows,
                float* tile) {
   const auto groups = static_cast<int>(layout.groups());
@@ -278,30 +274,34 @@ void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::
   const std::byte* const behind = strip + strip_bytes;
   NextStrip next = {behind, behind + strip_bytes,
                     static_cast<int>((Format::kGroupBytes / 64 + walks - 1) / walks)};
-  Chunk chunk;
+  Chunk<Join> chunk;
+  constexpr bool kMakeFacts = Join::template kHasFacts<Format>;
   for (int first = 0; first < groups; first += kGroupsAtOnce) {
     chunk.group = strip + first * Format::kGroupBytes;
     chunk.groups = groups - first < kGroupsAtOnce ? groups - first : kGroupsAtOnce;
     chunk.is_first = first == 0;
-    const std::byte* const from = in + first * static_cast<int64_t>(sizeof(Int8Group));
+    const std::byte* const from = in + first * static_cast<int64_t>(sizeof(typename Join::Row));
     for (int row = 0; row < rows;) {
       const int block = NextRows(rows - row);
       const std::byte* const rows_in = from + row * layout.row_bytes;
       float* const rows_tile = tile + row * kStrip;
-      if (Format::kNibbles && row == 0) {
-        AnyBlock<Format, Format::kNibbles, kMostRows>(block, chunk, rows_in, layout.row_bytes, next,
+      if (kMakeFacts && row == 0) {
+        AnyBlock<Format, Join, kMakeFacts, kMostRows>(block, chunk, rows_in, layout.row_bytes, next,
                                                       rows_tile);
       } else {
-        AnyBlock<Format, false, kMostRows>(block, chunk, rows_in, layout.row_bytes, next,
-                                           rows_tile);
+        AnyBlock<Format, Join, false, kMostRows>(block, chunk, rows_in, layout.row_bytes, next,
+                                                 rows_tile);
       }
       row += block;
     }
   }
 }
 
+template <typename Join>
 constexpr Int8Kernels kInt8Kernels = {
-    {Int8Strip<W4F16>, Int8Strip<W4F32>, Int8Strip<W8F16>, Int8Strip<W8Min>, Int8Strip<W8Half>}};
+    {Int8Strip<W4F16, Join>, Int8Strip<W4F32, Join>, Int8Strip<W8F16, Join>, Int8Strip<W8Min, Join>,
+     Int8Strip<W8Half, Join>},
+    Join::kActivations};
 
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

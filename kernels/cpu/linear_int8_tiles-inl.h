@@ -1,14 +1,14 @@
 // Products of 4- and 8-bit weights with int8 activations on tile registers: AMX, or its scalar twin
 // as the template argument Tiles. A tile product sums the 32 inputs of one group (16 where a format
 // has a scale for each half), so it is the whole number that vector kernels compute, and joins the
-// f32 sums by the same expression (int8_formats-inl.h): the bits are theirs, and a row may go by
+// f32 sums by the same expression (int8_join-inl.h): the bits are theirs, and a row may go by
 // tiles or by vectors as the step has many rows or few.
 //
 // A is read where the activations lie (16 rows, row_bytes apart), B where the codes of 8-bit
 // formats lie: a strip's line of 16 columns is a row of B. Nibbles are unpacked once a group for
 // all rows. Included by op_dtype_isa files only.
 #pragma once
-#include "kernels/cpu/int8_formats-inl.h"
+#include "kernels/cpu/int8_join-inl.h"
 #include "kernels/cpu/tile_config.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
@@ -52,18 +52,18 @@ MODU_INLINE void MultiplyTile(Tiles& tiles, const std::byte* a, int64_t row_byte
 template <typename Format>
 MODU_INLINE void JoinRows(const std::byte* group, int part, const int32_t* dots,
                           const std::byte* in, int64_t row_bytes, int rows, float* tile) {
-  Float d[kVectorsPerStrip], m[kVectorsPerStrip], sums[kVectorsPerStrip];
+  PlainJoin::Facts facts;
+  PlainJoin::Columns columns[kVectorsPerStrip];
   for (int v = 0; v < kVectorsPerStrip; ++v) {
-    d[v] = Format::D(group, part, v);
-    m[v] = Format::M(group, v);
-    sums[v] = CodeSums<Format>(group, part, v);
+    if constexpr (PlainJoin::kHasFacts<Format>) PlainJoin::MakeFacts<Format>(group, v, facts);
+    columns[v] = PlainJoin::Load<Format>(group, part, v, facts);
   }
   for (int r = 0; r < rows; ++r) {
     const auto& a = *reinterpret_cast<const Int8Group*>(in + r * row_bytes);
     for (int v = 0; v < kVectorsPerStrip; ++v) {
       const int at = r * kStrip + v * kLanes;
       const Int dot = LoadCodes(reinterpret_cast<const std::byte*>(dots + at));
-      Store(tile + at, Join<Format>(Load(tile + at), dot, d[v], m[v], sums[v], a));
+      Store(tile + at, PlainJoin::Add<Format>(Load(tile + at), part, dot, columns[v], a));
     }
   }
 }

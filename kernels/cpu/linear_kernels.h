@@ -5,8 +5,8 @@
 //          c = fma(d, fma(d_a, sum of q * q_a, centre_a * sum of q), c)   a group of 32
 //   f32:   c = fma(a, w, c)                                            an input
 // so that rows do not depend on each other and all instruction sets agree in every bit, but for
-// bf16 products on AVX512-BF16 (linear_bf16_dots-inl.h) and on AMX (linear_bf16_tiles-inl.h), each
-// of which agrees with itself alone.
+// AVX512-BF16 (int8_pairs_join-inl.h, linear_bf16_dots-inl.h) and for bf16 products on AMX
+// (linear_bf16_tiles-inl.h), each of which agrees with itself alone.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +19,8 @@ namespace modu::kernels::cpu {
 
 constexpr int kTileRows = 64;
 
-/// rows: 1 to kTileRows. tile: [rows][32] f32, 64-byte aligned. in: row 0 of a kInt8 Prepared.
+/// rows: 1 to kTileRows. tile: [rows][32] f32, 64-byte aligned. in: row 0 of a Prepared of the
+/// table's kind.
 using Int8StripFn = void (*)(const std::byte* strip, const PreparedLayout& layout,
                              const std::byte* in, int rows, float* tile);
 
@@ -89,6 +90,7 @@ struct Bf16TileKernels {
 
 struct Int8Kernels {
   Int8StripFn strip[5];  // by StripFormat
+  PreparedKind activations = PreparedKind::kInt8;
 };
 
 struct FloatKernels {
@@ -100,8 +102,9 @@ struct FloatKernels {
 
 const Int8Kernels& Int8KernelsAvx2();
 const Int8Kernels& Int8KernelsAvx512();
-const Int8Kernels& Int8KernelsAmx();      // tiles for many rows, AVX-512 for few
-const Int8Kernels& Int8TileKernelsAmx();  // tiles for any number of rows: for tests
+const Int8Kernels& Int8KernelsAvx512Bf16();  // over kInt8Pairs
+const Int8Kernels& Int8KernelsAmx();         // tiles for many rows, AVX-512 for few
+const Int8Kernels& Int8TileKernelsAmx();     // tiles for any number of rows: for tests
 const FloatKernels& FloatKernelsAvx2();
 const FloatKernels& FloatKernelsAvx512();
 FloatStripFn Bf16DotsAvx512Bf16();
@@ -113,10 +116,10 @@ struct LinearKernels {
   Bf16TileKernels bf16_tiles;        // null below kAmx
   FloatStripFn bf16_dots = nullptr;  // over kBf16Pairs, where there are no tiles; null elsewhere
 
-  /// The activations that bf16 products take.
-  PreparedKind bf16_activations() const {
-    if (bf16_tiles.products != nullptr) return PreparedKind::kBf16Tiles;
-    return bf16_dots != nullptr ? PreparedKind::kBf16Pairs : PreparedKind::kBf16;
+  ActivationKinds activations() const {
+    if (bf16_tiles.products != nullptr) return {PreparedKind::kBf16Tiles, int8.activations};
+    if (bf16_dots != nullptr) return {PreparedKind::kBf16Pairs, int8.activations};
+    return {PreparedKind::kBf16, int8.activations};
   }
 };
 

@@ -14,7 +14,7 @@ namespace {
 void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, const Strip& strip,
                   const std::byte* in, int rows, float* tile) {
   const PreparedLayout& layout = weight.prepared();
-  if (layout.kind == PreparedKind::kInt8) {
+  if (IsInt8(layout.kind)) {
     kernels.int8.strip[static_cast<int>(strip.format)](strip.data, layout, in, rows, tile);
   } else if (layout.kind == PreparedKind::kBf16Pairs) {
     kernels.bf16_dots(strip, layout, weight.round_to_bf16(), in, rows, tile);

@@ -13,13 +13,14 @@ namespace modu::kernels::cpu {
 namespace {
 
 /// The kind of activations that all parts of a weight can multiply with.
-PreparedKind KindOf(std::span<const WeightSource> parts, Numerics numerics, PreparedKind bf16) {
+PreparedKind KindOf(std::span<const WeightSource> parts, Numerics numerics,
+                    const ActivationKinds& kinds) {
   if (numerics == Numerics::kExact) return PreparedKind::kF32;
-  if (numerics == Numerics::kBf16) return bf16;
+  if (numerics == Numerics::kBf16) return kinds.bf16;
   for (const WeightSource& part : parts) {
-    if (!IsQuantised(FormatOf(part.dtype))) return bf16;
+    if (!IsQuantised(FormatOf(part.dtype))) return kinds.bf16;
   }
-  return PreparedKind::kInt8;
+  return kinds.int8;
 }
 
 /// In bf16 products f32 and f16 weights are stored rounded, unless `embed` reads them exactly.
@@ -73,13 +74,20 @@ void PackPlainRow(const WeightSource& part, const Strip& strip, int64_t row, int
   }
 }
 
-/// One row into column n of a strip, with sums where the strip's groups have room for them.
-void PackRow(const WeightSource& part, const Strip& strip, int64_t row, int n, std::byte* data) {
+/// One row into column n of a strip, with sums where the strip's groups have room for them. Of
+/// codes that are to count from the middle, minimums (if not null) gets what DecodeColumn wants:
+/// [groups][32].
+void PackRow(const WeightSource& part, const Strip& strip, int64_t row, int n, bool from_middle,
+             std::byte* data, float* minimums) {
   if (!IsQuantised(strip.format)) return PackPlainRow(part, strip, row, n, data);
   const std::byte* in = part.data + row * RowBytes(part.dtype, part.cols);
   GroupCodes codes = {};
   for (int64_t g = 0; g < part.cols / kGroup; ++g) {
     ReadGroup(part.dtype, in, g, &codes);
+    if (from_middle && HasMinimum(strip.format)) {
+      const float m = CountFromMiddle(strip.format, &codes);
+      if (minimums != nullptr) minimums[g * kStrip + n] = m;
+    }
     std::byte* const group = data + g * strip.group_bytes;
     WriteGroup(strip.format, strip.order, codes, n, group);
     if (strip.group_bytes > GroupBytes(strip.format)) WriteSums(strip.format, codes, n, group);
@@ -101,21 +109,21 @@ struct PackItem {
 absl::StatusOr<std::unique_ptr<CpuWeight>> CpuWeight::Create(std::span<const WeightSource> parts,
                                                              WeightUse use, Numerics numerics,
                                                              WorkerPool& pool, WeightArena& arena,
-                                                             PreparedKind bf16) {
+                                                             ActivationKinds kinds) {
   std::unique_ptr<CpuWeight> weight(new CpuWeight);
-  absl::Status status = weight->Pack(parts, use, numerics, pool, arena, bf16);
+  absl::Status status = weight->Pack(parts, use, numerics, pool, arena, kinds);
   if (!status.ok()) return status;
   return weight;
 }
 
 absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use, Numerics numerics,
-                             WorkerPool& pool, WeightArena& arena, PreparedKind bf16) {
+                             WorkerPool& pool, WeightArena& arena, ActivationKinds kinds) {
   use_ = use;
   MODU_CHECK(!parts.empty());
   const bool gated = use == WeightUse::kGatedLinear;
   MODU_CHECK(!gated || (parts.size() == 2 && parts[0].rows == parts[1].rows));
   cols_ = parts[0].cols;
-  const PreparedKind kind = KindOf(parts, numerics, bf16);
+  const PreparedKind kind = KindOf(parts, numerics, kinds);
   prepared_ = MakePreparedLayout(kind, cols_);
 
   std::vector<PackItem> items;
@@ -135,8 +143,8 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
       strip.columns = static_cast<int32_t>(std::min<int64_t>(kStrip, part.rows - row));
       strip.format = format;
       strip.order = kind == PreparedKind::kBf16Tiles ? StripOrder::kByOutput : StripOrder::kByInput;
-      strip.group_bytes = static_cast<int32_t>(
-          GroupBytes(format) + (kind == PreparedKind::kInt8 ? SumBytes(format) : 0));
+      strip.group_bytes =
+          static_cast<int32_t>(GroupBytes(format) + (IsInt8(kind) ? SumBytes(format) : 0));
       strips_.push_back(strip);
       items.push_back({&part, row, bytes});
       bytes += StripBytes(strip, cols_);
@@ -151,6 +159,10 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
   for (const WeightSource& part : parts) any_scales = any_scales || part.scales != nullptr;
   if (any_scales) scales_.assign(strips_.size() * kStrip, 1.0f);
 
+  const bool from_middle = kind == PreparedKind::kInt8Pairs;
+  const auto strip_groups = static_cast<size_t>(prepared_.groups() * kStrip);
+  if (from_middle && use == WeightUse::kHead) minimums_.resize(strips_.size() * strip_groups);
+
   pool.Run(static_cast<int>(items.size()), 4, [&](int first, int last, int) {
     for (auto i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
       Strip& strip = strips_[i];
@@ -158,7 +170,8 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
       const WeightSource& part = *items[i].part;
       for (int n = 0; n < strip.columns; ++n) {
         const int64_t row = items[i].first_row + n;
-        PackRow(part, strip, row, n, data);
+        PackRow(part, strip, row, n, from_middle, data,
+                minimums_.empty() ? nullptr : minimums_.data() + i * strip_groups);
         if (any_scales && part.scales != nullptr) {
           scales_[i * kStrip + static_cast<size_t>(n)] =
               part.scales[part.num_scales == 1 ? 0 : row];
@@ -178,7 +191,7 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
     }
     strips_ = std::move(pairs);
   }
-  bytes_ = static_cast<int64_t>(bytes + scales_.size() * sizeof(float));
+  bytes_ = static_cast<int64_t>(bytes + (scales_.size() + minimums_.size()) * sizeof(float));
   return absl::OkStatus();
 }
 
@@ -186,12 +199,20 @@ void CpuWeight::DecodeRow(int64_t row, float* out) const {
   MODU_CHECK(row >= 0 && row < rows_ && use_ != WeightUse::kGatedLinear);
   size_t part = 0;
   while (row >= part_rows_[part]) row -= part_rows_[part++];
-  const Strip& strip = strips_[static_cast<size_t>(part_strips_[part] + row / kStrip)];
+  const auto index = static_cast<size_t>(part_strips_[part] + row / kStrip);
+  const Strip& strip = strips_[index];
+  const bool from_middle = prepared_.kind == PreparedKind::kInt8Pairs && HasMinimum(strip.format);
+  MODU_CHECK(!from_middle || use_ == WeightUse::kHead);
   const auto n = static_cast<int>(row % kStrip);
   const std::byte* group = strip.data;
   for (int64_t k = 0; k < cols_; k += kGroup, group += strip.group_bytes) {
+    const size_t place =
+        (index * static_cast<size_t>(prepared_.groups()) + static_cast<size_t>(k / kGroup)) *
+            kStrip +
+        static_cast<size_t>(n);
     DecodeColumn(strip.format, strip.order, group, n,
-                 static_cast<int>(std::min<int64_t>(kGroup, cols_ - k)), out + k);
+                 static_cast<int>(std::min<int64_t>(kGroup, cols_ - k)), out + k,
+                 from_middle ? minimums_.data() + place : nullptr);
   }
   if (strip.scales == nullptr) return;
   for (int64_t k = 0; k < cols_; ++k) out[k] *= strip.scales[n];
@@ -205,9 +226,10 @@ PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols) {
     layout.block_bytes = layout.groups() * kTileMaxRows * kTileRowBytes;
   } else if (kind == PreparedKind::kBf16Pairs) {
     layout.block_bytes = cols * 2;
-  } else if (kind == PreparedKind::kInt8) {
+  } else if (IsInt8(kind)) {
     MODU_CHECK(cols % kGroup == 0);
-    layout.block_bytes = layout.groups() * static_cast<int64_t>(sizeof(Int8Group));
+    const size_t bytes = kind == PreparedKind::kInt8 ? sizeof(Int8Group) : sizeof(Int8PairsGroup);
+    layout.block_bytes = layout.groups() * static_cast<int64_t>(bytes);
   } else {
     layout.block_bytes = cols * static_cast<int64_t>(sizeof(float));
   }

@@ -17,7 +17,8 @@
 // Plain groups are [32 columns][32 inputs].
 // Where int8 activations multiply the strip, each group of 8-bit codes ends with the sums of its
 // codes, int16 [32], in kW8Half one such row for either half (kW8F16: of codes less 128). Sums of
-// nibbles are made faster than read.
+// nibbles are made faster than read. Where these activations are kInt8Pairs, codes with a minimum
+// count from the middle of their range (CountFromMiddle in block_codes.h).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -48,6 +49,11 @@ enum class StripFormat : uint8_t {
 };
 
 constexpr bool IsQuantised(StripFormat format) { return format <= StripFormat::kW8Half; }
+/// Those with an m.
+constexpr bool HasMinimum(StripFormat format) {
+  return format == StripFormat::kW4F16 || format == StripFormat::kW4F32 ||
+         format == StripFormat::kW8Min;
+}
 
 /// Bytes of one group (32 inputs of 32 outputs), without sums.
 constexpr int64_t GroupBytes(StripFormat format) {
@@ -96,12 +102,12 @@ struct Strip {
 class CpuWeight final : public PackedWeight {
  public:
   /// Packs over the pool. Sizes and dtypes have been validated; K must be a multiple of 32 for
-  /// block-quantised parts and even otherwise. `bf16`: which of the layouts of bf16
+  /// block-quantised parts and even otherwise. `kinds`: which layouts of
   /// activations this machine's kernels read. Fails as the arena does.
   static absl::StatusOr<std::unique_ptr<CpuWeight>> Create(std::span<const WeightSource> parts,
                                                            WeightUse use, Numerics numerics,
                                                            WorkerPool& pool, WeightArena& arena,
-                                                           PreparedKind bf16 = PreparedKind::kBf16);
+                                                           ActivationKinds kinds = {});
 
   WeightUse use() const { return use_; }
   const PreparedLayout& prepared() const { return prepared_; }
@@ -116,7 +122,7 @@ class CpuWeight final : public PackedWeight {
  private:
   CpuWeight() = default;
   absl::Status Pack(std::span<const WeightSource> parts, WeightUse use, Numerics numerics,
-                    WorkerPool& pool, WeightArena& arena, PreparedKind bf16);
+                    WorkerPool& pool, WeightArena& arena, ActivationKinds kinds);
 
   WeightUse use_ = WeightUse::kLinear;
   PreparedLayout prepared_;
@@ -124,6 +130,7 @@ class CpuWeight final : public PackedWeight {
   std::vector<int64_t> part_rows_;    // rows of each part
   std::vector<int64_t> part_strips_;  // its first strip
   std::vector<float> scales_;
+  std::vector<float> minimums_;  // [strips][groups][32] of a head whose codes count from the middle
   WeightArena::Piece memory_;
 };
 

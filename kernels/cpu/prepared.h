@@ -18,6 +18,7 @@ enum class PreparedKind : uint8_t {
   kBf16Pairs,  // cols bf16, each rounded so
   kBf16Tiles,  // B tiles of 16 rows x 32 inputs, zeros in inputs past the last: [16][16 rows][2]
   kInt8,       // cols / kGroup Int8Groups
+  kInt8Pairs,  // cols / kGroup Int8PairsGroups
 };
 
 /// x[i] is about centre + scale * values[i], where centre is the middle of the group's range, r its
@@ -34,16 +35,37 @@ struct Int8Group {
 };
 static_assert(sizeof(Int8Group) == 48);
 
+/// The same for kernels that add what centre and total bring by one dot product of bf16 pairs
+/// (int8_pairs_join-inl.h): the centre is a bf16 number.
+struct Int8PairsGroup {
+  int8_t values[kGroup];
+  float scale;
+  uint32_t pair;      // bf16 of total, in the upper half of centre
+  int32_t minus_sum;  // -8 * sum: added to a product of values and codes, it makes them codes - 8
+  float centre;
+};
+static_assert(sizeof(Int8PairsGroup) == 48);
+
 constexpr bool IsBf16(PreparedKind kind) {
   return kind == PreparedKind::kBf16 || kind == PreparedKind::kBf16Pairs ||
          kind == PreparedKind::kBf16Tiles;
 }
 
+constexpr bool IsInt8(PreparedKind kind) {
+  return kind == PreparedKind::kInt8 || kind == PreparedKind::kInt8Pairs;
+}
+
+/// The kinds that a machine's kernels read, by numerics.
+struct ActivationKinds {
+  PreparedKind bf16 = PreparedKind::kBf16;
+  PreparedKind int8 = PreparedKind::kInt8;
+};
+
 /// Rows lie one after another, but in kBf16Tiles, where 16 rows share a block: a pair of inputs of
 /// all of them is one line.
 struct PreparedLayout {
   PreparedKind kind = PreparedKind::kF32;
-  int64_t cols = 0;         // K; a multiple of kGroup in kInt8
+  int64_t cols = 0;         // K; a multiple of kGroup in int8
   int64_t row_bytes = 0;    // from a row to the next of its block
   int block_rows = 1;       // rows of a block
   int64_t block_bytes = 0;  // a multiple of 64, never one of 4096 (rows would share L1 sets)
@@ -61,7 +83,7 @@ PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols);
 /// What `consumer` reads. Constant time; `consumer` must be this backend's.
 const PreparedLayout& LayoutOf(const PackedWeight& consumer);
 
-/// Writes columns [first, first + count) of one row; `row` is layout.Row(...). In kInt8 both are
+/// Writes columns [first, first + count) of one row; `row` is layout.Row(...). In int8 both are
 /// multiples of kGroup (or count reaches the row's end), in kBf16Pairs and kBf16Tiles even (or so).
 /// values: [count] f32. The same bits on every instruction set. From the kernel table:
 /// CpuDevice::prepare().

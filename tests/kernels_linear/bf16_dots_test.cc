@@ -77,7 +77,7 @@ TEST_CASE("bf16 dot products are one chain an output, in every format, at any nu
       const RandomMatrix matrix(dtype, 33, k, 8);
       const WeightSource parts[] = {matrix.source()};
       const auto weight = CpuWeight::Create(parts, WeightUse::kLinear, Numerics::kBf16, pool, arena,
-                                            PreparedKind::kBf16Pairs)
+                                            {.bf16 = PreparedKind::kBf16Pairs})
                               .value();
       const PreparedLayout& layout = weight->prepared();
       REQUIRE(layout.kind == PreparedKind::kBf16Pairs);
@@ -120,7 +120,7 @@ TEST_CASE("every finite code of E4M3 has its value in bf16 dot products") {
   const WeightSource parts[] = {
       {.dtype = DType::kF8E4M3, .rows = kStrip, .cols = kInputs, .data = codes.data()}};
   const auto weight = CpuWeight::Create(parts, WeightUse::kLinear, Numerics::kBf16, pool, arena,
-                                        PreparedKind::kBf16Pairs)
+                                        {.bf16 = PreparedKind::kBf16Pairs})
                           .value();
   const PreparedLayout& layout = weight->prepared();
   for (const Candidate& candidate : Candidates()) {

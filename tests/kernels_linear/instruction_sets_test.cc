@@ -89,7 +89,7 @@ TEST_CASE("prepared rows have the same bits on every instruction set") {
   for (const Candidate& candidate : Candidates()) {
     for (const PreparedKind kind :
          {PreparedKind::kF32, PreparedKind::kBf16, PreparedKind::kBf16Pairs,
-          PreparedKind::kBf16Tiles, PreparedKind::kInt8}) {
+          PreparedKind::kBf16Tiles, PreparedKind::kInt8, PreparedKind::kInt8Pairs}) {
       const int64_t k = 256;
       const PreparedLayout layout = MakePreparedLayout(kind, k);
       Random random(7);

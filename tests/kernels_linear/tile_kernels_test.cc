@@ -78,7 +78,7 @@ struct Problem {
       : matrix(dtype, n, k, 5, fill), values(static_cast<size_t>(rows * k)) {
     const WeightSource parts[] = {matrix.source()};
     weight = CpuWeight::Create(parts, WeightUse::kLinear, numerics, pool, arena,
-                               PreparedKind::kBf16Tiles)
+                               {.bf16 = PreparedKind::kBf16Tiles})
                  .value();
     const PreparedLayout& layout = weight->prepared();
     in = std::make_unique<AlignedBytes>(static_cast<size_t>(layout.Bytes(rows + 16)));

@@ -101,21 +101,34 @@ bool SameBits(const std::vector<std::vector<TokenLogprob>>& a,
   return true;
 }
 
-/// Largest difference of a token's log probability.
-double Difference(const std::vector<std::vector<TokenLogprob>>& a,
-                  const std::vector<std::vector<TokenLogprob>>& b) {
+/// Differences of tokens' log probabilities.
+struct Differences {
+  double largest = 0, mean = 0;
+};
+Differences Compare(const std::vector<std::vector<TokenLogprob>>& a,
+                    const std::vector<std::vector<TokenLogprob>>& b) {
   REQUIRE(a.size() == b.size());
-  double largest = 0;
+  Differences differences;
+  double sum = 0;
+  size_t count = 0;
   for (size_t i = 0; i < a.size(); ++i) {
     std::vector<double> by_id(a[i].size());
     for (const TokenLogprob& entry : a[i])
       by_id[static_cast<size_t>(entry.token_id)] = entry.logprob;
     for (const TokenLogprob& entry : b[i]) {
-      largest =
-          std::max(largest, std::fabs(by_id[static_cast<size_t>(entry.token_id)] - entry.logprob));
+      const double difference =
+          std::fabs(by_id[static_cast<size_t>(entry.token_id)] - entry.logprob);
+      differences.largest = std::max(differences.largest, difference);
+      sum += difference;
+      ++count;
     }
   }
-  return largest;
+  differences.mean = sum / static_cast<double>(count);
+  return differences;
+}
+double Difference(const std::vector<std::vector<TokenLogprob>>& a,
+                  const std::vector<std::vector<TokenLogprob>>& b) {
+  return Compare(a, b).largest;
 }
 
 /// The model as a folder and as a GGUF file side by side.
@@ -312,12 +325,16 @@ TEST_CASE("the x86 backend agrees with the plain one in every numerics mode") {
   const bool rounding = cpu.device.find("amx") != std::string::npos ||
                         cpu.device.find("avx512bf16") != std::string::npos;
   if (numerics != Numerics::kExact && rounding) {
-    // Attention by products of bf16 rounds queries and probabilities too: as far from exact as the
-    // mode itself is, in a direction of its own.
+    // Attention by products of bf16 rounds queries and probabilities too, int8 by pairs what its
+    // centres multiply: as far from exact as the mode itself is, in a direction of its own.
     LoadedModel exact = Load(files.gguf(), {"ref", Numerics::kExact});
     const auto truth = AllLogprobs(exact.runner.get(), ids, {80});
-    const double grain = Difference(AllLogprobs(ref.runner.get(), ids, {80}), truth);
-    CHECK(Difference(AllLogprobs(cpu.runner.get(), ids, {80}), truth) < 1.5 * grain);
+    const Differences grain = Compare(AllLogprobs(ref.runner.get(), ids, {80}), truth);
+    const Differences mine = Compare(AllLogprobs(cpu.runner.get(), ids, {80}), truth);
+    // Over 12 seeds the ratio of the means was 0.91 to 1.17, that of the largest of 7,680 values,
+    // which is one place of one random model, 0.5 to 1.9.
+    CHECK(mine.mean < 1.3 * grain.mean);
+    CHECK(mine.largest < 2.5 * grain.largest);
     return;
   }
   // Rounding boundaries fall differently in float32 and float64, so the coarse modes only agree to

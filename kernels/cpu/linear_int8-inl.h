@@ -37,11 +37,20 @@ template <typename Format>
 constexpr int ColumnVectors(int rows) {
   return rows <= 6 ? 2 : 1;
 }
-/// Rows of the next block. 7 is never one of them.
+/// Rows of the next block: 6, whose codes are read and unpacked once for both registers, but for
+/// ends that would leave a row or two to themselves.
 constexpr int kMostRows = 8;
 constexpr int NextRows(int left) {
-  if (left >= 8 && left != 9) return 8;
-  return left < 6 ? left : 6;
+  switch (left) {
+    case 7:
+      return 4;
+    case 8:
+      return 8;
+    case 13:
+      return 5;
+    default:
+      return left < 6 ? left : 6;
+  }
 }
 
 #else

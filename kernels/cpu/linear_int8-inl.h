@@ -202,10 +202,9 @@ MODU_INLINE void JoinGroup(const std::byte* group, typename Join::Facts& facts, 
   }
 }
 
-/// The strip that follows in memory, which the worker most often multiplies next, is fetched to L2
-/// while this one is in hand, a few lines each group of each walk, so that memory is read as long
-/// as the processor computes.
-struct NextStrip {
+/// Fetches what is ahead while a strip is in hand, a few lines each group of each walk, so that
+/// memory is read as long as the processor computes.
+struct FetchAhead {
   const std::byte* line;  // to fetch next
   const std::byte* end;
   int lines_a_group;
@@ -228,10 +227,10 @@ struct Chunk {
 };
 
 template <typename Format, typename Join, bool kMakeFacts, int R>
-void Block(Chunk<Join>& chunk, const std::byte* in, int64_t row_bytes, NextStrip& next,
+void Block(Chunk<Join>& chunk, const std::byte* in, int64_t row_bytes, FetchAhead& fetch,
            float* tile) {
   constexpr int V = ColumnVectors<Format>(R);
-  NextStrip ahead = next;  // in registers
+  FetchAhead ahead = fetch;  // in registers
   for (int vector = 0; vector < kVectorsPerStrip; vector += V) {
     Float c[R][V] = {};
     const typename Join::Row* rows[R];
@@ -253,36 +252,34 @@ void Block(Chunk<Join>& chunk, const std::byte* in, int64_t row_bytes, NextStrip
       for (int v = 0; v < V; ++v) Store(tile + r * kStrip + (vector + v) * kLanes, c[r][v]);
     }
   }
-  next = ahead;
+  fetch = ahead;
 }
 
 /// Block of `rows` rows, 1 to R.
 template <typename Format, typename Join, bool kMakeFacts, int R>
-void AnyBlock(int rows, Chunk<Join>& chunk, const std::byte* in, int64_t row_bytes, NextStrip& next,
-              float* tile) {
+void AnyBlock(int rows, Chunk<Join>& chunk, const std::byte* in, int64_t row_bytes,
+              FetchAhead& fetch, float* tile) {
   if constexpr (R > 1) {
     if (rows < R) {
       constexpr int kFewer = R == 8 ? 6 : R - 1;
-      return AnyBlock<Format, Join, kMakeFacts, kFewer>(rows, chunk, in, row_bytes, next, tile);
+      return AnyBlock<Format, Join, kMakeFacts, kFewer>(rows, chunk, in, row_bytes, fetch, tile);
     }
   }
-  Block<Format, Join, kMakeFacts, R>(chunk, in, row_bytes, next, tile);
+  Block<Format, Join, kMakeFacts, R>(chunk, in, row_bytes, fetch, tile);
 }
 
 template <typename Format, typename Join>
 void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in, int rows,
-               float* tile) {
+               const Ahead& ahead, float* tile) {
   const auto groups = static_cast<int>(layout.groups());
-  const int64_t strip_bytes = groups * Format::kGroupBytes;
-  int walks = 0;
+  int64_t fetches = 0;  // calls of Fetch
   for (int row = 0; row < rows;) {
     const int block = NextRows(rows - row);
-    walks += kVectorsPerStrip / ColumnVectors<Format>(block);
+    fetches += groups * (kVectorsPerStrip / ColumnVectors<Format>(block));
     row += block;
   }
-  const std::byte* const behind = strip + strip_bytes;
-  NextStrip next = {behind, behind + strip_bytes,
-                    static_cast<int>((Format::kGroupBytes / 64 + walks - 1) / walks)};
+  FetchAhead fetch = {ahead.data, ahead.data + ahead.bytes,
+                      static_cast<int>((ahead.bytes / 64 + fetches - 1) / fetches)};
   Chunk<Join> chunk;
   constexpr bool kMakeFacts = Join::template kHasFacts<Format>;
   for (int first = 0; first < groups; first += kGroupsAtOnce) {
@@ -295,10 +292,10 @@ void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::
       const std::byte* const rows_in = from + row * layout.row_bytes;
       float* const rows_tile = tile + row * kStrip;
       if (kMakeFacts && row == 0) {
-        AnyBlock<Format, Join, kMakeFacts, kMostRows>(block, chunk, rows_in, layout.row_bytes, next,
-                                                      rows_tile);
+        AnyBlock<Format, Join, kMakeFacts, kMostRows>(block, chunk, rows_in, layout.row_bytes,
+                                                      fetch, rows_tile);
       } else {
-        AnyBlock<Format, Join, false, kMostRows>(block, chunk, rows_in, layout.row_bytes, next,
+        AnyBlock<Format, Join, false, kMostRows>(block, chunk, rows_in, layout.row_bytes, fetch,
                                                  rows_tile);
       }
       row += block;

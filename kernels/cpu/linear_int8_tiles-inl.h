@@ -71,7 +71,7 @@ MODU_INLINE void JoinRows(const std::byte* group, int part, const int32_t* dots,
 /// An Int8StripFn for any number of rows up to kTileRows.
 template <typename Format, typename Tiles>
 void TileProductStrip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in,
-                      int rows, float* tile) {
+                      int rows, const Ahead&, float* tile) {
   constexpr int kInputs = kGroup / Format::kParts;  // of one tile product
   const int64_t row_bytes = layout.row_bytes;
   const int whole = rows / kTileMaxRows, tail = rows % kTileMaxRows;
@@ -125,11 +125,11 @@ void TileProductStrip(const std::byte* strip, const PreparedLayout& layout, cons
 /// Tiles for many rows, `kVectors()` of the table of vector kernels for few.
 template <typename Format, typename Tiles, const Int8Kernels& (*kVectors)()>
 void TilesOrVectorsStrip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in,
-                         int rows, float* tile) {
+                         int rows, const Ahead& ahead, float* tile) {
   if (rows >= kMinTileProductRows) {
-    TileProductStrip<Format, Tiles>(strip, layout, in, rows, tile);
+    TileProductStrip<Format, Tiles>(strip, layout, in, rows, ahead, tile);
   } else {
-    kVectors().strip[static_cast<int>(Format::kFormat)](strip, layout, in, rows, tile);
+    kVectors().strip[static_cast<int>(Format::kFormat)](strip, layout, in, rows, ahead, tile);
   }
 }
 

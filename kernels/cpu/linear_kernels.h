@@ -19,10 +19,17 @@ namespace modu::kernels::cpu {
 
 constexpr int kTileRows = 64;
 
+/// What the worker reads next, as far as one can say; nothing, or anything.
+struct Ahead {
+  const std::byte* data = nullptr;
+  int64_t bytes = 0;
+};
+
 /// rows: 1 to kTileRows. tile: [rows][32] f32, 64-byte aligned. in: row 0 of a Prepared of the
 /// table's kind.
+/// ahead: fetched to L2 on the way.
 using Int8StripFn = void (*)(const std::byte* strip, const PreparedLayout& layout,
-                             const std::byte* in, int rows, float* tile);
+                             const std::byte* in, int rows, const Ahead& ahead, float* tile);
 
 /// The same over kF32 and kBf16 activations, or (always rounding) kBf16Pairs; weights are decoded
 /// exactly, then rounded to bf16 if asked.

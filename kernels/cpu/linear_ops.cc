@@ -1,4 +1,6 @@
 // Embedding and the matrix products of the op table: who computes which strip for which rows.
+#include <algorithm>
+
 #include "kernels/check.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/gated_rows.h"
@@ -12,10 +14,10 @@ namespace {
 
 /// The product of one strip with up to kTileRows rows.
 void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, const Strip& strip,
-                  const std::byte* in, int rows, float* tile) {
+                  const std::byte* in, int rows, const Ahead& ahead, float* tile) {
   const PreparedLayout& layout = weight.prepared();
   if (IsInt8(layout.kind)) {
-    kernels.int8.strip[static_cast<int>(strip.format)](strip.data, layout, in, rows, tile);
+    kernels.int8.strip[static_cast<int>(strip.format)](strip.data, layout, in, rows, ahead, tile);
   } else if (layout.kind == PreparedKind::kBf16Pairs) {
     kernels.bf16_dots(strip, layout, weight.round_to_bf16(), in, rows, tile);
   } else {
@@ -23,10 +25,36 @@ void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, const S
   }
 }
 
-/// ForStrips by blocks of kTileRows rows.
+/// Outputs lie in L3, where whoever wrote or read them last left them: to L2 while the products are
+/// made.
+void FetchOutputs(const float* out, int64_t stride, int rows) {
+  for (int r = 0; r < rows; ++r, out += stride) {
+    __builtin_prefetch(out, 0, 2);
+    __builtin_prefetch(out + kStrip / 2, 0, 2);
+  }
+}
+
+/// What a worker reads after a strip: the one behind it, after the last of its own ones its share
+/// of the next matrix.
+Ahead AheadOf(const CpuWeight& weight, const Strip& strip, int worker, int workers, bool is_last) {
+  const int64_t bytes = weight.prepared().groups() * strip.group_bytes;
+  if (!is_last) return {strip.data + bytes, bytes};
+  const WeightArena::Region share = weight.FollowingShare(worker, workers);
+  return {share.data, std::min(bytes, static_cast<int64_t>(share.bytes))};
+}
+
+/// ForStrips by blocks of kTileRows rows: body(strip index, first row, rows, worker, whether it is
+/// the last of the worker's own).
 template <typename Body>
 void ForBlocks(CpuDevice& cpu, int strips, int num_tokens, const Body& body) {
-  ForStrips(cpu.pool(), strips, num_tokens, kTileRows, [] { return 0; }, body);
+  WorkerPool& pool = cpu.pool();
+  const int units = strips * ((num_tokens + kTileRows - 1) / kTileRows);
+  ForStrips(
+      pool, strips, num_tokens, kTileRows, [] { return 0; },
+      [&](int index, int row, int rows, int worker) {
+        const int unit = row / kTileRows * strips + index;
+        body(index, row, rows, worker, unit + 1 == pool.HomeEnd(units, worker));
+      });
 }
 
 }  // namespace
@@ -52,17 +80,21 @@ void Linear(Device& device, const LinearParams& p) {
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return LinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
   ForBlocks(cpu, static_cast<int>(strips.size()), p.num_tokens,
-            [&](int index, int row, int rows, int) {
+            [&](int index, int row, int rows, int worker, bool is_last) {
               alignas(64) float tile[kTileRows * kStrip];
               const Strip& strip = strips[static_cast<size_t>(index)];
-              ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, row), rows, tile);
+              float* const out = p.out + row * p.out_stride + strip.column;
+              FetchOutputs(out, p.out_stride, rows);
+              const Ahead ahead = AheadOf(weight, strip, worker, cpu.num_threads(), is_last);
+              ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, row), rows, ahead,
+                           tile);
               kernels.f32.store({.tile = tile,
                                  .rows = rows,
                                  .columns = strip.columns,
                                  .scales = strip.scales,
                                  .bias = p.bias == nullptr ? nullptr : p.bias + strip.column,
                                  .accumulate = p.accumulate,
-                                 .out = p.out + row * p.out_stride + strip.column,
+                                 .out = out,
                                  .out_stride = p.out_stride});
             });
 }
@@ -76,14 +108,18 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return GatedLinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
   ForBlocks(cpu, static_cast<int>(strips.size() / 2), p.num_tokens,
-            [&](int index, int row, int rows, int) {
+            [&](int index, int row, int rows, int worker, bool is_last) {
               alignas(64) float gate[kTileRows * kStrip];
               alignas(64) float up[kTileRows * kStrip];
               const Strip& gate_strip = strips[static_cast<size_t>(2 * index)];
               const Strip& up_strip = strips[static_cast<size_t>(2 * index + 1)];
               const std::byte* const in = weight.prepared().Row(p.in, row);
-              ComputeStrip(kernels, weight, gate_strip, in, rows, gate);
-              ComputeStrip(kernels, weight, up_strip, in, rows, up);
+              const int workers = cpu.num_threads();
+              const Ahead of_gate = AheadOf(weight, gate_strip, worker, workers, is_last);
+              const Ahead of_up = is_last ? Ahead{of_gate.data + of_gate.bytes, of_gate.bytes}
+                                          : AheadOf(weight, up_strip, worker, workers, false);
+              ComputeStrip(kernels, weight, gate_strip, in, rows, of_gate, gate);
+              ComputeStrip(kernels, weight, up_strip, in, rows, of_up, up);
               WriteGatedRows(kernels, p, gate_strip, up_strip, row, rows, gate, up);
             });
 }

@@ -161,7 +161,11 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
 
   const bool from_middle = kind == PreparedKind::kInt8Pairs;
   const auto strip_groups = static_cast<size_t>(prepared_.groups() * kStrip);
-  if (from_middle && use == WeightUse::kHead) minimums_.resize(strips_.size() * strip_groups);
+  const bool any_minimums = std::any_of(
+      strips_.begin(), strips_.end(), [](const Strip& strip) { return HasMinimum(strip.format); });
+  if (from_middle && any_minimums && use == WeightUse::kHead) {
+    minimums_.resize(strips_.size() * strip_groups);
+  }
 
   pool.Run(static_cast<int>(items.size()), 4, [&](int first, int last, int) {
     for (auto i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {

@@ -113,6 +113,12 @@ class CpuWeight final : public PackedWeight {
   const PreparedLayout& prepared() const { return prepared_; }
   /// In a gated linear strip 2i is the gate and 2i+1 the up of the same 32 features.
   std::span<const Strip> strips() const { return strips_; }
+  /// The share that worker `worker` of `workers` has of the matrix that was packed after this one:
+  /// models are packed in the order in which they are multiplied.
+  WeightArena::Region FollowingShare(int worker, int workers) const {
+    const size_t share = memory_.next->bytes / static_cast<size_t>(workers);
+    return {memory_.next->data + share * static_cast<size_t>(worker), share};
+  }
   /// Weights are rounded to bf16 as they are read (those not stored so).
   bool round_to_bf16() const { return IsBf16(prepared_.kind); }
 

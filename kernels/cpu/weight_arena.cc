@@ -68,7 +68,9 @@ absl::StatusOr<WeightArena::Piece> WeightArena::Allocate(size_t bytes) {
   std::byte* const data = chunk->data + chunk->used;
   chunk->used += bytes;
   given_ += static_cast<int64_t>(bytes);
-  return Piece{data, std::move(chunk)};
+  if (next_ != nullptr) *next_ = {data, bytes};
+  next_ = std::make_shared<Region>();
+  return Piece{data, std::move(chunk), next_};
 }
 
 }  // namespace modu::kernels::cpu

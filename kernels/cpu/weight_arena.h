@@ -12,9 +12,14 @@ namespace modu::kernels::cpu {
 class WeightArena {
  public:
   struct Chunk;
+  struct Region {
+    const std::byte* data = nullptr;
+    size_t bytes = 0;
+  };
   struct Piece {
-    std::byte* data = nullptr;     // zeroed, 64-byte aligned
-    std::shared_ptr<Chunk> chunk;  // keeps data alive
+    std::byte* data = nullptr;           // zeroed, 64-byte aligned
+    std::shared_ptr<Chunk> chunk;        // keeps data alive
+    std::shared_ptr<const Region> next;  // the piece that was given after this one, once it was
   };
 
   /// At most `limit` bytes in all: more would be swapped out, or end the process at a time of the
@@ -28,6 +33,7 @@ class WeightArena {
   const int64_t limit_;
   int64_t given_ = 0;
   std::shared_ptr<Chunk> current_;
+  std::shared_ptr<Region> next_;  // the last piece's
 };
 
 }  // namespace modu::kernels::cpu

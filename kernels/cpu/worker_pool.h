@@ -37,6 +37,9 @@ class WorkerPool {
         const_cast<void*>(static_cast<const void*>(&body)));
   }
 
+  /// One past the last of `units` in a worker's home range.
+  int HomeEnd(int units, int worker) const;
+
   /// At least `bytes` of 64-byte aligned scratch for each worker, not kept between jobs. Between
   /// jobs only; allocates when it grows.
   void ReserveScratch(size_t bytes);
@@ -56,7 +59,6 @@ class WorkerPool {
 
   void Launch(int units, int grain, Function function, void* context);
   void WorkerMain(int worker);
-  int HomeEnd(int units, int worker) const;  // one past the last unit of a worker's home range
   void Work(uint32_t epoch, int worker);
 
   const int num_threads_;

@@ -70,8 +70,10 @@ TEST_CASE("products have the same bits on every instruction set") {
             AlignedBytes got(sizeof(float) * kTileRows * kStrip);
             if (layout.kind == PreparedKind::kInt8) {
               const auto format = static_cast<int>(strip.format);
-              Int8KernelsAvx2().strip[format](strip.data, layout, in.data(), rows, want.floats());
-              candidate.int8->strip[format](strip.data, layout, in.data(), rows, got.floats());
+              Int8KernelsAvx2().strip[format](strip.data, layout, in.data(), rows, Ahead(),
+                                              want.floats());
+              candidate.int8->strip[format](strip.data, layout, in.data(), rows, Ahead(),
+                                            got.floats());
             } else {
               avx2.strip(strip, layout, weight.round_to_bf16(), in.data(), rows, want.floats());
               candidate.f32->strip(strip, layout, weight.round_to_bf16(), in.data(), rows,

@@ -149,7 +149,7 @@ TEST_CASE("int8 products by pairs: the formula, alike at any number of rows") {
         const auto format = static_cast<int>(strip.format);
         AlignedBytes all(sizeof(float) * kTileRows * kStrip);
         candidate.kernels->strip[format](strip.data, p.weight->prepared(), p.in->data(), kRows,
-                                         all.floats());
+                                         Ahead(), all.floats());
         for (int n = 0; n < strip.columns; ++n) {
           const std::vector<float> weights = p.Weights(strip.column + n);
           for (int r = 0; r < kRows; ++r) {
@@ -170,7 +170,7 @@ TEST_CASE("int8 products by pairs: the formula, alike at any number of rows") {
           INFO(candidate.name << " " << TraitsOf(dtype).name << " K " << k << " rows " << rows);
           AlignedBytes got(sizeof(float) * kTileRows * kStrip);
           candidate.kernels->strip[format](strip.data, p.weight->prepared(), p.in->data(), rows,
-                                           got.floats());
+                                           Ahead(), got.floats());
           REQUIRE(std::memcmp(got.data(), all.data(),
                               sizeof(float) * static_cast<size_t>(rows * kStrip)) == 0);
         }
@@ -197,7 +197,7 @@ TEST_CASE("int8 products by pairs are the same natively and emulated") {
         AlignedBytes got(sizeof(float) * kTileRows * kStrip);
         AlignedBytes& to = i == 0 ? first : got;
         candidates[i].kernels->strip[static_cast<int>(strip.format)](
-            strip.data, p.weight->prepared(), p.in->data(), kRows, to.floats());
+            strip.data, p.weight->prepared(), p.in->data(), kRows, Ahead(), to.floats());
         for (int at = 0; at < kRows * kStrip; ++at) {
           INFO(candidates[i].name << " " << TraitsOf(dtype).name << " fill " << fill);
           if (at / kStrip == 4) {

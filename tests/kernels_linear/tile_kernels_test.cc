@@ -154,9 +154,9 @@ TEST_CASE("int8 products by tiles have the vector kernels' bits") {
           AlignedBytes want(sizeof(float) * kTileRows * kStrip);
           AlignedBytes got(sizeof(float) * kTileRows * kStrip);
           Int8KernelsAvx2().strip[format](strip.data, p.weight->prepared(), p.in->data(), rows,
-                                          want.floats());
+                                          Ahead(), want.floats());
           candidate.kernels->strip[format](strip.data, p.weight->prepared(), p.in->data(), rows,
-                                           got.floats());
+                                           Ahead(), got.floats());
           REQUIRE(got.Same(want));
           if (rows == 17) CHECK(ErrorOf(p, strip, rows, got.floats()) < 3e-6);
         }
@@ -184,11 +184,11 @@ TEST_CASE("int8 products by tiles: codes and activations at the ends of their ra
     const Strip& strip = p.weight->strips()[0];
     const auto format = static_cast<int>(strip.format);
     AlignedBytes want(sizeof(float) * 20 * kStrip);
-    Int8KernelsAvx2().strip[format](strip.data, layout, p.in->data(), 20, want.floats());
+    Int8KernelsAvx2().strip[format](strip.data, layout, p.in->data(), 20, Ahead(), want.floats());
     for (const Int8Candidate& candidate : Int8Candidates()) {
       INFO(candidate.name << " " << TraitsOf(dtype).name << " fill " << fill);
       AlignedBytes got(sizeof(float) * 20 * kStrip);
-      candidate.kernels->strip[format](strip.data, layout, p.in->data(), 20, got.floats());
+      candidate.kernels->strip[format](strip.data, layout, p.in->data(), 20, Ahead(), got.floats());
       for (int i = 0; i < 20 * kStrip; ++i) {
         const float a = got.floats()[i], b = want.floats()[i];
         if (i / kStrip == 7) {

@@ -160,16 +160,16 @@ absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, Device& d
   const ModelConfig& config = checkpoint.config();
   Loader load(checkpoint, device, progress);
   ModelWeights weights;
-  if (config.tie_embeddings) {
-    weights.head = load.Matrix({"model.embed_tokens.weight"}, WeightUse::kHead);
-  } else {
+  // In the order of use: a backend may fetch ahead what was packed next.
+  if (!config.tie_embeddings) {
     weights.embedding = load.Matrix({"model.embed_tokens.weight"}, WeightUse::kHead);
-    weights.head = load.Matrix({"lm_head.weight"}, WeightUse::kHead);
   }
   weights.final_norm = load.Floats({"model.norm.weight"});
   for (int i = 0; i < config.num_layers && load.status().ok(); ++i) {
     weights.layers.push_back(LoadLayer(load, config, i));
   }
+  weights.head = load.Matrix(
+      {config.tie_embeddings ? "model.embed_tokens.weight" : "lm_head.weight"}, WeightUse::kHead);
   if (!load.status().ok()) return load.status();
   weights.bytes = load.device_bytes();
   weights.unused_tensors = load.UnusedTensors();

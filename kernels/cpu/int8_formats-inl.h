@@ -111,7 +111,7 @@ struct W8F16 {
   static constexpr StripFormat kFormat = StripFormat::kW8F16;
   static constexpr int64_t kGroupBytes = GroupBytes(kFormat) + SumBytes(kFormat);
   static constexpr bool kNibbles = false, kSigned = false, kMin = false;
-  static constexpr int kParts = 1, kOffset = 128, kMiddle = 128;
+  static constexpr int kParts = 1, kOffset = 128;
   static MODU_INLINE Float D(const std::byte* group, int, int vector) {
     return F16Scales::Load(group + 1024, vector);
   }
@@ -138,7 +138,7 @@ struct W8Half {
   static constexpr StripFormat kFormat = StripFormat::kW8Half;
   static constexpr int64_t kGroupBytes = GroupBytes(kFormat) + SumBytes(kFormat);
   static constexpr bool kNibbles = false, kSigned = true, kMin = false;
-  static constexpr int kParts = 2, kOffset = 0, kMiddle = 0;
+  static constexpr int kParts = 2, kOffset = 0;
   static MODU_INLINE Float D(const std::byte* group, int part, int vector) {
     return F32Scales::Load(group + 1024 + F32Scales::kBytes * part, vector);
   }

@@ -44,7 +44,7 @@ struct PlainJoin {
 
   /// c, joined by the products `dot` with the codes of a part, as they are stored.
   template <typename Format>
-  static MODU_INLINE Float Add(Float c, int, Int dot, const Columns& columns, const Row& a) {
+  static MODU_INLINE Float Add(Float c, Int dot, const Columns& columns, const Row& a) {
     if constexpr (Format::kOffset != 0) dot = SubInt(dot, SetInt(Format::kOffset * a.sum));
     if constexpr (Format::kMin) c = Fma(columns.m, Set(a.total), c);
     const Float sum = Fma(Set(a.scale), ToFloat(dot), Mul(Set(a.centre), columns.sums));

@@ -6,8 +6,10 @@
 // With codes q counted from the middle of their range a weight is d * (q + mu), as the strip holds
 // it (CountFromMiddle), mu being small beside q, and activations are scale * v + centre:
 //   sum of w * x = d * (scale * sum of q * v + centre * sum of q + mu * total)
-// A centre is a bf16 number and so is the sum of 32 such q of 4 bits (of 5 bits mostly): rounded
-// are total and mu.
+// A centre is a bf16 number and so is the sum of 32 such q of 4 bits (of 5 bits above 256 the last
+// bit is cut): rounded are total and mu. Where mu is large and activations have a common offset
+// many times their spread, that is more than quantising them costs. Included by op_dtype_isa files
+// only.
 #pragma once
 #include "kernels/cpu/dot_pairs-inl.h"
 #include "kernels/cpu/int8_formats-inl.h"
@@ -63,7 +65,7 @@ struct PairsJoin {
   }
 
   template <typename Format>
-  static MODU_INLINE Float Add(Float c, int, Int dot, const Columns& columns, const Row& a) {
+  static MODU_INLINE Float Add(Float c, Int dot, const Columns& columns, const Row& a) {
     if constexpr (Format::kMin) {
       const Float sum = Mul(Set(a.scale), ToFloat(dot));
       return Fma(columns.d, DotPairs(sum, columns.pair, SetInt(static_cast<int>(a.pair))), c);

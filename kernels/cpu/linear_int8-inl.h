@@ -124,7 +124,7 @@ MODU_INLINE Int Four(const int8_t* p) {
   return SetInt(bytes);
 }
 
-/// dots = products of a group of nibbles, R rows x V registers of columns from `vector` on.
+/// dots += products of a group of nibbles, R rows x V registers of columns from `vector` on.
 template <int R, int V, typename Row, typename D>
 MODU_INLINE void AddNibbles(const std::byte* group, int vector, const Row* const (&rows)[R],
                             D (&dots)[R][V]) {
@@ -196,7 +196,7 @@ MODU_INLINE void JoinGroup(const std::byte* group, typename Join::Facts& facts, 
       const auto columns = Join::template Load<Format>(group, part, vector + v, facts);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        c[r][v] = Join::template Add<Format>(c[r][v], part, dots[r][v].Total(), columns, *rows[r]);
+        c[r][v] = Join::template Add<Format>(c[r][v], dots[r][v].Total(), columns, *rows[r]);
       }
     }
   }

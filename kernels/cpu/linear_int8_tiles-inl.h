@@ -63,7 +63,7 @@ MODU_INLINE void JoinRows(const std::byte* group, int part, const int32_t* dots,
     for (int v = 0; v < kVectorsPerStrip; ++v) {
       const int at = r * kStrip + v * kLanes;
       const Int dot = LoadCodes(reinterpret_cast<const std::byte*>(dots + at));
-      Store(tile + at, PlainJoin::Add<Format>(Load(tile + at), part, dot, columns[v], a));
+      Store(tile + at, PlainJoin::Add<Format>(Load(tile + at), dot, columns[v], a));
     }
   }
 }

@@ -115,11 +115,10 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
               const Strip& up_strip = strips[static_cast<size_t>(2 * index + 1)];
               const std::byte* const in = weight.prepared().Row(p.in, row);
               const int workers = cpu.num_threads();
-              const Ahead of_gate = AheadOf(weight, gate_strip, worker, workers, is_last);
-              const Ahead of_up = is_last ? Ahead{of_gate.data + of_gate.bytes, of_gate.bytes}
-                                          : AheadOf(weight, up_strip, worker, workers, false);
-              ComputeStrip(kernels, weight, gate_strip, in, rows, of_gate, gate);
-              ComputeStrip(kernels, weight, up_strip, in, rows, of_up, up);
+              ComputeStrip(kernels, weight, gate_strip, in, rows,
+                           AheadOf(weight, gate_strip, worker, workers, false), gate);
+              ComputeStrip(kernels, weight, up_strip, in, rows,
+                           AheadOf(weight, up_strip, worker, workers, is_last), up);
               WriteGatedRows(kernels, p, gate_strip, up_strip, row, rows, gate, up);
             });
 }

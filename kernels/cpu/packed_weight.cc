@@ -104,6 +104,17 @@ struct PackItem {
   size_t offset;      // of the strip
 };
 
+/// The first of either half, then the second of either, and so on.
+template <typename T>
+std::vector<T> PairHalves(const std::vector<T>& all) {
+  std::vector<T> pairs;
+  for (size_t i = 0; i < all.size() / 2; ++i) {
+    pairs.push_back(all[i]);
+    pairs.push_back(all[all.size() / 2 + i]);
+  }
+  return pairs;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CpuWeight>> CpuWeight::Create(std::span<const WeightSource> parts,
@@ -127,7 +138,6 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
   prepared_ = MakePreparedLayout(kind, cols_);
 
   std::vector<PackItem> items;
-  size_t bytes = 0;
   for (const WeightSource& part : parts) {
     const StripFormat format = StoredFormat(part.dtype, use, kind);
     MODU_CHECK(part.rows > 0 && part.cols == cols_ && part.data != nullptr);
@@ -146,10 +156,18 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
       strip.group_bytes =
           static_cast<int32_t>(GroupBytes(format) + (IsInt8(kind) ? SumBytes(format) : 0));
       strips_.push_back(strip);
-      items.push_back({&part, row, bytes});
-      bytes += StripBytes(strip, cols_);
+      items.push_back({&part, row, 0});
     }
     rows_ += part.rows;
+  }
+  if (gated) {  // gate and up of the same features side by side: one worker computes both
+    strips_ = PairHalves(strips_);
+    items = PairHalves(items);
+  }
+  size_t bytes = 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    items[i].offset = bytes;
+    bytes += StripBytes(strips_[i], cols_);
   }
   absl::StatusOr<WeightArena::Piece> memory = arena.Allocate(bytes);
   if (!memory.ok()) return memory.status();
@@ -163,8 +181,12 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
   const auto strip_groups = static_cast<size_t>(prepared_.groups() * kStrip);
   const bool any_minimums = std::any_of(
       strips_.begin(), strips_.end(), [](const Strip& strip) { return HasMinimum(strip.format); });
+  size_t minimum_bytes = 0;
   if (from_middle && any_minimums && use == WeightUse::kHead) {
-    minimums_.resize(strips_.size() * strip_groups);
+    minimum_bytes = strips_.size() * strip_groups * sizeof(float);
+    absl::StatusOr<WeightArena::Piece> minimums = arena.Allocate(minimum_bytes);
+    if (!minimums.ok()) return minimums.status();
+    minimums_ = *std::move(minimums);
   }
 
   pool.Run(static_cast<int>(items.size()), 4, [&](int first, int last, int) {
@@ -175,7 +197,7 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
       for (int n = 0; n < strip.columns; ++n) {
         const int64_t row = items[i].first_row + n;
         PackRow(part, strip, row, n, from_middle, data,
-                minimums_.empty() ? nullptr : minimums_.data() + i * strip_groups);
+                minimum_bytes == 0 ? nullptr : minimums() + i * strip_groups);
         if (any_scales && part.scales != nullptr) {
           scales_[i * kStrip + static_cast<size_t>(n)] =
               part.scales[part.num_scales == 1 ? 0 : row];
@@ -186,16 +208,7 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
     }
   });
 
-  if (gated) {  // gate and up of the same features side by side: one worker computes both
-    const size_t half = strips_.size() / 2;
-    std::vector<Strip> pairs;
-    for (size_t i = 0; i < half; ++i) {
-      pairs.push_back(strips_[i]);
-      pairs.push_back(strips_[half + i]);
-    }
-    strips_ = std::move(pairs);
-  }
-  bytes_ = static_cast<int64_t>(bytes + (scales_.size() + minimums_.size()) * sizeof(float));
+  bytes_ = static_cast<int64_t>(bytes + minimum_bytes + scales_.size() * sizeof(float));
   return absl::OkStatus();
 }
 
@@ -216,7 +229,7 @@ void CpuWeight::DecodeRow(int64_t row, float* out) const {
         static_cast<size_t>(n);
     DecodeColumn(strip.format, strip.order, group, n,
                  static_cast<int>(std::min<int64_t>(kGroup, cols_ - k)), out + k,
-                 from_middle ? minimums_.data() + place : nullptr);
+                 from_middle ? minimums() + place : nullptr);
   }
   if (strip.scales == nullptr) return;
   for (int64_t k = 0; k < cols_; ++k) out[k] *= strip.scales[n];

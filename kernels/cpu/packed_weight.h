@@ -113,8 +113,9 @@ class CpuWeight final : public PackedWeight {
   const PreparedLayout& prepared() const { return prepared_; }
   /// In a gated linear strip 2i is the gate and 2i+1 the up of the same 32 features.
   std::span<const Strip> strips() const { return strips_; }
-  /// The share that worker `worker` of `workers` has of the matrix that was packed after this one:
-  /// models are packed in the order in which they are multiplied.
+  /// About the share that worker `worker` of `workers` has of the matrix that was packed after this
+  /// one, by bytes: models are packed in the order in which they are multiplied. Only to be fetched
+  /// ahead: that matrix may be gone.
   WeightArena::Region FollowingShare(int worker, int workers) const {
     const size_t share = memory_.next->bytes / static_cast<size_t>(workers);
     return {memory_.next->data + share * static_cast<size_t>(worker), share};
@@ -122,11 +123,15 @@ class CpuWeight final : public PackedWeight {
   /// Weights are rounded to bf16 as they are read (those not stored so).
   bool round_to_bf16() const { return IsBf16(prepared_.kind); }
 
-  /// Row `row` of the matrix as the file has it, exactly. out: [cols] f32.
+  /// Row `row` of a head as the file has it, exactly. out: [cols] f32. (Of other uses too, but of
+  /// codes that count from the middle.)
   void DecodeRow(int64_t row, float* out) const;
 
  private:
   CpuWeight() = default;
+  float* minimums() const {
+    return reinterpret_cast<float*>(minimums_.data);
+  }  // [strips][groups][32]
   absl::Status Pack(std::span<const WeightSource> parts, WeightUse use, Numerics numerics,
                     WorkerPool& pool, WeightArena& arena, ActivationKinds kinds);
 
@@ -136,7 +141,7 @@ class CpuWeight final : public PackedWeight {
   std::vector<int64_t> part_rows_;    // rows of each part
   std::vector<int64_t> part_strips_;  // its first strip
   std::vector<float> scales_;
-  std::vector<float> minimums_;  // [strips][groups][32] of a head whose codes count from the middle
+  WeightArena::Piece minimums_;  // of a head whose codes count from the middle
   WeightArena::Piece memory_;
 };
 

@@ -19,7 +19,7 @@ class WeightArena {
   struct Piece {
     std::byte* data = nullptr;           // zeroed, 64-byte aligned
     std::shared_ptr<Chunk> chunk;        // keeps data alive
-    std::shared_ptr<const Region> next;  // the piece that was given after this one, once it was
+    std::shared_ptr<const Region> next;  // given after this one, once it was; it may have gone
   };
 
   /// At most `limit` bytes in all: more would be swapped out, or end the process at a time of the

@@ -109,7 +109,10 @@ int64_t GroupSumBytes(const engine::Checkpoint& checkpoint) {
   int64_t bytes = 0;
   for (const engine::TensorInfo& tensor : checkpoint.tensors()) {
     if (tensor.shape.size() != 2 || kernels::TraitsOf(tensor.dtype).block_elements == 1) continue;
-    const int64_t sums_a_group = tensor.dtype == kernels::DType::kQ6K ? 2 : 1;
+    using kernels::DType;
+    const DType type = tensor.dtype;
+    if (type == DType::kQ4_0 || type == DType::kQ4_1 || type == DType::kQ4K) continue;
+    const int64_t sums_a_group = type == DType::kQ6K ? 2 : 1;
     bytes += tensor.shape[0] * tensor.shape[1] / 32 * sums_a_group * 2;
   }
   return bytes;

@@ -48,7 +48,7 @@ TEST_CASE("products have the same bits on every instruction set") {
   for (const Candidate& candidate : Candidates()) {
     for (const Numerics numerics : {Numerics::kExact, Numerics::kBf16, Numerics::kInt8}) {
       for (const DType dtype : kAllTypes) {
-        // Some formats take so many groups in two goes.
+        // int8 takes so many groups in two goes.
         const int64_t k = numerics == Numerics::kInt8 ? 2304 : 512;
         const RandomMatrix matrix(dtype, 33, k, 5);
         const WeightSource parts[] = {matrix.source()};

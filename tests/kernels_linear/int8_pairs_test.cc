@@ -46,7 +46,7 @@ std::vector<Candidate> Candidates() {
 }
 
 struct Problem {
-  Problem(DType dtype, int64_t cols, WeightUse use, int num_rows, int fill = -1)
+  Problem(DType dtype, int64_t cols, WeightUse use, int num_rows, int fill = -1, float offset = 0)
       : matrix(dtype, kOutputs, cols, 5, fill), k(cols) {
     const WeightSource parts[] = {matrix.source()};
     weight = CpuWeight::Create(parts, use, Numerics::kInt8, pool, arena,
@@ -59,7 +59,8 @@ struct Problem {
     for (int r = 0; r < num_rows; ++r) {
       std::vector<float> row(static_cast<size_t>(k));
       for (size_t i = 0; i < row.size(); ++i) {
-        row[i] = random.Gaussian() * (i % 97 == 0 ? 50.0f : 1.0f) + static_cast<float>(r % 3);
+        row[i] =
+            random.Gaussian() * (i % 97 == 0 ? 50.0f : 1.0f) + static_cast<float>(r % 3) + offset;
         if (i / 32 == 1 && r % 4 == 1) row[i] = 0;
       }
       FloatKernelsAvx2().prepare(layout, Row(r), 0, k, row.data());
@@ -120,6 +121,17 @@ Centred CentredCodes(DType dtype, const std::byte* row, int64_t g) {
   return result;
 }
 
+/// Of the activations as they are quantised with the weights as they are.
+double Exact(const Problem& p, int r, const std::vector<float>& weights) {
+  double sum = 0;
+  for (int64_t i = 0; i < p.k; ++i) {
+    const Int8PairsGroup& a = p.Group(r, i / kGroup);
+    sum += weights[static_cast<size_t>(i)] *
+           (static_cast<double>(a.scale) * a.values[i % kGroup] + a.centre);
+  }
+  return sum;
+}
+
 double Formula(const Problem& p, int r, int n) {
   double sum = 0;
   for (int64_t g = 0; g < p.k / kGroup; ++g) {
@@ -154,12 +166,7 @@ TEST_CASE("int8 products by pairs: the formula, alike at any number of rows") {
           const std::vector<float> weights = p.Weights(strip.column + n);
           for (int r = 0; r < kRows; ++r) {
             const double want = Formula(p, r, strip.column + n);
-            double whole = 0;  // of the activations as they are quantised
-            for (int64_t i = 0; i < k; ++i) {
-              const Int8PairsGroup& a = p.Group(r, i / kGroup);
-              whole += weights[static_cast<size_t>(i)] *
-                       (static_cast<double>(a.scale) * a.values[i % kGroup] + a.centre);
-            }
+            const double whole = Exact(p, r, weights);
             const double got = all.floats()[r * kStrip + n];
             squares += want * want;
             error += (got - want) * (got - want);
@@ -179,6 +186,32 @@ TEST_CASE("int8 products by pairs: the formula, alike at any number of rows") {
       CHECK(std::sqrt(error / squares) < 3e-6);
       CHECK(std::sqrt(whole_error / squares) < 3e-3);  // total and mu, rounded
     }
+  }
+}
+
+TEST_CASE("int8 products by pairs: activations around a common offset") {
+  const DType dtype = GENERATE(from_range(std::begin(kQuantised), std::end(kQuantised)));
+  constexpr int kRows = 9;
+  const Problem p(dtype, 512, WeightUse::kLinear, kRows, -1, 10);
+  for (const Candidate& candidate : Candidates()) {
+    double squares = 0, error = 0;
+    for (const Strip& strip : p.weight->strips()) {
+      AlignedBytes got(sizeof(float) * kTileRows * kStrip);
+      candidate.kernels->strip[static_cast<int>(strip.format)](
+          strip.data, p.weight->prepared(), p.in->data(), kRows, Ahead(), got.floats());
+      for (int n = 0; n < strip.columns; ++n) {
+        const std::vector<float> weights = p.Weights(strip.column + n);
+        for (int r = 0; r < kRows; ++r) {
+          const double want = Exact(p, r, weights);
+          squares += want * want;
+          error += std::pow(got.floats()[r * kStrip + n] - want, 2);
+        }
+      }
+    }
+    const double relative = std::sqrt(error / squares);
+    INFO(candidate.name << " " << TraitsOf(dtype).name << " error " << relative);
+    const bool rounds = HasMinimum(FormatOf(dtype)) && dtype != DType::kQ4_0;  // there mu is 0
+    CHECK(relative < (rounds ? 3e-3 : 1e-6));
   }
 }
 
@@ -245,8 +278,10 @@ TEST_CASE("int8 activations in pairs: values about a centre in bf16") {
     }
     CHECK(Bf16ToFloat(FloatToBf16(a.centre)) == a.centre);
     CHECK(a.pair >> 16 == FloatToBf16(a.centre));
-    const double kept = Bf16ToFloat(static_cast<uint16_t>(a.pair));
-    CHECK(std::fabs(kept - total) <= std::fabs(total) * 0.004 + 1e-12);
+    CHECK(std::fabs(total - (static_cast<double>(a.scale) * sum + 32.0 * a.centre)) <=
+          1e-6 * (1 + std::fabs(total)));
+    const float rounded = std::fma(a.scale, static_cast<float>(sum), 32 * a.centre);
+    CHECK((a.pair & 0xFFFF) == FloatToBf16(rounded));
     CHECK(a.minus_sum == -8 * sum);
   }
 }

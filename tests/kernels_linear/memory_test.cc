@@ -92,4 +92,30 @@ TEST_CASE("a matrix that does not fit is an error of packing, and the next one m
   CHECK(CpuWeight::Create(other, WeightUse::kLinear, Numerics::kExact, pool, arena).ok());
 }
 
+TEST_CASE("a matrix knows what each worker reads of the next one first") {
+  constexpr int kWorkers = 2;
+  WorkerPool pool(kWorkers);
+  WeightArena arena(64 * kMiB);
+  const tests::RandomMatrix plain(DType::kQ4_1, 256, 64, 1), gate(DType::kQ4_1, 128, 64, 2),
+      up(DType::kQ4_1, 128, 64, 3), last(DType::kQ8_0, 192, 64, 4);
+  const WeightSource first[] = {plain.source()}, pair[] = {gate.source(), up.source()},
+                     third[] = {last.source()};
+  const auto pack = [&](std::span<const WeightSource> parts, WeightUse use) {
+    return CpuWeight::Create(parts, use, Numerics::kInt8, pool, arena).value();
+  };
+  const auto a = pack(first, WeightUse::kLinear);
+  const auto b = pack(pair, WeightUse::kGatedLinear);
+  const auto c = pack(third, WeightUse::kLinear);
+  for (int worker = 0; worker < kWorkers; ++worker) {
+    const auto home = [&](int units) { return pool.HomeEnd(units, worker - 1); };
+    const auto pairs = static_cast<int>(b->strips().size() / 2);
+    CHECK(a->FollowingShare(worker, kWorkers).data ==
+          b->strips()[static_cast<size_t>(2 * home(pairs))].data);
+    const auto strips = static_cast<int>(c->strips().size());
+    CHECK(b->FollowingShare(worker, kWorkers).data ==
+          c->strips()[static_cast<size_t>(home(strips))].data);
+    CHECK(c->FollowingShare(worker, kWorkers).bytes == 0);
+  }
+}
+
 }  // namespace modu::kernels::cpu

@@ -325,8 +325,8 @@ TEST_CASE("the x86 backend agrees with the plain one in every numerics mode") {
   const bool rounding = cpu.device.find("amx") != std::string::npos ||
                         cpu.device.find("avx512bf16") != std::string::npos;
   if (numerics != Numerics::kExact && rounding) {
-    // Attention by products of bf16 rounds queries and probabilities too, int8 by pairs what its
-    // centres multiply: as far from exact as the mode itself is, in a direction of its own.
+    // Attention by products of bf16 rounds queries and probabilities too, and int8's centres are
+    // bf16 there: as far from exact as the mode itself is, in a direction of its own.
     LoadedModel exact = Load(files.gguf(), {"ref", Numerics::kExact});
     const auto truth = AllLogprobs(exact.runner.get(), ids, {80});
     const Differences grain = Compare(AllLogprobs(ref.runner.get(), ids, {80}), truth);

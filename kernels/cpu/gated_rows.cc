@@ -33,6 +33,10 @@ void WriteGatedRows(const LinearKernels& kernels, const GatedLinearParams& p,
                     .gate_scales = biased ? nullptr : gate_strip.scales,
                     .up_scales = biased ? nullptr : up_strip.scales,
                     .activation = p.activation});
+  if (layout.block_rows == 1) {
+    return kernels.f32.prepare_rows(layout, layout.Row(p.out, row), rows, gate_strip.column,
+                                    gate_strip.columns, gate, kStrip);
+  }
   for (int r = 0; r < rows; ++r) {
     kernels.f32.prepare(layout, layout.Row(p.out, row + r), gate_strip.column, gate_strip.columns,
                         gate + r * kStrip);

@@ -129,7 +129,7 @@ void GateTile(const GateArgs& args) {
   }
 }
 
-constexpr FloatKernels kFloatKernels = {FloatStrip, StoreTile, GateTile, Prepare};
+constexpr FloatKernels kFloatKernels = {FloatStrip, StoreTile, GateTile, Prepare, PrepareRows};
 
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

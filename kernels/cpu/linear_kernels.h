@@ -105,6 +105,7 @@ struct FloatKernels {
   StoreFn store;
   GateFn gate;
   PrepareFn prepare;
+  PrepareRowsFn prepare_rows;
 };
 
 const Int8Kernels& Int8KernelsAvx2();

@@ -1,97 +1,12 @@
 // Writing rows of f32 activations as Prepared (prepared.h), for every kind. AVX2's registers on all
 // sets, so that the bits are the same. Included by op_dtype_isa files only.
 #pragma once
-#include "kernels/cpu/decode_group-inl.h"
 #include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/quantise_groups-inl.h"
 #include "kernels/cpu/tile_config.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
-
-/// 8 activations to bf16 patterns in the upper halves; NaN stays NaN.
-MODU_INLINE __m256i RoundActivations(const float* values) {
-  const __m256 x = _mm256_loadu_ps(values);
-  const __m256 quiet = _mm256_or_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)));
-  return _mm256_castps_si256(
-      _mm256_blendv_ps(RoundToBf16(x), quiet, _mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
-}
-MODU_INLINE uint32_t RoundActivation(const float* value) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, value, sizeof(bits));
-  return (bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x7fffffffu
-                                            : (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
-}
-
-MODU_INLINE float RoundedToBf16(float x) {
-  const uint32_t bits = RoundActivation(&x);
-  __builtin_memcpy(&x, &bits, sizeof(x));
-  return x;
-}
-
-/// The largest lane, or with kLargest false the smallest.
-template <bool kLargest>
-MODU_INLINE float Extreme(__m256 x) {
-  const auto pick = [](__m128 a, __m128 b) {
-    return kLargest ? _mm_max_ps(a, b) : _mm_min_ps(a, b);
-  };
-  __m128 four = pick(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-  four = pick(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(pick(four, _mm_shuffle_ps(four, four, 1)));
-}
-
-/// 32 activations to int8 and their centre, in bf16 if asked. A range below 1e-36 (127 / it would
-/// overflow) becomes its centre alone; a group with a NaN or an infinity gets a NaN scale.
-template <bool kBf16Centre>
-MODU_INLINE void QuantiseGroup(const float* values, Int8Group* group) {
-  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-  __m256 x[4];
-  __m256i largest = _mm256_setzero_si256();  // of bit patterns: NaN is above infinity
-  for (int i = 0; i < 4; ++i) {
-    x[i] = _mm256_loadu_ps(values + 8 * i);
-    largest = _mm256_max_epi32(largest, _mm256_castps_si256(_mm256_and_ps(x[i], magnitude)));
-  }
-  __m128i four =
-      _mm_max_epi32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
-  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4E));
-  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0xB1));
-  float middle = 0, d = 0, inverse = 0;
-  if (_mm_cvtsi128_si32(four) >= 0x7f800000) {
-    d = __builtin_nanf("");
-    for (__m256& part : x) part = _mm256_setzero_ps();
-  } else {
-    const float low =
-        Extreme<false>(_mm256_min_ps(_mm256_min_ps(x[0], x[1]), _mm256_min_ps(x[2], x[3])));
-    const float high =
-        Extreme<true>(_mm256_max_ps(_mm256_max_ps(x[0], x[1]), _mm256_max_ps(x[2], x[3])));
-    middle = 0.5f * low + 0.5f * high;
-    if constexpr (kBf16Centre) middle = RoundedToBf16(middle);
-    // From the rounded middle, so that no quotient below passes 127.
-    const float above = high - middle, below = middle - low;
-    const float reach = above > below ? above : below;
-    if (reach >= 1e-36f) {
-      d = reach / 127.0f;
-      inverse = 127.0f / reach;
-    }
-  }
-  __m256i q[4];
-  for (int i = 0; i < 4; ++i) {
-    q[i] = _mm256_cvtps_epi32(
-        _mm256_mul_ps(_mm256_sub_ps(x[i], _mm256_set1_ps(middle)), _mm256_set1_ps(inverse)));
-  }
-  __m256i bytes =
-      _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
-  bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(group->values), bytes);
-  const __m256i eight =
-      _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
-  __m128i total = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-  total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0x4E));
-  total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0xB1));
-  group->scale = d;
-  group->sum = _mm_cvtsi128_si32(total);
-  group->total = __builtin_fmaf(d, static_cast<float>(group->sum), kGroup * middle);
-  group->centre = middle;
-}
 
 MODU_INLINE void PrepareBf16(const float* values, int64_t count, float* out) {
   int64_t k = 0;
@@ -115,24 +30,6 @@ MODU_INLINE void PrepareBf16Pairs(const float* values, int64_t count, std::byte*
   for (; k < count; ++k) {
     const auto bits = static_cast<uint16_t>(RoundActivation(values + k) >> 16);
     __builtin_memcpy(out + 2 * k, &bits, sizeof(bits));
-  }
-}
-
-MODU_INLINE void QuantiseGroups(const float* values, int64_t count, Int8Group* groups) {
-  for (int64_t g = 0; g < count / kGroup; ++g) {
-    QuantiseGroup<false>(values + g * kGroup, groups + g);
-  }
-}
-MODU_INLINE void QuantiseGroups(const float* values, int64_t count, Int8PairsGroup* groups) {
-  for (int64_t g = 0; g < count / kGroup; ++g) {
-    Int8Group whole;
-    QuantiseGroup<true>(values + g * kGroup, &whole);
-    Int8PairsGroup& to = groups[g];
-    __builtin_memcpy(to.values, whole.values, sizeof(whole.values));
-    to.scale = whole.scale;
-    to.pair = RoundActivation(&whole.total) >> 16 | RoundActivation(&whole.centre);
-    to.minus_sum = -8 * whole.sum;
-    to.centre = whole.centre;
   }
 }
 
@@ -191,9 +88,24 @@ void Prepare(const PreparedLayout& layout, std::byte* row, int64_t first, int64_
     case PreparedKind::kBf16Tiles:
       return PrepareTiles(values, first, count, layout.cols, row);
     case PreparedKind::kInt8:
-      return QuantiseGroups(values, count, reinterpret_cast<Int8Group*>(row) + first / kGroup);
+      return QuantiseRow<Int8Group>(values, count, row, first);
     case PreparedKind::kInt8Pairs:
-      return QuantiseGroups(values, count, reinterpret_cast<Int8PairsGroup*>(row) + first / kGroup);
+      return QuantiseRow<Int8PairsGroup>(values, count, row, first);
+  }
+}
+
+/// Prepare of several rows, `layout.row_bytes` apart; values: rows, `stride` floats apart.
+void PrepareRows(const PreparedLayout& layout, std::byte* row, int rows, int64_t first,
+                 int64_t count, const float* values, int64_t stride) {
+  const bool one_group = count == kGroup;
+  if (layout.kind == PreparedKind::kInt8 && one_group) {
+    return QuantiseColumn<Int8Group>(values, stride, rows, row, layout.row_bytes, first);
+  }
+  if (layout.kind == PreparedKind::kInt8Pairs && one_group) {
+    return QuantiseColumn<Int8PairsGroup>(values, stride, rows, row, layout.row_bytes, first);
+  }
+  for (int r = 0; r < rows; ++r) {
+    Prepare(layout, row + r * layout.row_bytes, first, count, values + r * stride);
   }
 }
 

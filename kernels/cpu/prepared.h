@@ -90,4 +90,9 @@ const PreparedLayout& LayoutOf(const PackedWeight& consumer);
 using PrepareFn = void (*)(const PreparedLayout& layout, std::byte* row, int64_t first,
                            int64_t count, const float* values);
 
+/// PrepareFn of several rows of one block each, row_bytes apart; values: rows, `stride` floats
+/// apart.
+using PrepareRowsFn = void (*)(const PreparedLayout& layout, std::byte* row, int rows,
+                               int64_t first, int64_t count, const float* values, int64_t stride);
+
 }  // namespace modu::kernels::cpu

@@ -112,6 +112,48 @@ TEST_CASE("prepared rows have the same bits on every instruction set") {
   }
 }
 
+TEST_CASE(
+    "int8 groups have the same bits one by one, four at a time, along rows and down columns") {
+  std::vector<const FloatKernels*> sets = {&FloatKernelsAvx2()};
+  for (const Candidate& candidate : Candidates()) sets.push_back(candidate.f32);
+  constexpr int kRows = 11;
+  constexpr int64_t k = 14 * kGroup;
+  Random random(9);
+  std::vector<float> values(kRows * k);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const size_t group = i / kGroup;
+    values[i] = random.Gaussian() * (i % 41 == 0 ? 60.0f : 1.0f);
+    if (group % 9 == 2) values[i] = i % 3 == 0 ? -0.0f : 0.0f;
+    if (group % 13 == 5) values[i] = 1e38f;  // finite, but not the sum
+    if (group % 17 == 7) values[i] = 5;
+    if (group % 19 == 3) values[i] *= 1e-38f;
+  }
+  values[3 * k + 40] = std::numeric_limits<float>::quiet_NaN();
+  values[6 * k + 200] = std::numeric_limits<float>::infinity();
+  for (const PreparedKind kind : {PreparedKind::kInt8, PreparedKind::kInt8Pairs}) {
+    const PreparedLayout layout = MakePreparedLayout(kind, k);
+    const auto bytes = static_cast<size_t>(layout.Bytes(kRows));
+    AlignedBytes one_by_one(bytes);
+    for (int r = 0; r < kRows; ++r) {
+      for (int64_t first = 0; first < k; first += kGroup) {
+        FloatKernelsAvx2().prepare(layout, one_by_one.data() + r * layout.row_bytes, first, kGroup,
+                                   values.data() + r * k + first);
+      }
+    }
+    for (const FloatKernels* set : sets) {
+      AlignedBytes rows(bytes), columns(bytes);
+      for (int r = 0; r < kRows; ++r) {
+        set->prepare(layout, rows.data() + r * layout.row_bytes, 0, k, values.data() + r * k);
+      }
+      for (int64_t first = 0; first < k; first += kGroup) {
+        set->prepare_rows(layout, columns.data(), kRows, first, kGroup, values.data() + first, k);
+      }
+      CHECK(rows.Same(one_by_one));
+      CHECK(columns.Same(one_by_one));
+    }
+  }
+}
+
 TEST_CASE("epilogues have the same bits on every instruction set") {
   constexpr int kRows = 5;
   for (const Candidate& candidate : Candidates()) {

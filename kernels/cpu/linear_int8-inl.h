@@ -52,6 +52,7 @@ constexpr int NextRows(int left) {
       return left < 6 ? left : 6;
   }
 }
+constexpr bool MakesFacts(int) { return true; }
 
 #else
 
@@ -114,6 +115,8 @@ constexpr int ColumnVectors(int rows) {
 }
 constexpr int kMostRows = 4;
 constexpr int NextRows(int left) { return left < kMostRows ? left : kMostRows; }
+/// A walk of more rows has no registers left to make facts in.
+constexpr bool MakesFacts(int rows) { return rows <= 2; }
 
 #endif
 
@@ -226,6 +229,16 @@ struct Chunk {
   typename Join::Facts facts[kGroupsAtOnce];
 };
 
+template <typename Format, typename Join>
+void MakeFacts(Chunk<Join>& chunk) {
+  const std::byte* group = chunk.group;
+  for (int g = 0; g < chunk.groups; ++g, group += Format::kGroupBytes) {
+    for (int vector = 0; vector < kVectorsPerStrip; ++vector) {
+      Join::template MakeFacts<Format>(group, vector, chunk.facts[g]);
+    }
+  }
+}
+
 template <typename Format, typename Join, bool kMakeFacts, int R>
 void Block(Chunk<Join>& chunk, const std::byte* in, int64_t row_bytes, FetchAhead& fetch,
            float* tile) {
@@ -286,12 +299,15 @@ void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::
     chunk.group = strip + first * Format::kGroupBytes;
     chunk.groups = groups - first < kGroupsAtOnce ? groups - first : kGroupsAtOnce;
     chunk.is_first = first == 0;
+    if constexpr (kMakeFacts) {
+      if (!MakesFacts(rows)) MakeFacts<Format>(chunk);
+    }
     const std::byte* const from = in + first * static_cast<int64_t>(sizeof(typename Join::Row));
     for (int row = 0; row < rows;) {
       const int block = NextRows(rows - row);
       const std::byte* const rows_in = from + row * layout.row_bytes;
       float* const rows_tile = tile + row * kStrip;
-      if (kMakeFacts && row == 0) {
+      if (kMakeFacts && MakesFacts(rows) && row == 0) {
         AnyBlock<Format, Join, kMakeFacts, kMostRows>(block, chunk, rows_in, layout.row_bytes,
                                                       fetch, rows_tile);
       } else {

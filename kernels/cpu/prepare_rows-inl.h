@@ -3,6 +3,7 @@
 #pragma once
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/quantise_groups-inl.h"
+#include "kernels/cpu/round_activations-inl.h"
 #include "kernels/cpu/tile_config.h"
 
 namespace modu::kernels::cpu::MODU_ISA {

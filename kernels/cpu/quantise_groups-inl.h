@@ -2,31 +2,11 @@
 // where what is worked out once a group is so for four groups in one register. The bits are the
 // same either way, and on all sets: AVX2's registers. Included by op_dtype_isa files only.
 #pragma once
-#include "kernels/cpu/decode_group-inl.h"
 #include "kernels/cpu/prepared.h"
+#include "kernels/cpu/round_activations-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
-
-/// 8 activations to bf16 patterns in the upper halves; NaN stays NaN.
-MODU_INLINE __m256i RoundActivations(const float* values) {
-  const __m256 x = _mm256_loadu_ps(values);
-  const __m256 quiet = _mm256_or_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)));
-  return _mm256_castps_si256(
-      _mm256_blendv_ps(RoundToBf16(x), quiet, _mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
-}
-MODU_INLINE uint32_t RoundActivation(const float* value) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, value, sizeof(bits));
-  return (bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x7fffffffu
-                                            : (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
-}
-
-MODU_INLINE float RoundedToBf16(float x) {
-  const uint32_t bits = RoundActivation(&x);
-  __builtin_memcpy(&x, &bits, sizeof(x));
-  return x;
-}
 
 /// The largest lane, or with kLargest false the smallest.
 template <bool kLargest>
@@ -37,14 +17,6 @@ MODU_INLINE float Extreme(__m256 x) {
   __m128 four = pick(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
   four = pick(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(pick(four, _mm_shuffle_ps(four, four, 1)));
-}
-
-/// Four of bf16 rounding, of numbers that are finite.
-MODU_INLINE __m128i RoundFour(__m128 x) {
-  const __m128i bits = _mm_castps_si128(x);
-  const __m128i odd = _mm_and_si128(_mm_srli_epi32(bits, 16), _mm_set1_epi32(1));
-  const __m128i up = _mm_add_epi32(bits, _mm_add_epi32(odd, _mm_set1_epi32(0x7fff)));
-  return _mm_and_si128(up, _mm_set1_epi32(static_cast<int>(0xFFFF0000)));
 }
 
 /// 32 activations to int8 and their centre, in bf16 if asked. A range below 1e-36 (127 / it would
@@ -129,11 +101,13 @@ MODU_INLINE __m128 JoinHalvesOf(__m256 x, __m128 (*join)(__m128, __m128)) {
 /// The last 16 bytes of an Int8Group or Int8PairsGroup: scale, total or pair, sum or -8 sum,
 /// centre.
 constexpr int kTail = kGroup;
+static_assert(offsetof(Int8Group, scale) == kTail && offsetof(Int8PairsGroup, scale) == kTail);
+static_assert(offsetof(Int8Group, centre) == offsetof(Int8PairsGroup, centre));
 
 /// Four groups of 32 values each.
 template <typename Int8>
 MODU_INLINE void QuantiseFour(const float* const (&values)[4], Int8* const (&groups)[4]) {
-  constexpr bool kPairs = sizeof(Int8::values) == kGroup && requires(Int8 g) { g.pair; };
+  constexpr bool kPairs = requires(Int8 group) { group.pair; };
   const auto min = [](__m128 a, __m128 b) { return _mm_min_ps(a, b); };
   const auto max = [](__m128 a, __m128 b) { return _mm_max_ps(a, b); };
   __m128 lows[4], highs[4];

@@ -331,10 +331,12 @@ TEST_CASE("the x86 backend agrees with the plain one in every numerics mode") {
     const auto truth = AllLogprobs(exact.runner.get(), ids, {80});
     const Differences grain = Compare(AllLogprobs(ref.runner.get(), ids, {80}), truth);
     const Differences mine = Compare(AllLogprobs(cpu.runner.get(), ids, {80}), truth);
-    // Over 12 seeds the ratio of the means was 0.91 to 1.17, that of the largest of 7,680 values,
-    // which is one place of one random model, 0.5 to 1.9.
     CHECK(mine.mean < 1.3 * grain.mean);
-    CHECK(mine.largest < 2.5 * grain.largest);
+    // Over 12 seeds the ratio of the means was 0.91 to 1.17, that of the largest of 7,680 values,
+    // which is one place of one random model, 0.5 to 1.9 in int8 by pairs.
+    const bool pairs =
+        numerics == Numerics::kInt8 && q8_0 && cpu.device.find("avx512bf16") != std::string::npos;
+    CHECK(mine.largest < (pairs ? 2.5 : 1.5) * grain.largest);
     return;
   }
   // Rounding boundaries fall differently in float32 and float64, so the coarse modes only agree to

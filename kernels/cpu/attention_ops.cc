@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/kv_cache.h"
 #include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/row_finisher.h"
 #include "kernels/cpu/row_kernels.h"
 
 namespace modu::kernels::cpu {
@@ -213,7 +214,8 @@ void Attention(Device& device, const AttentionParams& p) {
   const AttentionCall call = {p, kv, plan, group, group_width, stride, run};
   // The heads of one KV head are adjacent columns; whole int8 groups can be written at once.
   const bool by_blocks = ByBlocks(layout, p.num_tokens);
-  const bool direct = !by_blocks && (!IsInt8(layout.kind) || group_width % kGroup == 0);
+  const bool direct =
+      !by_blocks && (layout.kind != PreparedKind::kInt8 || group_width % kGroup == 0);
   const int64_t shared_floats = plan.partial_floats + (direct ? 0 : p.num_tokens * width);
   float* const shared = shared_floats == 0
                             ? nullptr
@@ -225,8 +227,10 @@ void Attention(Device& device, const AttentionParams& p) {
   const size_t out_floats = static_cast<size_t>(plan.most_tokens * group_width);
   const size_t state_room = plan.joined ? static_cast<size_t>(most_rows * state_floats) : 0;
   cpu.pool().ReserveScratch((item_floats + out_floats + state_room) * sizeof(float));
+  RowFinisher finisher(cpu.linear_kernels().f32, layout, p.out, p.num_tokens, 1, p.num_kv_heads);
   const auto write = [&](int token, int kv_head, const float* values) {
     prepare(layout, layout.Row(p.out, token), kv_head * group_width, group_width, values);
+    if (p.num_kv_heads > 1) finisher.Wrote(token, 1);
   };
 
   cpu.pool().Run(static_cast<int>(plan.units.size()), 1, [&](int first, int last, int worker) {

@@ -1,7 +1,9 @@
 #include "kernels/cpu/block_codes.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "kernels/check.h"
 #include "kernels/float_formats.h"
@@ -88,9 +90,9 @@ StripFormat FormatOf(DType dtype) {
       return StripFormat::kW4F16;
     case DType::kQ4K:
       return StripFormat::kW4F32;
-    case DType::kQ5_0:
     case DType::kQ8_0:
       return StripFormat::kW8F16;
+    case DType::kQ5_0:
     case DType::kQ5_1:
     case DType::kQ5K:
       return StripFormat::kW8Min;
@@ -125,11 +127,10 @@ void ReadGroup(DType dtype, const std::byte* row, int64_t g, GroupCodes* codes) 
       codes->m16 = Load<uint16_t>(block + 2);
       return UnpackNibbles(block + 4, codes->code);
     case DType::kQ5_0:
-      codes->d16 = Load<uint16_t>(block);
+      codes->d = F16ToFloat(Load<uint16_t>(block));
+      codes->m = -16 * codes->d;
       UnpackNibbles(block + 6, codes->code);
-      AddFifthBits(block + 2, codes->code);
-      for (uint8_t& code : codes->code) code = static_cast<uint8_t>(code + 112);  // q - 16 + 128
-      return;
+      return AddFifthBits(block + 2, codes->code);
     case DType::kQ5_1:
       codes->d = F16ToFloat(Load<uint16_t>(block));
       codes->m = F16ToFloat(Load<uint16_t>(block + 2));
@@ -158,26 +159,7 @@ void ReadGroup(DType dtype, const std::byte* row, int64_t g, GroupCodes* codes) 
   }
 }
 
-float CountFromMiddle(StripFormat format, GroupCodes* codes) {
-  const bool f16 = format == StripFormat::kW4F16;
-  MODU_CHECK(HasMinimum(format));
-  const int middle = format == StripFormat::kW8Min ? 16 : 8;
-  const float d = f16 ? F16ToFloat(codes->d16) : codes->d;
-  float m = f16 ? F16ToFloat(codes->m16) : codes->m;
-  float mu = m / d + static_cast<float>(middle);
-  if (d == 0) {  // every code becomes the middle, d the weight
-    std::memset(codes->code, middle, sizeof(codes->code));
-    codes->d16 = codes->m16;
-    codes->d = codes->m;
-    mu = 1;
-    m *= static_cast<float>(1 - middle);
-  }
-  codes->m16 = FloatToBf16(mu);
-  codes->m = Bf16ToFloat(codes->m16);
-  return m;
-}
-
-void WriteGroup(StripFormat format, StripOrder order, const GroupCodes& codes, int n,
+void WriteCodes(StripFormat format, StripOrder order, const GroupCodes& codes, int n,
                 std::byte* group) {
   const bool nibbles = format == StripFormat::kW4F16 || format == StripFormat::kW4F32;
   if (order == StripOrder::kByOutput && nibbles) {
@@ -203,46 +185,101 @@ void WriteGroup(StripFormat format, StripOrder order, const GroupCodes& codes, i
     std::byte* const tile = group + n / 16 * 512 + n % 16 * 4;
     for (int z = 0; z < 8; ++z) Store(tile + 64 * z, Load<uint32_t>(codes.code + 4 * z));
   }
+}
+
+void WriteScales(StripFormat format, const GroupCodes& codes, int n, std::byte* at) {
   switch (format) {
     case StripFormat::kW4F16:
-      Store(group + 512 + 2 * n, codes.d16);
-      Store(group + 576 + 2 * n, codes.m16);
-      return;
-    case StripFormat::kW4F32:
-      Store(group + 512 + 4 * n, codes.d);
-      Store(group + 640 + 4 * n, codes.m);
+      Store(at + 2 * n, codes.d16);
+      Store(at + 64 + 2 * n, codes.m16);
       return;
     case StripFormat::kW8F16:
-      Store(group + 1024 + 2 * n, codes.d16);
-      return;
+      return Store(at + 2 * n, codes.d16);
+    case StripFormat::kW4F32:
     case StripFormat::kW8Min:
     case StripFormat::kW8Half:
-      Store(group + 1024 + 4 * n, codes.d);
-      Store(group + 1152 + 4 * n, codes.m);
+      Store(at + 4 * n, codes.d);
+      Store(at + 128 + 4 * n, codes.m);
       return;
     default:
       MODU_CHECK(false);
   }
 }
 
-void WriteSums(StripFormat format, const GroupCodes& codes, int n, std::byte* group) {
-  int sums[2] = {};  // of the halves
-  for (int half = 0; half < 2; ++half) {
-    const uint8_t* const code = codes.code + 16 * half;
-    int sum = 0;
-    if (format == StripFormat::kW8Half) {
-      for (int k = 0; k < 16; ++k) sum += static_cast<int8_t>(code[k]);
-    } else {
-      for (int k = 0; k < 16; ++k) sum += code[k];
+int64_t ChunkBytes(StripFormat format, int64_t groups) {
+  return kUnitsBytes + PairsOf(groups) * PairBytes(format);
+}
+
+int64_t CodesInChunks(StripFormat format, int64_t g) {
+  constexpr int64_t kGroups = 2 * kChunkPairs;
+  return g / kGroups * ChunkBytes(format, kGroups) + kUnitsBytes +
+         g % kGroups / 2 * PairBytes(format) + (1 - g % 2) * CodeBytes(format);
+}
+
+namespace {
+
+/// A group's factors in whole numbers: of d (or the halves' two), then of the minimum, if any.
+struct Factors {
+  float value[2];
+  int count;
+};
+Factors FactorsOf(StripFormat format, const GroupCodes& codes) {
+  switch (format) {
+    case StripFormat::kW4F16: {
+      const float d = F16ToFloat(codes.d16);
+      return {{d, (F16ToFloat(codes.m16) + 8 * d) / 8}, 2};
     }
-    sums[half] = format == StripFormat::kW8F16 ? sum - 16 * 128 : sum;
+    case StripFormat::kW4F32:
+      return {{codes.d, (codes.m + 8 * codes.d) / 8}, 2};
+    case StripFormat::kW8F16:
+      return {{F16ToFloat(codes.d16), 0}, 1};
+    case StripFormat::kW8Min:  // the products are halved, so that the minimum counts half
+      return {{codes.d, (codes.m + 16 * codes.d) / 16}, 2};
+    case StripFormat::kW8Half:
+      return {{codes.d, codes.m}, 2};
+    default:
+      MODU_CHECK(false);
   }
-  std::byte* const at = group + GroupBytes(format) + 2 * n;
-  if (format == StripFormat::kW8Half) {
-    Store(at, static_cast<int16_t>(sums[0]));
-    Store(at + 64, static_cast<int16_t>(sums[1]));
-  } else {
-    Store(at, static_cast<int16_t>(sums[0] + sums[1]));
+}
+
+/// What one unit of the sums of halved, quartered .. products is worth.
+float ProductUnit(StripFormat format) {
+  if (format == StripFormat::kW8F16) return 16;
+  return format == StripFormat::kW4F16 || format == StripFormat::kW4F32 ? 1 : 2;
+}
+
+}  // namespace
+
+void WriteChunk(StripFormat format, std::span<const GroupCodes> groups, int n, std::byte* chunk) {
+  MODU_CHECK(groups.size() <= 2 * kChunkPairs);
+  Factors factors[2 * kChunkPairs];
+  float sum = 0, most[2] = {};
+  for (size_t g = 0; g < groups.size(); ++g) {
+    factors[g] = FactorsOf(format, groups[g]);
+    for (int i = 0; i < factors[g].count; ++i) {
+      const float size = std::fabs(factors[g].value[i]);
+      sum += size;
+      most[i] = std::max(most[i], size);
+    }
+  }
+  // All factors below 2^16 together, of which rounding takes 128: times halves of at most 2^15 - 1
+  // they stay below 2^31. Those of d in 13 bits, for what centres multiply (CentreFactors in
+  // int8_join-inl.h), the minimum's in 16.
+  const float most_of_second = format == StripFormat::kW8Half ? 4095.0f : 32766.0f;
+  float unit = std::max({sum / 65400.0f, most[0] / 4095.0f, most[1] / most_of_second});
+  const float inverse = unit >= 1e-30f ? 1.0f / unit : 0.0f;
+  if (!std::isfinite(sum)) unit = std::numeric_limits<float>::quiet_NaN();
+  Store(chunk + 4 * n, unit * ProductUnit(format));
+  for (size_t g = 0; g < groups.size(); ++g) {
+    std::byte* const pair = chunk + kUnitsBytes + static_cast<int64_t>(g / 2) * PairBytes(format);
+    WriteCodes(format, StripOrder::kByInput, groups[g], n,
+               pair + static_cast<int64_t>(1 - g % 2) * CodeBytes(format));
+    if (std::isnan(unit)) continue;
+    for (int i = 0; i < factors[g].count; ++i) {
+      const long whole = std::lrint(factors[g].value[i] * inverse);
+      Store(pair + 2 * CodeBytes(format) + 128 * i + 4 * n + 2 * static_cast<int64_t>(g % 2),
+            static_cast<int16_t>(whole));
+    }
   }
 }
 
@@ -265,35 +302,35 @@ int CodeAt(StripFormat format, StripOrder order, const std::byte* group, int n, 
 }  // namespace
 
 int64_t PlainOffset(StripFormat format, StripOrder order, int n, int k) {
-  const int64_t bytes = GroupBytes(format) / (kGroup * kStrip);
+  const int64_t bytes = CodeBytes(format) / (kGroup * kStrip);
   if (order == StripOrder::kByOutput) return bytes * (n * kGroup + k);
   if (format == StripFormat::kBF16) return 2 * ((k / 2 * kStrip + n) * 2 + k % 2);
   return bytes * (k * kStrip + n);
 }
 
-void DecodeColumn(StripFormat format, StripOrder order, const std::byte* group, int n, int inputs,
-                  float* out, const float* m) {
-  const auto plain = [&](int k) { return group + PlainOffset(format, order, n, k); };
-  const auto f16 = [&](int offset) { return F16ToFloat(Load<uint16_t>(group + offset + 2 * n)); };
-  const auto f32 = [&](int offset) { return Load<float>(group + offset + 4 * n); };
+void DecodeColumn(StripFormat format, StripOrder order, const std::byte* codes,
+                  const std::byte* scales, int n, int inputs, float* out) {
+  const auto plain = [&](int k) { return codes + PlainOffset(format, order, n, k); };
+  const auto f16 = [&](int offset) { return F16ToFloat(Load<uint16_t>(scales + offset + 2 * n)); };
+  const auto f32 = [&](int offset) { return Load<float>(scales + offset + 4 * n); };
   const auto affine = [&](int offset, float d, float least, int first, int last) {
     for (int k = first; k < last; ++k) {
-      out[k] = std::fma(static_cast<float>(CodeAt(format, order, group, n, k) - offset), d, least);
+      out[k] = std::fma(static_cast<float>(CodeAt(format, order, codes, n, k) - offset), d, least);
     }
   };
   switch (format) {
     case StripFormat::kW4F16:
-      return affine(0, f16(512), m == nullptr ? f16(576) : *m, 0, kGroup);
+      return affine(0, f16(0), f16(64), 0, kGroup);
     case StripFormat::kW4F32:
-      return affine(0, f32(512), m == nullptr ? f32(640) : *m, 0, kGroup);
+      return affine(0, f32(0), f32(128), 0, kGroup);
     case StripFormat::kW8F16:
-      return affine(128, f16(1024), 0, 0, kGroup);
+      return affine(128, f16(0), 0, 0, kGroup);
     case StripFormat::kW8Min:
-      return affine(0, f32(1024), m == nullptr ? f32(1152) : *m, 0, kGroup);
+      return affine(0, f32(0), f32(128), 0, kGroup);
     case StripFormat::kW8Half:
       for (int k = 0; k < kGroup; ++k) {
-        const auto q = static_cast<int8_t>(CodeAt(format, order, group, n, k));
-        out[k] = static_cast<float>(q) * f32(k < 16 ? 1024 : 1152);
+        const auto q = static_cast<int8_t>(CodeAt(format, order, codes, n, k));
+        out[k] = static_cast<float>(q) * f32(k < 16 ? 0 : 128);
       }
       return;
     case StripFormat::kF32:

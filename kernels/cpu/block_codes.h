@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/cpu/packed_weight.h"
 
@@ -20,23 +21,26 @@ struct GroupCodes {
 /// Group g of a row of `dtype` (block types only).
 void ReadGroup(DType dtype, const std::byte* row, int64_t g, GroupCodes* codes);
 
-/// Weights d * (code - middle + mu) instead of d * code + m, in formats with an m: its place then
-/// holds mu as bf16 (kW4F16) or a float of such value. Equal weights without a d get one. Returns
-/// the m with which d * code + m is what it was, exactly.
-float CountFromMiddle(StripFormat format, GroupCodes* codes);
-
 /// Column `n` (0..31) of a quantised strip's group, whose bytes were zero.
-void WriteGroup(StripFormat format, StripOrder order, const GroupCodes& codes, int n,
-                std::byte* group);
-/// The sums of the same column's codes, behind a group of 8-bit codes.
-void WriteSums(StripFormat format, const GroupCodes& codes, int n, std::byte* group);
+void WriteCodes(StripFormat format, StripOrder order, const GroupCodes& codes, int n,
+                std::byte* at);
+/// The same column's scales and minimum, as the format has them: ScaleBytes.
+void WriteScales(StripFormat format, const GroupCodes& codes, int n, std::byte* at);
+
+/// Bytes of a chunk of up to 2 * kChunkPairs groups in whole numbers.
+int64_t ChunkBytes(StripFormat format, int64_t groups);
+/// Bytes from a strip in whole numbers to the codes of its group g.
+int64_t CodesInChunks(StripFormat format, int64_t g);
+/// Column `n` of such a chunk, whose bytes were zero. A weight that is not finite makes the
+/// output's unit NaN.
+void WriteChunk(StripFormat format, std::span<const GroupCodes> groups, int n, std::byte* chunk);
 
 /// Byte of input k of column n in a plain strip's group.
 int64_t PlainOffset(StripFormat format, StripOrder order, int n, int k);
 
-/// Column `n` of any strip's group as f32, without outside scales; `m`: what CountFromMiddle
-/// returned, where the group is of such codes. out: [inputs].
-void DecodeColumn(StripFormat format, StripOrder order, const std::byte* group, int n, int inputs,
-                  float* out, const float* m = nullptr);
+/// Column `n` of any strip's group as f32, without outside scales; `scales`: what WriteScales
+/// wrote. out: [inputs].
+void DecodeColumn(StripFormat format, StripOrder order, const std::byte* codes,
+                  const std::byte* scales, int n, int inputs, float* out);
 
 }  // namespace modu::kernels::cpu

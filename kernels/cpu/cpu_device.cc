@@ -46,7 +46,7 @@ const LinearKernels& KernelsOf(Isa isa) {
   static const LinearKernels kAvx2 = {Int8KernelsAvx2(), FloatKernelsAvx2(), {}};
   static const LinearKernels kAvx512 = {Int8KernelsAvx512(), FloatKernelsAvx512(), {}};
   static const LinearKernels kAvx512Bf16 = {
-      Int8KernelsAvx512Bf16(), FloatKernelsAvx512(), {}, Bf16DotsAvx512Bf16()};
+      Int8KernelsAvx512(), FloatKernelsAvx512(), {}, Bf16DotsAvx512Bf16()};
   static const LinearKernels kAmx = {Int8KernelsAmx(), FloatKernelsAvx512(), Bf16TileKernelsAmx()};
   switch (isa) {
     case Isa::kAmx:
@@ -100,7 +100,8 @@ std::string CpuDevice::Describe() const {
 
 absl::StatusOr<std::unique_ptr<PackedWeight>> CpuDevice::Pack(std::span<const WeightSource> parts,
                                                               WeightUse use) {
-  return CpuWeight::Create(parts, use, numerics_, pool_, *arena_, linear_kernels_->activations());
+  return CpuWeight::Create(parts, use, numerics_, pool_, *arena_,
+                           linear_kernels_->bf16_activations());
 }
 
 size_t CpuDevice::PreparedBytes(const PackedWeight& consumer, int max_tokens) const {

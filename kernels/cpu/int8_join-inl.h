@@ -1,56 +1,63 @@
-// The f32 expression that a group's whole-number products join an output's sum with. It is the same
-// on AVX2, AVX-512 and AMX's tiles and the products are exact, so their bits are the same, whatever
-// the blocking. (AVX512-BF16 has another: int8_pairs_join-inl.h.) Included by op_dtype_isa files
-// only.
+// How the products of a pair of groups join an output's sum, in whole numbers: the same bits on all
+// instruction sets, whatever the blocking or the order.
+//
+// A weight is d * (q + mu) with q its code less the middle, activations are those of Int8Pair. With
+// everything in the row's unit and the output's (packed_weight.h), both groups' products side by
+// side in int16 halves:
+//   x    = (sum of q * values) >> kShift, rounded           one dword, two groups
+//   y    = x * scales / 2^15, rounded                       in units of the row
+//   z    = (sum of q << 7 >> kShift) * centres / 2^15, rounded
+//   c   += y * D + z * D + totals * M, both halves          D: d in units of the output,
+//                                                           M: d * mu / 8 in eighths of them
+// An output is c * its unit * the row's unit. y + z stands for 32 products of a code and at most
+// 127 units: it fits a half, and so do totals. Packing bounds the sum of |D| and |M|, so that the
+// last c fits 32 bits; those before it may wrap. Where a 512-bit multiplication of any kind is
+// issued at the rate of a dot product of bytes (Zen 4), two groups of nibbles cost 16 of those and
+// 3 more. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/int8_formats-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
-/// c + m * total, then for each part + d * (scale * dot + centre * sums), each fma rounded once.
-struct PlainJoin {
-  static constexpr PreparedKind kActivations = PreparedKind::kInt8;
-  using Row = Int8Group;
+/// What a group's products with codes as they are stored are added to, to be those with codes from
+/// the middle, rounded for kShift; `begin`: Int8Pair's, less 2^15 of a first group's.
+template <typename Format>
+MODU_INLINE Int BeginOf(int32_t begin) {
+  return SetInt(Format::kMiddle / 8 * begin + (1 << Format::kShift >> 1));
+}
 
-  /// What is made of a group, of one part, by the first walk over it, for all rows and walks.
-  struct Facts {
-    alignas(64) float sums[kStrip];  // CodeSums
-  };
-  template <typename Format>
-  static constexpr bool kHasFacts = Format::kNibbles;
+/// Two groups' products in one dword that needs no shift: second * 2^16 + first + 2^15. The halves
+/// would borrow from each other; with the first one's sign turned they do not.
+MODU_INLINE Int SplitHalves(Int x) { return XorInt(x, SetInt(0x8000)); }
 
-  template <typename Format>
-  static MODU_INLINE void MakeFacts(const std::byte* group, int vector, Facts& facts) {
-    Store(facts.sums + vector * kLanes, CodeSums<Format>(group, 0, vector));
-  }
+/// The same from products apart, as BeginOf began them.
+template <typename Format>
+MODU_INLINE Int JoinDots(Int first, Int second) {
+  return JoinHalves(ShiftDown<Format::kShift>(first), ShiftUp<16 - Format::kShift>(second));
+}
 
-  /// What products of a row's values with codes are added to: zero.
-  template <typename Format, typename Dots>
-  static MODU_INLINE void Begin(const Row&, Dots&) {}
+/// c, joined by one part of a pair: x in halves.
+MODU_INLINE Int AddScaled(Int c, Int x, Int scales, const Int8Pair& a) {
+  return AddProducts(c, ScaleHalves(x, SetInt(static_cast<int>(a.scales))), scales);
+}
+/// S, what centres multiply.
+template <typename Format>
+MODU_INLINE Int CentreFactors(const std::byte* pair, int part, int vector) {
+  return ScaleHalves(PairSums<Format>(pair, part, vector),
+                     ShiftHalvesUp<3>(ScalesOf<Format>(pair, part, vector)));
+}
+MODU_INLINE Int AddCentres(Int c, Int factors, const Int8Pair& a) {
+  return AddProducts(c, factors, SetInt(static_cast<int>(a.centres)));
+}
+MODU_INLINE Int AddMinimums(Int c, Int minimums, const Int8Pair& a) {
+  return AddProducts(c, minimums, SetInt(static_cast<int>(a.totals)));
+}
 
-  /// Of one register of columns.
-  struct Columns {
-    Float d, m, sums;
-  };
-  template <typename Format>
-  static MODU_INLINE Columns Load(const std::byte* group, int part, int vector,
-                                  const Facts& facts) {
-    const Float sums = kHasFacts<Format>
-                           ? kernels::cpu::MODU_ISA::Load(facts.sums + vector * kLanes)
-                           : CodeSums<Format>(group, part, vector);
-    return {Format::D(group, part, vector), Format::M(group, vector), sums};
-  }
-
-  /// c, joined by the products `dot` with the codes of a part, as they are stored.
-  template <typename Format>
-  static MODU_INLINE Float Add(Float c, Int dot, const Columns& columns, const Row& a) {
-    if constexpr (Format::kOffset != 0) dot = SubInt(dot, SetInt(Format::kOffset * a.sum));
-    if constexpr (Format::kMin) c = Fma(columns.m, Set(a.total), c);
-    const Float sum = Fma(Set(a.scale), ToFloat(dot), Mul(Set(a.centre), columns.sums));
-    return Fma(columns.d, sum, c);
-  }
-};
+/// What a chunk's whole sums of one row and register of columns are worth, added to `before`.
+MODU_INLINE Float AddChunk(Int c, Float output_units, float row_unit, Float before) {
+  return Fma(Mul(ToFloat(c), output_units), Set(row_unit), before);
+}
 
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

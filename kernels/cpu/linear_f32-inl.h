@@ -129,7 +129,8 @@ void GateTile(const GateArgs& args) {
   }
 }
 
-constexpr FloatKernels kFloatKernels = {FloatStrip, StoreTile, GateTile, Prepare, PrepareRows};
+constexpr FloatKernels kFloatKernels = {FloatStrip, StoreTile,   GateTile,
+                                        Prepare,    PrepareRows, FinishRows};
 
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

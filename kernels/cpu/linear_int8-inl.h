@@ -1,25 +1,26 @@
 // Products of 4- and 8-bit weights with int8 activations on vector registers, for AVX2 and AVX-512.
-// The sets differ in how products are summed (Dots below), in what their registers hold, and in how
-// a group's products join an output's sum (the template argument Join).
+// The sets differ in how products are summed (Dots below) and in what their registers hold.
 //
 // AVX-512's vpdpbusd adds four products of unsigned codes and signed activations to an int32.
 // AVX2's vpmaddubsw makes pairs of products into int16; what fits one int16 sum is added there, so
 // that vpmaddwd to int32 is needed once a group: of codes below 16 all 8 lines of a group
-// (8 * 2 * 15 * 128 = 30720), of codes of at most 32 four lines (4 * 2 * 31 * 128 = 31744, and
-// 4 * 2 * 32 * 127 = 32512 for signed ones: activations are never -128 where finite, and a group
-// that is not finite has a NaN scale). Larger codes are split into nibbles.
+// (8 * 2 * 15 * 127 = 30480), of codes of at most 32 four lines (4 * 2 * 32 * 127 = 32512). Larger
+// codes are split into nibbles.
 // Included by op_dtype_isa files only.
 #pragma once
-#include "kernels/cpu/int8_formats-inl.h"
+#include "kernels/cpu/int8_join-inl.h"
+#include "kernels/cpu/linear_kernels.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
 #if defined(MODU_VECTOR_AVX512)
 
-/// Sums of one row of activations and one register of columns.
+/// Sums of one row of activations and one register of columns, from a number that Start and Total
+/// are both told.
 struct Dots {
   Int sum;
+  static MODU_INLINE Dots Start(Int from) { return {from}; }
   /// Codes of line z.
   MODU_INLINE void Add(int, Int codes, Int a) { sum = _mm512_dpbusd_epi32(sum, codes, a); }
   /// Signed codes: their sign moves to the activation.
@@ -27,20 +28,23 @@ struct Dots {
     const __mmask64 negative = _mm512_movepi8_mask(codes);
     Add(z, _mm512_abs_epi8(codes), _mm512_mask_sub_epi8(a, negative, _mm512_setzero_si512(), a));
   }
-  MODU_INLINE Int Total() const { return sum; }
+  MODU_INLINE Int Total(Int) const { return sum; }
 };
 template <typename Format>
 using DotsOf = Dots;
 
-/// Registers of columns at R rows: sums and results of R x V fit 32 registers.
+/// Registers of columns at R rows. Of nibbles, sums and results of R x V fit 32 registers; wider
+/// codes have one group's sums besides.
 template <typename Format>
 constexpr int ColumnVectors(int rows) {
-  return rows <= 6 ? 2 : 1;
+  return rows <= (Format::kNibbles ? 6 : 4) ? 2 : 1;
 }
-/// Rows of the next block: 6, whose codes are read and unpacked once for both registers, but for
-/// ends that would leave a row or two to themselves.
+/// Rows of the next block: of nibbles 6, whose codes are read and unpacked once for both registers,
+/// but for ends that would leave a row or two to themselves.
 constexpr int kMostRows = 8;
+template <typename Format>
 constexpr int NextRows(int left) {
+  if (!Format::kNibbles) return left < 8 ? left : 8;
   switch (left) {
     case 7:
       return 4;
@@ -52,7 +56,6 @@ constexpr int NextRows(int left) {
       return left < 6 ? left : 6;
   }
 }
-constexpr bool MakesFacts(int) { return true; }
 
 #else
 
@@ -65,30 +68,32 @@ MODU_INLINE Int AddPairs(Int sum, Int codes, Int a) {
 /// What fits one int16 sum.
 struct Dots {
   Int pairs;
+  static MODU_INLINE Dots Start(Int) { return {SetInt(0)}; }
   MODU_INLINE void Add(int, Int codes, Int a) { pairs = AddPairs(pairs, codes, a); }
   MODU_INLINE void AddSigned(int z, Int codes, Int a) {
     Add(z, _mm256_abs_epi8(codes), _mm256_sign_epi8(a, codes));
   }
-  MODU_INLINE Int Total() const { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+  MODU_INLINE Int Total(Int from) const { return AddProducts(from, pairs, _mm256_set1_epi16(1)); }
 };
 
 /// What fits two: lines 0 to 3 and 4 to 7.
 struct HalvesDots {
   Dots half[2];
+  static MODU_INLINE HalvesDots Start(Int from) { return {{Dots::Start(from), Dots::Start(from)}}; }
   MODU_INLINE void Add(int z, Int codes, Int a) { half[z / 4].Add(z, codes, a); }
-  MODU_INLINE Int Total() const { return _mm256_add_epi32(half[0].Total(), half[1].Total()); }
+  MODU_INLINE Int Total(Int from) const { return half[1].Total(half[0].Total(from)); }
 };
 
 /// Any 8-bit code.
 struct SplitDots {
   Int low, high;
+  static MODU_INLINE SplitDots Start(Int) { return {SetInt(0), SetInt(0)}; }
   MODU_INLINE void Add(int, Int codes, Int a) {
     low = AddPairs(low, LowNibbles(codes), a);
     high = AddPairs(high, HighNibbles(codes), a);
   }
-  MODU_INLINE Int Total() const {
-    return _mm256_add_epi32(_mm256_madd_epi16(low, _mm256_set1_epi16(1)),
-                            _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
+  MODU_INLINE Int Total(Int from) const {
+    return AddProducts(AddProducts(from, low, _mm256_set1_epi16(1)), high, _mm256_set1_epi16(16));
   }
 };
 
@@ -97,7 +102,7 @@ struct DotsOfFormat {
   using Type = Dots;
 };
 template <>
-struct DotsOfFormat<W8F16> {
+struct DotsOfFormat<W8> {
   using Type = SplitDots;
 };
 template <>
@@ -114,9 +119,10 @@ constexpr int ColumnVectors(int rows) {
   return rows == 2 || Format::kNibbles ? 2 : 1;
 }
 constexpr int kMostRows = 4;
-constexpr int NextRows(int left) { return left < kMostRows ? left : kMostRows; }
-/// A walk of more rows has no registers left to make facts in.
-constexpr bool MakesFacts(int rows) { return rows <= 2; }
+template <typename Format>
+constexpr int NextRows(int left) {
+  return left < kMostRows ? left : kMostRows;
+}
 
 #endif
 
@@ -127,22 +133,23 @@ MODU_INLINE Int Four(const int8_t* p) {
   return SetInt(bytes);
 }
 
-/// dots += products of a group of nibbles, R rows x V registers of columns from `vector` on.
-template <int R, int V, typename Row, typename D>
-MODU_INLINE void AddNibbles(const std::byte* group, int vector, const Row* const (&rows)[R],
-                            D (&dots)[R][V]) {
+/// dots += products of group g of a pair of nibbles, R rows x V registers of columns from `vector`
+/// on.
+template <int R, int V, typename D>
+MODU_INLINE void AddNibbles(const std::byte* codes, int g, int vector,
+                            const Int8Pair* const (&rows)[R], D (&dots)[R][V]) {
 #pragma GCC unroll 4
   for (int z = 0; z < 4; ++z) {
     Int low[V], high[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      const Int x = LoadCodes(CodesAt<256>(group, vector + v, z));
+      const Int x = LoadCodes(CodesAt<256>(codes, vector + v, z));
       low[v] = LowNibbles(x);
       high[v] = HighNibbles(x);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const int8_t* values = rows[r]->values + 8 * z;
+      const int8_t* values = rows[r]->values + g * kGroup + 8 * z;
       const Int a = Four(values), b = Four(values + 4);
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
@@ -153,53 +160,23 @@ MODU_INLINE void AddNibbles(const std::byte* group, int vector, const Row* const
   }
 }
 
-/// dots += products of lines [first, last) of a group of bytes.
-template <typename Format, int R, int V, typename Row, typename D>
-MODU_INLINE void AddBytes(const std::byte* group, int vector, int first, int last,
-                          const Row* const (&rows)[R], D (&dots)[R][V]) {
+/// dots += products of lines [first, last) of group g of a pair of bytes.
+template <typename Format, int R, int V, typename D>
+MODU_INLINE void AddBytes(const std::byte* codes, int g, int vector, int first, int last,
+                          const Int8Pair* const (&rows)[R], D (&dots)[R][V]) {
 #pragma GCC unroll 8
   for (int z = first; z < last; ++z) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      const Int x = LoadCodes(CodesAt<512>(group, vector + v, z));
+      const Int x = LoadCodes(CodesAt<512>(codes, vector + v, z));
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        const Int a = Four(rows[r]->values + 4 * z);
+        const Int a = Four(rows[r]->values + g * kGroup + 4 * z);
         if constexpr (Format::kSigned) {
           dots[r][v].AddSigned(z, x, a);
         } else {
           dots[r][v].Add(z, x, a);
         }
-      }
-    }
-  }
-}
-
-/// Joins one group to the sums of R rows x V registers of columns, the first of them `vector`.
-template <typename Format, typename Join, bool kMakeFacts, int R, int V>
-MODU_INLINE void JoinGroup(const std::byte* group, typename Join::Facts& facts, int vector,
-                           const typename Join::Row* const (&rows)[R], Float (&c)[R][V]) {
-#pragma GCC unroll 2
-  for (int part = 0; part < Format::kParts; ++part) {
-    DotsOf<Format> dots[R][V] = {};
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) Join::template Begin<Format>(*rows[r], dots[r][v]);
-    }
-    if constexpr (Format::kNibbles) {
-      AddNibbles<R, V>(group, vector, rows, dots);
-    } else {
-      constexpr int kLines = 8 / Format::kParts;
-      AddBytes<Format, R, V>(group, vector, part * kLines, (part + 1) * kLines, rows, dots);
-    }
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      if constexpr (kMakeFacts) Join::template MakeFacts<Format>(group, vector + v, facts);
-      const auto columns = Join::template Load<Format>(group, part, vector + v, facts);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        c[r][v] = Join::template Add<Format>(c[r][v], dots[r][v].Total(), columns, *rows[r]);
       }
     }
   }
@@ -219,111 +196,213 @@ struct FetchAhead {
   }
 };
 
-/// Some groups of a strip: what is made of them, and one block's activations, fit L1.
-constexpr int kGroupsAtOnce = 64;
-template <typename Join>
-struct Chunk {
-  const std::byte* group;  // the first
-  int groups;
-  bool is_first;  // of the strip; else `tile` holds the sums so far
-  typename Join::Facts facts[kGroupsAtOnce];
-};
-
-template <typename Format, typename Join>
-void MakeFacts(Chunk<Join>& chunk) {
-  const std::byte* group = chunk.group;
-  for (int g = 0; g < chunk.groups; ++g, group += Format::kGroupBytes) {
-    for (int vector = 0; vector < kVectorsPerStrip; ++vector) {
-      Join::template MakeFacts<Format>(group, vector, chunk.facts[g]);
+/// x = one part's products of both groups, in halves, for R rows x V registers of columns.
+template <typename Format, int R, int V>
+MODU_INLINE void PairDots(const std::byte* pair, int part, int vector,
+                          const Int8Pair* const (&rows)[R], FetchAhead& ahead, Int (&x)[R][V]) {
+  using D = DotsOf<Format>;
+  D dots[R][V];
+  if constexpr (Format::kNibbles) {  // one chain of sums
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) dots[r][v] = D::Start(SetInt(rows[r]->begin[1]));
+    }
+    ahead.Fetch();
+    AddNibbles<R, V>(CodesOf<Format>(pair, 1), 1, vector, rows, dots);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        const Int second = dots[r][v].Total(SetInt(rows[r]->begin[1]));
+        x[r][v] = AddInt(ShiftUp<16>(second), SetInt(rows[r]->begin[0]));
+        dots[r][v] = D::Start(x[r][v]);
+      }
+    }
+    ahead.Fetch();
+    AddNibbles<R, V>(CodesOf<Format>(pair, 0), 0, vector, rows, dots);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) x[r][v] = SplitHalves(dots[r][v].Total(x[r][v]));
+    }
+  } else {
+    constexpr int kLines = 8 / Format::kParts;
+    Int totals[2][R][V];
+#pragma GCC unroll 2
+    for (int g = 1; g >= 0; --g) {
+      const auto from = [&](int r) {
+        return BeginOf<Format>(rows[r]->begin[g] - (g == 0 ? 0x8000 : 0));
+      };
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) dots[r][v] = D::Start(from(r));
+      }
+      ahead.Fetch();
+      AddBytes<Format, R, V>(CodesOf<Format>(pair, g), g, vector, part * kLines,
+                             (part + 1) * kLines, rows, dots);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) totals[g][r][v] = dots[r][v].Total(from(r));
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        x[r][v] = JoinDots<Format>(totals[0][r][v], totals[1][r][v]);
+      }
     }
   }
 }
 
-template <typename Format, typename Join, bool kMakeFacts, int R>
-void Block(Chunk<Join>& chunk, const std::byte* in, int64_t row_bytes, FetchAhead& fetch,
-           float* tile) {
+/// Joins a pair to the sums of R rows x V registers of columns, the first of them `vector`.
+template <typename Format, int R, int V>
+MODU_INLINE void JoinPair(const std::byte* pair, int vector, const Int8Pair* const (&rows)[R],
+                          FetchAhead& ahead, Int (&c)[R][V]) {
+#pragma GCC unroll 2
+  for (int part = 0; part < Format::kParts; ++part) {
+    Int x[R][V];
+    PairDots<Format, R, V>(pair, part, vector, rows, ahead, x);
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const Int scales = ScalesOf<Format>(pair, part, vector + v);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) c[r][v] = AddScaled(c[r][v], x[r][v], scales, *rows[r]);
+    }
+  }
+  if constexpr (Format::kMin) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const Int minimums = ScalesOf<Format>(pair, Format::kParts, vector + v);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) c[r][v] = AddMinimums(c[r][v], minimums, *rows[r]);
+    }
+  }
+}
+
+/// Some pairs of a strip, whose sums are whole numbers.
+template <typename Format>
+struct Chunk {
+  const float* units;     // of the outputs
+  const std::byte* pair;  // the first
+  int pairs;
+  bool is_first;  // of the strip; else `tile` holds the sums so far
+  /// CentreFactors of the pairs in `made`: of those that a row with a centre has met.
+  uint32_t made;
+  alignas(64) std::byte factors[kChunkPairs][Format::kParts][4 * kStrip];
+};
+
+/// A function of its own, so that it leaves the registers of the products' loop alone.
+template <typename Format>
+[[gnu::noinline]] void MakeFactors(const std::byte* pair, int p, Chunk<Format>& chunk) {
+  for (int part = 0; part < Format::kParts; ++part) {
+    for (int v = 0; v < kVectorsPerStrip; ++v) {
+      StoreInt(chunk.factors[p][part] + 4 * kLanes * v, CentreFactors<Format>(pair, part, v));
+    }
+  }
+  chunk.made |= uint32_t{1} << p;
+}
+
+/// units: the rows'; centred: bit p where pair p of a row has a centre.
+template <typename Format, int R>
+void Block(Chunk<Format>& chunk, const std::byte* in, const float* const (&row_units)[R],
+           uint32_t centred, int64_t row_bytes, FetchAhead& fetch, float* tile) {
   constexpr int V = ColumnVectors<Format>(R);
   FetchAhead ahead = fetch;  // in registers
   for (int vector = 0; vector < kVectorsPerStrip; vector += V) {
-    Float c[R][V] = {};
-    const typename Join::Row* rows[R];
+    Int c[R][V];
+    const Int8Pair* rows[R];
     for (int r = 0; r < R; ++r) {
-      rows[r] = reinterpret_cast<const typename Join::Row*>(in + r * row_bytes);
+      rows[r] = reinterpret_cast<const Int8Pair*>(in + r * row_bytes);
+      for (int v = 0; v < V; ++v) c[r][v] = SetInt(0);
     }
-    if (!chunk.is_first) {
-      for (int r = 0; r < R; ++r) {
-        for (int v = 0; v < V; ++v) c[r][v] = Load(tile + r * kStrip + (vector + v) * kLanes);
+    const std::byte* pair = chunk.pair;
+    for (int p = 0; p < chunk.pairs; ++p, pair += PairBytes(Format::kFormat)) {
+      JoinPair<Format, R, V>(pair, vector, rows, ahead, c);
+      if ((centred >> p & 1) != 0) {
+        if ((chunk.made >> p & 1) == 0) [[unlikely]] {
+          Int saved[R][V];
+          __builtin_memcpy(saved, c, sizeof(c));
+          MakeFactors(pair, p, chunk);
+          __builtin_memcpy(c, saved, sizeof(c));
+        }
+        for (int part = 0; part < Format::kParts; ++part) {
+          for (int v = 0; v < V; ++v) {
+            const Int factors = LoadCodes(chunk.factors[p][part] + 4 * kLanes * (vector + v));
+            for (int r = 0; r < R; ++r) c[r][v] = AddCentres(c[r][v], factors, *rows[r]);
+          }
+        }
       }
-    }
-    const std::byte* group = chunk.group;
-    for (int g = 0; g < chunk.groups; ++g, group += Format::kGroupBytes) {
-      ahead.Fetch();
-      JoinGroup<Format, Join, kMakeFacts, R, V>(group, chunk.facts[g], vector, rows, c);
       for (auto& row : rows) ++row;
     }
     for (int r = 0; r < R; ++r) {
-      for (int v = 0; v < V; ++v) Store(tile + r * kStrip + (vector + v) * kLanes, c[r][v]);
+      for (int v = 0; v < V; ++v) {
+        float* const out = tile + r * kStrip + (vector + v) * kLanes;
+        Store(out, AddChunk(c[r][v], Load(chunk.units + (vector + v) * kLanes), *row_units[r],
+                            chunk.is_first ? Zero() : Load(out)));
+      }
     }
   }
   fetch = ahead;
 }
 
-/// Block of `rows` rows, 1 to R.
-template <typename Format, typename Join, bool kMakeFacts, int R>
-void AnyBlock(int rows, Chunk<Join>& chunk, const std::byte* in, int64_t row_bytes,
-              FetchAhead& fetch, float* tile) {
+/// Block of `rows` rows, 1 to R; units: of each row, the chunks' masks of centres behind it.
+template <typename Format, int R>
+void AnyBlock(int rows, Chunk<Format>& chunk, int index, const std::byte* in,
+              const float* const* units, int64_t row_bytes, FetchAhead& fetch, float* tile) {
   if constexpr (R > 1) {
     if (rows < R) {
-      constexpr int kFewer = R == 8 ? 6 : R - 1;
-      return AnyBlock<Format, Join, kMakeFacts, kFewer>(rows, chunk, in, row_bytes, fetch, tile);
+      return AnyBlock<Format, R - 1>(rows, chunk, index, in, units, row_bytes, fetch, tile);
     }
   }
-  Block<Format, Join, kMakeFacts, R>(chunk, in, row_bytes, fetch, tile);
+  const float* of_rows[R];
+  uint32_t centred = 0;
+  for (int r = 0; r < R; ++r) {
+    of_rows[r] = units[r];
+    centred |= CentredPairs(units[r], index);
+  }
+  Block<Format, R>(chunk, in, of_rows, centred, row_bytes, fetch, tile);
 }
 
-template <typename Format, typename Join>
+template <typename Format>
 void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in, int rows,
                const Ahead& ahead, float* tile) {
-  const auto groups = static_cast<int>(layout.groups());
+  const auto pairs = static_cast<int>(PairsOf(layout.groups()));
   int64_t fetches = 0;  // calls of Fetch
   for (int row = 0; row < rows;) {
-    const int block = NextRows(rows - row);
-    fetches += groups * (kVectorsPerStrip / ColumnVectors<Format>(block));
+    const int block = NextRows<Format>(rows - row);
+    fetches += 2 * pairs * Format::kParts * (kVectorsPerStrip / ColumnVectors<Format>(block));
     row += block;
   }
   FetchAhead fetch = {ahead.data, ahead.data + ahead.bytes,
                       static_cast<int>((ahead.bytes / 64 + fetches - 1) / fetches)};
-  Chunk<Join> chunk;
-  constexpr bool kMakeFacts = Join::template kHasFacts<Format>;
-  for (int first = 0; first < groups; first += kGroupsAtOnce) {
-    chunk.group = strip + first * Format::kGroupBytes;
-    chunk.groups = groups - first < kGroupsAtOnce ? groups - first : kGroupsAtOnce;
+  const float* units[kTileRows];
+  for (int r = 0; r < rows; ++r) units[r] = RowUnit(layout, in + r * layout.row_bytes);
+  Chunk<Format> chunk;
+  const std::byte* from = strip;
+  for (int index = 0; index * kChunkPairs < pairs; ++index) {
+    const int first = index * kChunkPairs;
+    chunk.units = reinterpret_cast<const float*>(from);
+    chunk.pair = from + kUnitsBytes;
+    chunk.pairs = pairs - first < kChunkPairs ? pairs - first : kChunkPairs;
     chunk.is_first = first == 0;
-    if constexpr (kMakeFacts) {
-      if (!MakesFacts(rows)) MakeFacts<Format>(chunk);
-    }
-    const std::byte* const from = in + first * static_cast<int64_t>(sizeof(typename Join::Row));
+    from = chunk.pair + chunk.pairs * PairBytes(Format::kFormat);
+    chunk.made = 0;
+    const std::byte* const chunk_in = in + first * static_cast<int64_t>(sizeof(Int8Pair));
     for (int row = 0; row < rows;) {
-      const int block = NextRows(rows - row);
-      const std::byte* const rows_in = from + row * layout.row_bytes;
-      float* const rows_tile = tile + row * kStrip;
-      if (kMakeFacts && MakesFacts(rows) && row == 0) {
-        AnyBlock<Format, Join, kMakeFacts, kMostRows>(block, chunk, rows_in, layout.row_bytes,
-                                                      fetch, rows_tile);
-      } else {
-        AnyBlock<Format, Join, false, kMostRows>(block, chunk, rows_in, layout.row_bytes, fetch,
-                                                 rows_tile);
-      }
+      const int block = NextRows<Format>(rows - row);
+      AnyBlock<Format, kMostRows>(block, chunk, index, chunk_in + row * layout.row_bytes,
+                                  units + row, layout.row_bytes, fetch, tile + row * kStrip);
       row += block;
     }
   }
 }
 
-template <typename Join>
 constexpr Int8Kernels kInt8Kernels = {
-    {Int8Strip<W4F16, Join>, Int8Strip<W4F32, Join>, Int8Strip<W8F16, Join>, Int8Strip<W8Min, Join>,
-     Int8Strip<W8Half, Join>},
-    Join::kActivations};
+    {Int8Strip<W4>, Int8Strip<W4>, Int8Strip<W8>, Int8Strip<W8Min>, Int8Strip<W8Half>}};
 
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

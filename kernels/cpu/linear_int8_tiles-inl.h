@@ -1,14 +1,15 @@
 // Products of 4- and 8-bit weights with int8 activations on tile registers: AMX, or its scalar twin
 // as the template argument Tiles. A tile product sums the 32 inputs of one group (16 where a format
 // has a scale for each half), so it is the whole number that vector kernels compute, and joins the
-// f32 sums by the same expression (int8_join-inl.h): the bits are theirs, and a row may go by
-// tiles or by vectors as the step has many rows or few.
+// sums by the same whole numbers (int8_join-inl.h): the bits are theirs, and a row may go by tiles
+// or by vectors as the step has many rows or few.
 //
 // A is read where the activations lie (16 rows, row_bytes apart), B where the codes of 8-bit
 // formats lie: a strip's line of 16 columns is a row of B. Nibbles are unpacked once a group for
 // all rows. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/int8_join-inl.h"
+#include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/tile_config.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
@@ -48,22 +49,46 @@ MODU_INLINE void MultiplyTile(Tiles& tiles, const std::byte* a, int64_t row_byte
   tiles.template Store<kC1>(dots + kTileRowBytes / 4, kStride);
 }
 
-/// Joins one group's (or half's) products to the sums in `tile`.
+/// Whole numbers of up to kTileRows rows: products of one part of a pair's groups, and sums.
+struct TileSums {
+  alignas(64) int32_t dots[2][kTileRows * kStrip];
+  alignas(64) int32_t c[kTileRows * kStrip];
+};
+MODU_INLINE Int LoadSums(const int32_t* p) {
+  return LoadCodes(reinterpret_cast<const std::byte*>(p));
+}
+MODU_INLINE void StoreSums(int32_t* p, Int x) { StoreInt(reinterpret_cast<std::byte*>(p), x); }
+
+/// c += what one part of a pair brings, with the minimums after the last; in: the rows' Int8Pairs.
 template <typename Format>
-MODU_INLINE void JoinRows(const std::byte* group, int part, const int32_t* dots,
-                          const std::byte* in, int64_t row_bytes, int rows, float* tile) {
-  PlainJoin::Facts facts;
-  PlainJoin::Columns columns[kVectorsPerStrip];
+MODU_INLINE void JoinRows(const std::byte* pair, int part, const std::byte* in, int64_t row_bytes,
+                          int rows, TileSums& all) {
+  Int scales[kVectorsPerStrip], minimums[kVectorsPerStrip], factors[kVectorsPerStrip];
+  const bool has_minimums = Format::kMin && part + 1 == Format::kParts;
   for (int v = 0; v < kVectorsPerStrip; ++v) {
-    if constexpr (PlainJoin::kHasFacts<Format>) PlainJoin::MakeFacts<Format>(group, v, facts);
-    columns[v] = PlainJoin::Load<Format>(group, part, v, facts);
+    scales[v] = ScalesOf<Format>(pair, part, v);
+    minimums[v] = has_minimums ? ScalesOf<Format>(pair, Format::kParts, v) : SetInt(0);
+    factors[v] = SetInt(0);
   }
+  bool has_factors = false;
   for (int r = 0; r < rows; ++r) {
-    const auto& a = *reinterpret_cast<const Int8Group*>(in + r * row_bytes);
+    const auto& a = *reinterpret_cast<const Int8Pair*>(in + r * row_bytes);
+    const Int first = BeginOf<Format>(a.begin[0] - 0x8000), second = BeginOf<Format>(a.begin[1]);
+    if (a.centres != 0 && !has_factors) {
+      for (int v = 0; v < kVectorsPerStrip; ++v) {
+        factors[v] = CentreFactors<Format>(pair, part, v);
+      }
+      has_factors = true;
+    }
     for (int v = 0; v < kVectorsPerStrip; ++v) {
       const int at = r * kStrip + v * kLanes;
-      const Int dot = LoadCodes(reinterpret_cast<const std::byte*>(dots + at));
-      Store(tile + at, PlainJoin::Add<Format>(Load(tile + at), dot, columns[v], a));
+      const Int x = JoinDots<Format>(AddInt(LoadSums(all.dots[0] + at), first),
+                                     AddInt(LoadSums(all.dots[1] + at), second));
+      Int c = LoadSums(all.c + at);
+      c = AddScaled(c, x, scales[v], a);
+      if (a.centres != 0) c = AddCentres(c, factors[v], a);
+      if (has_minimums) c = AddMinimums(c, minimums[v], a);
+      StoreSums(all.c + at, c);
     }
   }
 }
@@ -87,36 +112,50 @@ void TileProductStrip(const std::byte* strip, const PreparedLayout& layout, cons
   Tiles tiles;
   tiles.Configure(config);
 
-  alignas(64) std::byte unpacked[Format::kNibbles ? 1024 : 64];
-  alignas(64) int32_t dots[kTileRows * kStrip];
-  for (int i = 0; i < rows * kStrip; i += kLanes) Store(tile + i, Zero());
-  const int64_t groups = layout.groups();
-  for (int64_t g = 0; g < groups; ++g) {
-    const std::byte* const group = strip + g * Format::kGroupBytes;
-    const std::byte* codes = group;
-    if constexpr (Format::kNibbles) {
-      UnpackNibbles(group, unpacked);
-      codes = unpacked;
-    }
-    const std::byte* const a = in + g * static_cast<int64_t>(sizeof(Int8Group));
-    for (int part = 0; part < Format::kParts; ++part) {
-      tiles.template Load<6>(codes + part * kInputs * 16, 64);
-      tiles.template Load<7>(codes + part * kInputs * 16 + 512, 64);
-      const std::byte* const values = a + part * kInputs;
-      for (int t = 0; t < whole; ++t) {
-        const std::byte* const from = values + t * kTileMaxRows * row_bytes;
-        int32_t* const to = dots + t * kTileMaxRows * kStrip;
-        if (tail == 0 && t % 2 == 1) {
-          MultiplyTile<Format, 2, 3, 5>(tiles, from, row_bytes, to);
-        } else {
-          MultiplyTile<Format, 0, 1, 4>(tiles, from, row_bytes, to);
+  alignas(64) std::byte unpacked[2][Format::kNibbles ? 1024 : 64];
+  TileSums all;
+  const auto pairs = static_cast<int>(PairsOf(layout.groups()));
+  const std::byte* from = strip;
+  for (int first = 0; first < pairs; first += kChunkPairs) {
+    const auto* const units = reinterpret_cast<const float*>(from);
+    from += kUnitsBytes;
+    for (int i = 0; i < rows * kStrip; i += kLanes) StoreSums(all.c + i, SetInt(0));
+    const int end = pairs - first < kChunkPairs ? pairs : first + kChunkPairs;
+    for (int p = first; p < end; ++p, from += PairBytes(Format::kFormat)) {
+      if constexpr (Format::kNibbles) {
+        for (int g = 0; g < 2; ++g) UnpackNibbles(CodesOf<Format>(from, g), unpacked[g]);
+      }
+      const std::byte* const a = in + p * static_cast<int64_t>(sizeof(Int8Pair));
+      for (int part = 0; part < Format::kParts; ++part) {
+        for (int g = 1; g >= 0; --g) {
+          const std::byte* const codes = Format::kNibbles ? unpacked[g] : CodesOf<Format>(from, g);
+          tiles.template Load<6>(codes + part * kInputs * 16, 64);
+          tiles.template Load<7>(codes + part * kInputs * 16 + 512, 64);
+          const std::byte* const values = a + g * kGroup + part * kInputs;
+          for (int t = 0; t < whole; ++t) {
+            const std::byte* const tile_rows = values + t * kTileMaxRows * row_bytes;
+            int32_t* const to = all.dots[g] + t * kTileMaxRows * kStrip;
+            if (tail == 0 && t % 2 == 1) {
+              MultiplyTile<Format, 2, 3, 5>(tiles, tile_rows, row_bytes, to);
+            } else {
+              MultiplyTile<Format, 0, 1, 4>(tiles, tile_rows, row_bytes, to);
+            }
+          }
+          if (tail != 0) {
+            MultiplyTile<Format, 2, 3, 5>(tiles, values + whole * kTileMaxRows * row_bytes,
+                                          row_bytes, all.dots[g] + whole * kTileMaxRows * kStrip);
+          }
         }
+        JoinRows<Format>(from, part, a, row_bytes, rows, all);
       }
-      if (tail != 0) {
-        MultiplyTile<Format, 2, 3, 5>(tiles, values + whole * kTileMaxRows * row_bytes, row_bytes,
-                                      dots + whole * kTileMaxRows * kStrip);
+    }
+    for (int r = 0; r < rows; ++r) {
+      const float unit = *RowUnit(layout, in + r * row_bytes);
+      for (int i = 0; i < kStrip; i += kLanes) {
+        float* const out = tile + r * kStrip + i;
+        Store(out, AddChunk(LoadSums(all.c + r * kStrip + i), Load(units + i), unit,
+                            first == 0 ? Zero() : Load(out)));
       }
-      JoinRows<Format>(group, part, dots, a, row_bytes, rows, tile);
     }
   }
   tiles.Release();
@@ -135,13 +174,13 @@ void TilesOrVectorsStrip(const std::byte* strip, const PreparedLayout& layout, c
 
 template <typename Tiles>
 constexpr Int8Kernels kTileProductKernels = {
-    {TileProductStrip<W4F16, Tiles>, TileProductStrip<W4F32, Tiles>, TileProductStrip<W8F16, Tiles>,
+    {TileProductStrip<W4, Tiles>, TileProductStrip<W4, Tiles>, TileProductStrip<W8, Tiles>,
      TileProductStrip<W8Min, Tiles>, TileProductStrip<W8Half, Tiles>}};
 
 template <typename Tiles, const Int8Kernels& (*kVectors)()>
 constexpr Int8Kernels kTilesOrVectors = {
-    {TilesOrVectorsStrip<W4F16, Tiles, kVectors>, TilesOrVectorsStrip<W4F32, Tiles, kVectors>,
-     TilesOrVectorsStrip<W8F16, Tiles, kVectors>, TilesOrVectorsStrip<W8Min, Tiles, kVectors>,
+    {TilesOrVectorsStrip<W4, Tiles, kVectors>, TilesOrVectorsStrip<W4, Tiles, kVectors>,
+     TilesOrVectorsStrip<W8, Tiles, kVectors>, TilesOrVectorsStrip<W8Min, Tiles, kVectors>,
      TilesOrVectorsStrip<W8Half, Tiles, kVectors>}};
 
 }  // namespace

@@ -1,12 +1,11 @@
 // The function table of matrix product kernels, one a set of instructions. A kernel computes one
-// strip of 32 outputs for up to kTileRows rows into a tile; an epilogue takes the tile on. Per
-// output the sum runs over K in rising order in one chain, whatever the row count:
-//   int8:  c = fma(m, total_a, c), then
-//          c = fma(d, fma(d_a, sum of q * q_a, centre_a * sum of q), c)   a group of 32
-//   f32:   c = fma(a, w, c)                                            an input
-// so that rows do not depend on each other and all instruction sets agree in every bit, but for
-// AVX512-BF16 (int8_pairs_join-inl.h, linear_bf16_dots-inl.h) and for bf16 products on AMX
-// (linear_bf16_tiles-inl.h), each of which agrees with itself alone.
+// strip of 32 outputs for up to kTileRows rows into a tile; an epilogue takes the tile on.
+//   int8:  whole numbers over chunks of K (int8_join-inl.h), chunks added in rising order: the same
+//          bits on all sets
+//   f32:   c = fma(a, w, c), an input, in one chain over rising K, whatever the row count: the same
+//          bits on all sets, but for bf16 products on AVX512-BF16 (linear_bf16_dots-inl.h) and AMX
+//          (linear_bf16_tiles-inl.h), each of which agrees with itself alone
+// Rows do not depend on each other.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -97,7 +96,6 @@ struct Bf16TileKernels {
 
 struct Int8Kernels {
   Int8StripFn strip[5];  // by StripFormat
-  PreparedKind activations = PreparedKind::kInt8;
 };
 
 struct FloatKernels {
@@ -106,13 +104,13 @@ struct FloatKernels {
   GateFn gate;
   PrepareFn prepare;
   PrepareRowsFn prepare_rows;
+  FinishRowsFn finish_rows;
 };
 
 const Int8Kernels& Int8KernelsAvx2();
 const Int8Kernels& Int8KernelsAvx512();
-const Int8Kernels& Int8KernelsAvx512Bf16();  // over kInt8Pairs
-const Int8Kernels& Int8KernelsAmx();         // tiles for many rows, AVX-512 for few
-const Int8Kernels& Int8TileKernelsAmx();     // tiles for any number of rows: for tests
+const Int8Kernels& Int8KernelsAmx();      // tiles for many rows, AVX-512 for few
+const Int8Kernels& Int8TileKernelsAmx();  // tiles for any number of rows: for tests
 const FloatKernels& FloatKernelsAvx2();
 const FloatKernels& FloatKernelsAvx512();
 FloatStripFn Bf16DotsAvx512Bf16();
@@ -124,10 +122,10 @@ struct LinearKernels {
   Bf16TileKernels bf16_tiles;        // null below kAmx
   FloatStripFn bf16_dots = nullptr;  // over kBf16Pairs, where there are no tiles; null elsewhere
 
-  ActivationKinds activations() const {
-    if (bf16_tiles.products != nullptr) return {PreparedKind::kBf16Tiles, int8.activations};
-    if (bf16_dots != nullptr) return {PreparedKind::kBf16Pairs, int8.activations};
-    return {PreparedKind::kBf16, int8.activations};
+  /// What bf16 products read.
+  PreparedKind bf16_activations() const {
+    if (bf16_tiles.products != nullptr) return PreparedKind::kBf16Tiles;
+    return bf16_dots != nullptr ? PreparedKind::kBf16Pairs : PreparedKind::kBf16;
   }
 };
 

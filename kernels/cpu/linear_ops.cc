@@ -7,6 +7,7 @@
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/linear_tile_ops.h"
 #include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/row_finisher.h"
 #include "kernels/cpu/strip_units.h"
 
 namespace modu::kernels::cpu {
@@ -16,7 +17,7 @@ namespace {
 void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, const Strip& strip,
                   const std::byte* in, int rows, const Ahead& ahead, float* tile) {
   const PreparedLayout& layout = weight.prepared();
-  if (IsInt8(layout.kind)) {
+  if (layout.kind == PreparedKind::kInt8) {
     kernels.int8.strip[static_cast<int>(strip.format)](strip.data, layout, in, rows, ahead, tile);
   } else if (layout.kind == PreparedKind::kBf16Pairs) {
     kernels.bf16_dots(strip, layout, weight.round_to_bf16(), in, rows, tile);
@@ -37,24 +38,22 @@ void FetchOutputs(const float* out, int64_t stride, int rows) {
 /// What a worker reads after a strip: the one behind it, after the last of its own ones its share
 /// of the next matrix.
 Ahead AheadOf(const CpuWeight& weight, const Strip& strip, int worker, int workers, bool is_last) {
-  const int64_t bytes = weight.prepared().groups() * strip.group_bytes;
-  if (!is_last) return {strip.data + bytes, bytes};
+  if (!is_last) return {strip.data + strip.bytes, strip.bytes};
   const WeightArena::Region share = weight.FollowingShare(worker, workers);
-  return {share.data, std::min(bytes, static_cast<int64_t>(share.bytes))};
+  return {share.data, std::min(strip.bytes, static_cast<int64_t>(share.bytes))};
 }
 
-/// ForStrips by blocks of kTileRows rows: body(strip index, first row, rows, worker, whether it is
-/// the last of the worker's own).
-template <typename Body>
-void ForBlocks(CpuDevice& cpu, int strips, int num_tokens, const Body& body) {
+/// ForStrips by blocks of kTileRows rows: body(around, strip index, first row, rows, worker,
+/// whether it is the last of the worker's own).
+template <typename Scope, typename Body>
+void ForBlocks(CpuDevice& cpu, int strips, int num_tokens, const Scope& scope, const Body& body) {
   WorkerPool& pool = cpu.pool();
   const int units = strips * ((num_tokens + kTileRows - 1) / kTileRows);
-  ForStrips(
-      pool, strips, num_tokens, kTileRows, [] { return 0; },
-      [&](int index, int row, int rows, int worker) {
-        const int unit = row / kTileRows * strips + index;
-        body(index, row, rows, worker, unit + 1 == pool.HomeEnd(units, worker));
-      });
+  ForStrips(pool, strips, num_tokens, kTileRows, scope,
+            [&](auto& around, int index, int row, int rows, int worker) {
+              const int unit = row / kTileRows * strips + index;
+              body(around, index, row, rows, worker, unit + 1 == pool.HomeEnd(units, worker));
+            });
 }
 
 }  // namespace
@@ -79,24 +78,24 @@ void Linear(Device& device, const LinearParams& p) {
   MODU_CHECK(weight.use() != WeightUse::kGatedLinear);
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return LinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
-  ForBlocks(cpu, static_cast<int>(strips.size()), p.num_tokens,
-            [&](int index, int row, int rows, int worker, bool is_last) {
-              alignas(64) float tile[kTileRows * kStrip];
-              const Strip& strip = strips[static_cast<size_t>(index)];
-              float* const out = p.out + row * p.out_stride + strip.column;
-              FetchOutputs(out, p.out_stride, rows);
-              const Ahead ahead = AheadOf(weight, strip, worker, cpu.num_threads(), is_last);
-              ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, row), rows, ahead,
-                           tile);
-              kernels.f32.store({.tile = tile,
-                                 .rows = rows,
-                                 .columns = strip.columns,
-                                 .scales = strip.scales,
-                                 .bias = p.bias == nullptr ? nullptr : p.bias + strip.column,
-                                 .accumulate = p.accumulate,
-                                 .out = out,
-                                 .out_stride = p.out_stride});
-            });
+  ForBlocks(
+      cpu, static_cast<int>(strips.size()), p.num_tokens, [] { return 0; },
+      [&](int, int index, int row, int rows, int worker, bool is_last) {
+        alignas(64) float tile[kTileRows * kStrip];
+        const Strip& strip = strips[static_cast<size_t>(index)];
+        float* const out = p.out + row * p.out_stride + strip.column;
+        FetchOutputs(out, p.out_stride, rows);
+        const Ahead ahead = AheadOf(weight, strip, worker, cpu.num_threads(), is_last);
+        ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, row), rows, ahead, tile);
+        kernels.f32.store({.tile = tile,
+                           .rows = rows,
+                           .columns = strip.columns,
+                           .scales = strip.scales,
+                           .bias = p.bias == nullptr ? nullptr : p.bias + strip.column,
+                           .accumulate = p.accumulate,
+                           .out = out,
+                           .out_stride = p.out_stride});
+      });
 }
 
 void GatedLinear(Device& device, const GatedLinearParams& p) {
@@ -107,20 +106,25 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
   MODU_CHECK(weight.use() == WeightUse::kGatedLinear && out_layout.cols * 2 == weight.rows());
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return GatedLinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
-  ForBlocks(cpu, static_cast<int>(strips.size() / 2), p.num_tokens,
-            [&](int index, int row, int rows, int worker, bool is_last) {
-              alignas(64) float gate[kTileRows * kStrip];
-              alignas(64) float up[kTileRows * kStrip];
-              const Strip& gate_strip = strips[static_cast<size_t>(2 * index)];
-              const Strip& up_strip = strips[static_cast<size_t>(2 * index + 1)];
-              const std::byte* const in = weight.prepared().Row(p.in, row);
-              const int workers = cpu.num_threads();
-              ComputeStrip(kernels, weight, gate_strip, in, rows,
-                           AheadOf(weight, gate_strip, worker, workers, false), gate);
-              ComputeStrip(kernels, weight, up_strip, in, rows,
-                           AheadOf(weight, up_strip, worker, workers, is_last), up);
-              WriteGatedRows(kernels, p, gate_strip, up_strip, row, rows, gate, up);
-            });
+  RowFinisher finisher(kernels.f32, out_layout, p.out, p.num_tokens, kTileRows,
+                       static_cast<int>(strips.size() / 2));
+  ForBlocks(
+      cpu, static_cast<int>(strips.size() / 2), p.num_tokens,
+      [&] { return RowFinisher::Pieces(finisher); },
+      [&](RowFinisher::Pieces& pieces, int index, int row, int rows, int worker, bool is_last) {
+        alignas(64) float gate[kTileRows * kStrip];
+        alignas(64) float up[kTileRows * kStrip];
+        const Strip& gate_strip = strips[static_cast<size_t>(2 * index)];
+        const Strip& up_strip = strips[static_cast<size_t>(2 * index + 1)];
+        const std::byte* const in = weight.prepared().Row(p.in, row);
+        const int workers = cpu.num_threads();
+        ComputeStrip(kernels, weight, gate_strip, in, rows,
+                     AheadOf(weight, gate_strip, worker, workers, false), gate);
+        ComputeStrip(kernels, weight, up_strip, in, rows,
+                     AheadOf(weight, up_strip, worker, workers, is_last), up);
+        WriteGatedRows(kernels, p, gate_strip, up_strip, row, rows, gate, up);
+        pieces.Wrote(row, rows);
+      });
 }
 
 }  // namespace modu::kernels::cpu

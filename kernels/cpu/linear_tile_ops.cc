@@ -5,6 +5,7 @@
 #include "kernels/cpu/gated_rows.h"
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/row_finisher.h"
 #include "kernels/cpu/strip_units.h"
 #include "kernels/cpu/tile_config.h"
 
@@ -34,7 +35,7 @@ void ForRanges(CpuDevice& cpu, int strips, int num_tokens, const Body& body) {
   while (most > kTileRows && strips * ((num_tokens + most - 1) / most) < 4 * pool.size()) most /= 2;
   ForStrips(
       pool, strips, num_tokens, most, [&] { return TileScope(cpu.linear_kernels().bf16_tiles); },
-      [&](int index, int first, int rows, int worker) {
+      [&](const TileScope&, int index, int first, int rows, int worker) {
         body(index, first, rows, pool.scratch(worker));
       });
 }
@@ -74,6 +75,8 @@ void GatedLinearByTiles(CpuDevice& cpu, const GatedLinearParams& p) {
   const PreparedLayout& out_layout = LayoutOf(*p.consumer);
   const std::span<const Strip> strips = weight.strips();
   const bool direct = out_layout.kind == PreparedKind::kBf16Tiles;  // else int8 products follow
+  RowFinisher finisher(kernels.f32, out_layout, p.out, p.num_tokens, kTileRows,
+                       static_cast<int>(strips.size() / 2));
   cpu.pool().ReserveScratch(kTileScratchBytes + 2 * kSumsBytes);
   ForRanges(
       cpu, static_cast<int>(strips.size() / 2), p.num_tokens,
@@ -109,6 +112,7 @@ void GatedLinearByTiles(CpuDevice& cpu, const GatedLinearParams& p) {
           kernels.bf16_tiles.to_rows(up + row * kStrip, some, up_rows);
           WriteGatedRows(kernels, p, gate_strip, up_strip, first + row, some, gate_rows, up_rows);
         }
+        finisher.Wrote(first, rows);
       });
 }
 

@@ -13,14 +13,13 @@ namespace modu::kernels::cpu {
 namespace {
 
 /// The kind of activations that all parts of a weight can multiply with.
-PreparedKind KindOf(std::span<const WeightSource> parts, Numerics numerics,
-                    const ActivationKinds& kinds) {
+PreparedKind KindOf(std::span<const WeightSource> parts, Numerics numerics, PreparedKind bf16) {
   if (numerics == Numerics::kExact) return PreparedKind::kF32;
-  if (numerics == Numerics::kBf16) return kinds.bf16;
+  if (numerics == Numerics::kBf16) return bf16;
   for (const WeightSource& part : parts) {
-    if (!IsQuantised(FormatOf(part.dtype))) return kinds.bf16;
+    if (!IsQuantised(FormatOf(part.dtype))) return bf16;
   }
-  return kinds.int8;
+  return PreparedKind::kInt8;
 }
 
 /// In bf16 products f32 and f16 weights are stored rounded, unless `embed` reads them exactly.
@@ -74,34 +73,50 @@ void PackPlainRow(const WeightSource& part, const Strip& strip, int64_t row, int
   }
 }
 
-/// One row into column n of a strip, with sums where the strip's groups have room for them. Of
-/// codes that are to count from the middle, minimums (if not null) gets what DecodeColumn wants:
-/// [groups][32].
-void PackRow(const WeightSource& part, const Strip& strip, int64_t row, int n, bool from_middle,
-             std::byte* data, float* minimums) {
+/// One row into column n of a strip, in whole numbers or as it is. `scales` (or null) gets those of
+/// the first: [groups] ScaleBytes.
+void PackRow(const WeightSource& part, const Strip& strip, int64_t row, int n, bool whole,
+             std::byte* data, std::byte* scales) {
   if (!IsQuantised(strip.format)) return PackPlainRow(part, strip, row, n, data);
   const std::byte* in = part.data + row * RowBytes(part.dtype, part.cols);
-  GroupCodes codes = {};
-  for (int64_t g = 0; g < part.cols / kGroup; ++g) {
-    ReadGroup(part.dtype, in, g, &codes);
-    if (from_middle && HasMinimum(strip.format)) {
-      const float m = CountFromMiddle(strip.format, &codes);
-      if (minimums != nullptr) minimums[g * kStrip + n] = m;
+  const auto groups = static_cast<int>(part.cols / kGroup);
+  if (!whole) {
+    GroupCodes codes = {};
+    for (int g = 0; g < groups; ++g, data += strip.group_bytes) {
+      ReadGroup(part.dtype, in, g, &codes);
+      WriteCodes(strip.format, strip.order, codes, n, data);
+      WriteScales(strip.format, codes, n, data + CodeBytes(strip.format));
     }
-    std::byte* const group = data + g * strip.group_bytes;
-    WriteGroup(strip.format, strip.order, codes, n, group);
-    if (strip.group_bytes > GroupBytes(strip.format)) WriteSums(strip.format, codes, n, group);
+    return;
+  }
+  GroupCodes chunk[2 * kChunkPairs];
+  for (int first = 0; first < groups; first += 2 * kChunkPairs) {
+    const int some = std::min(groups - first, 2 * kChunkPairs);
+    for (int g = 0; g < some; ++g) {
+      ReadGroup(part.dtype, in, first + g, &chunk[g]);
+      if (scales != nullptr) {
+        WriteScales(strip.format, chunk[g], n, scales + (first + g) * ScaleBytes(strip.format));
+      }
+    }
+    WriteChunk(strip.format, {chunk, static_cast<size_t>(some)}, n, data);
+    data += ChunkBytes(strip.format, some);
   }
 }
 
-size_t StripBytes(const Strip& strip, int64_t cols) {
-  return static_cast<size_t>((cols + kGroup - 1) / kGroup * strip.group_bytes);
+int64_t StripBytes(const Strip& strip, int64_t groups, bool whole) {
+  if (!whole) return groups * strip.group_bytes;
+  int64_t bytes = 0;
+  for (int64_t first = 0; first < groups; first += 2 * kChunkPairs) {
+    bytes += ChunkBytes(strip.format, std::min<int64_t>(groups - first, 2 * kChunkPairs));
+  }
+  return bytes;
 }
 
 struct PackItem {
   const WeightSource* part;
-  int64_t first_row;  // within the part
-  size_t offset;      // of the strip
+  int64_t first_row;     // within the part
+  size_t offset;         // of the strip
+  size_t scales_offset;  // of a head's exact ones
 };
 
 /// The first of either half, then the second of either, and so on.
@@ -120,24 +135,26 @@ std::vector<T> PairHalves(const std::vector<T>& all) {
 absl::StatusOr<std::unique_ptr<CpuWeight>> CpuWeight::Create(std::span<const WeightSource> parts,
                                                              WeightUse use, Numerics numerics,
                                                              WorkerPool& pool, WeightArena& arena,
-                                                             ActivationKinds kinds) {
+                                                             PreparedKind bf16) {
   std::unique_ptr<CpuWeight> weight(new CpuWeight);
-  absl::Status status = weight->Pack(parts, use, numerics, pool, arena, kinds);
+  absl::Status status = weight->Pack(parts, use, numerics, pool, arena, bf16);
   if (!status.ok()) return status;
   return weight;
 }
 
 absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use, Numerics numerics,
-                             WorkerPool& pool, WeightArena& arena, ActivationKinds kinds) {
+                             WorkerPool& pool, WeightArena& arena, PreparedKind bf16) {
   use_ = use;
   MODU_CHECK(!parts.empty());
   const bool gated = use == WeightUse::kGatedLinear;
   MODU_CHECK(!gated || (parts.size() == 2 && parts[0].rows == parts[1].rows));
   cols_ = parts[0].cols;
-  const PreparedKind kind = KindOf(parts, numerics, kinds);
+  const PreparedKind kind = KindOf(parts, numerics, bf16);
   prepared_ = MakePreparedLayout(kind, cols_);
+  const bool whole = kind == PreparedKind::kInt8;
 
   std::vector<PackItem> items;
+  size_t head_bytes = 0;  // of scales as they are
   for (const WeightSource& part : parts) {
     const StripFormat format = StoredFormat(part.dtype, use, kind);
     MODU_CHECK(part.rows > 0 && part.cols == cols_ && part.data != nullptr);
@@ -147,16 +164,20 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
     MODU_CHECK(part.scales == nullptr || part.num_scales == 1 || part.num_scales == part.rows);
     part_rows_.push_back(part.rows);
     part_strips_.push_back(static_cast<int64_t>(strips_.size()));
+    part_scales_.push_back(static_cast<int64_t>(head_bytes));
     for (int64_t row = 0; row < part.rows; row += kStrip) {
       Strip strip;
       strip.column = static_cast<int32_t>((gated ? 0 : rows_) + row);
       strip.columns = static_cast<int32_t>(std::min<int64_t>(kStrip, part.rows - row));
       strip.format = format;
       strip.order = kind == PreparedKind::kBf16Tiles ? StripOrder::kByOutput : StripOrder::kByInput;
-      strip.group_bytes =
-          static_cast<int32_t>(GroupBytes(format) + (IsInt8(kind) ? SumBytes(format) : 0));
+      strip.group_bytes = static_cast<int32_t>(GroupBytes(format));
+      strip.bytes = StripBytes(strip, prepared_.groups(), whole);
       strips_.push_back(strip);
-      items.push_back({&part, row, 0});
+      items.push_back({&part, row, 0, head_bytes});
+      if (whole && use == WeightUse::kHead) {
+        head_bytes += static_cast<size_t>(prepared_.groups() * ScaleBytes(format));
+      }
     }
     rows_ += part.rows;
   }
@@ -167,7 +188,7 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
   size_t bytes = 0;
   for (size_t i = 0; i < items.size(); ++i) {
     items[i].offset = bytes;
-    bytes += StripBytes(strips_[i], cols_);
+    bytes += static_cast<size_t>(strips_[i].bytes);
   }
   absl::StatusOr<WeightArena::Piece> memory = arena.Allocate(bytes);
   if (!memory.ok()) return memory.status();
@@ -177,16 +198,10 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
   for (const WeightSource& part : parts) any_scales = any_scales || part.scales != nullptr;
   if (any_scales) scales_.assign(strips_.size() * kStrip, 1.0f);
 
-  const bool from_middle = kind == PreparedKind::kInt8Pairs;
-  const auto strip_groups = static_cast<size_t>(prepared_.groups() * kStrip);
-  const bool any_minimums = std::any_of(
-      strips_.begin(), strips_.end(), [](const Strip& strip) { return HasMinimum(strip.format); });
-  size_t minimum_bytes = 0;
-  if (from_middle && any_minimums && use == WeightUse::kHead) {
-    minimum_bytes = strips_.size() * strip_groups * sizeof(float);
-    absl::StatusOr<WeightArena::Piece> minimums = arena.Allocate(minimum_bytes);
-    if (!minimums.ok()) return minimums.status();
-    minimums_ = *std::move(minimums);
+  if (head_bytes != 0) {
+    absl::StatusOr<WeightArena::Piece> scales = arena.Allocate(head_bytes);
+    if (!scales.ok()) return scales.status();
+    scales_of_head_ = *std::move(scales);
   }
 
   pool.Run(static_cast<int>(items.size()), 4, [&](int first, int last, int) {
@@ -196,8 +211,8 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
       const WeightSource& part = *items[i].part;
       for (int n = 0; n < strip.columns; ++n) {
         const int64_t row = items[i].first_row + n;
-        PackRow(part, strip, row, n, from_middle, data,
-                minimum_bytes == 0 ? nullptr : minimums() + i * strip_groups);
+        PackRow(part, strip, row, n, whole, data,
+                head_bytes == 0 ? nullptr : scales_of_head_.data + items[i].scales_offset);
         if (any_scales && part.scales != nullptr) {
           scales_[i * kStrip + static_cast<size_t>(n)] =
               part.scales[part.num_scales == 1 ? 0 : row];
@@ -208,7 +223,7 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
     }
   });
 
-  bytes_ = static_cast<int64_t>(bytes + minimum_bytes + scales_.size() * sizeof(float));
+  bytes_ = static_cast<int64_t>(bytes + head_bytes + scales_.size() * sizeof(float));
   return absl::OkStatus();
 }
 
@@ -218,18 +233,18 @@ void CpuWeight::DecodeRow(int64_t row, float* out) const {
   while (row >= part_rows_[part]) row -= part_rows_[part++];
   const auto index = static_cast<size_t>(part_strips_[part] + row / kStrip);
   const Strip& strip = strips_[index];
-  const bool from_middle = prepared_.kind == PreparedKind::kInt8Pairs && HasMinimum(strip.format);
-  MODU_CHECK(!from_middle || use_ == WeightUse::kHead);
+  const bool whole = prepared_.kind == PreparedKind::kInt8;
+  MODU_CHECK(!whole || use_ == WeightUse::kHead);
   const auto n = static_cast<int>(row % kStrip);
-  const std::byte* group = strip.data;
-  for (int64_t k = 0; k < cols_; k += kGroup, group += strip.group_bytes) {
-    const size_t place =
-        (index * static_cast<size_t>(prepared_.groups()) + static_cast<size_t>(k / kGroup)) *
-            kStrip +
-        static_cast<size_t>(n);
-    DecodeColumn(strip.format, strip.order, group, n,
-                 static_cast<int>(std::min<int64_t>(kGroup, cols_ - k)), out + k,
-                 from_middle ? minimums() + place : nullptr);
+  const std::byte* const scales = scales_of_head_.data + part_scales_[part] +
+                                  row / kStrip * prepared_.groups() * ScaleBytes(strip.format);
+  for (int64_t k = 0; k < cols_; k += kGroup) {
+    const int64_t g = k / kGroup;
+    const std::byte* const codes =
+        strip.data + (whole ? CodesInChunks(strip.format, g) : g * strip.group_bytes);
+    DecodeColumn(strip.format, strip.order, codes,
+                 whole ? scales + g * ScaleBytes(strip.format) : codes + CodeBytes(strip.format), n,
+                 static_cast<int>(std::min<int64_t>(kGroup, cols_ - k)), out + k);
   }
   if (strip.scales == nullptr) return;
   for (int64_t k = 0; k < cols_; ++k) out[k] *= strip.scales[n];
@@ -243,10 +258,9 @@ PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols) {
     layout.block_bytes = layout.groups() * kTileMaxRows * kTileRowBytes;
   } else if (kind == PreparedKind::kBf16Pairs) {
     layout.block_bytes = cols * 2;
-  } else if (IsInt8(kind)) {
+  } else if (kind == PreparedKind::kInt8) {
     MODU_CHECK(cols % kGroup == 0);
-    const size_t bytes = kind == PreparedKind::kInt8 ? sizeof(Int8Group) : sizeof(Int8PairsGroup);
-    layout.block_bytes = layout.groups() * static_cast<int64_t>(bytes);
+    layout.block_bytes = Int8RowBytes(layout.groups());
   } else {
     layout.block_bytes = cols * static_cast<int64_t>(sizeof(float));
   }

@@ -15,10 +15,14 @@
 //          in its lowest bits: one shift gives the 32 indices into a column's table of 16 weights
 //   kW8* : in byte n*32 + k, kW8F16 less 128 (two's complement)
 // Plain groups are [32 columns][32 inputs].
-// Where int8 activations multiply the strip, each group of 8-bit codes ends with the sums of its
-// codes, int16 [32], in kW8Half one such row for either half (kW8F16: of codes less 128). Sums of
-// nibbles are made faster than read. Where these activations are kInt8Pairs, codes with a minimum
-// count from the middle of their range (CountFromMiddle in block_codes.h).
+// Where int8 activations multiply the strip (kInt8) it is whole numbers: chunks of up to 64 groups,
+// each begun by float [32] units of the outputs, then its groups by twos (the last one with zeros
+// if it is alone): the codes of the second, then of the first (the order in which they are read),
+// by input, then dwords [32] of two int16, the first group's in the low half: d in units of the
+// output (kW8Half: two arrays, of the halves of the groups), in formats with a minimum then m
+// counted from the middle of the codes, in eights of a unit. int8_join-inl.h multiplies; units are
+// such that its sums stay below 2^31. Formats that differ in their scales' type alone are the same
+// there.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -39,8 +43,8 @@ constexpr int kStrip = 32;  // outputs
 enum class StripFormat : uint8_t {
   kW4F16,   // q*d + m, q 0..15; d, m f16: Q4_0 (m = -8d), Q4_1
   kW4F32,   // the same with d, m f32: Q4_K, whose scales are products that f16 would round
-  kW8F16,   // (u - 128)*d, d f16: Q8_0, Q5_0
-  kW8Min,   // q*d + m, q 0..31; d, m f32: Q5_1, Q5_K
+  kW8F16,   // (u - 128)*d, d f16: Q8_0
+  kW8Min,   // q*d + m, q 0..31; d, m f32: Q5_0 (m = -16d), Q5_1, Q5_K
   kW8Half,  // q*d[k/16], q int8 -32..31; two d f32 a group: Q6_K
   kF32,
   kF16,
@@ -55,35 +59,48 @@ constexpr bool HasMinimum(StripFormat format) {
          format == StripFormat::kW8Min;
 }
 
-/// Bytes of one group (32 inputs of 32 outputs), without sums.
-constexpr int64_t GroupBytes(StripFormat format) {
+/// Bytes of a group's codes, or plain weights: 32 inputs of 32 outputs.
+constexpr int64_t CodeBytes(StripFormat format) {
   switch (format) {
     case StripFormat::kW4F16:
-      return 512 + 2 * 64;
     case StripFormat::kW4F32:
-      return 512 + 2 * 128;
+      return 512;
     case StripFormat::kW8F16:
-      return 1024 + 64;
     case StripFormat::kW8Min:
-      return 1024 + 2 * 128;
     case StripFormat::kW8Half:
-      return 1024 + 2 * 128;
-    case StripFormat::kF32:
-      return 4 * 1024;
-    case StripFormat::kF16:
-      return 2 * 1024;
-    case StripFormat::kBF16:
-      return 2 * 1024;
     case StripFormat::kF8:
       return 1024;
+    case StripFormat::kF16:
+    case StripFormat::kBF16:
+      return 2 * 1024;
+    case StripFormat::kF32:
+      return 4 * 1024;
   }
   return 0;
 }
 
-/// Bytes of the sums behind a group where int8 activations multiply it.
-constexpr int64_t SumBytes(StripFormat format) {
-  if (format == StripFormat::kW8Half) return 2 * 64;
-  return format == StripFormat::kW8F16 || format == StripFormat::kW8Min ? 64 : 0;
+/// Bytes of a group's scales and minimums, as the checkpoint has them.
+constexpr int64_t ScaleBytes(StripFormat format) {
+  switch (format) {
+    case StripFormat::kW4F16:
+      return 2 * 64;
+    case StripFormat::kW8F16:
+      return 64;
+    case StripFormat::kW4F32:
+    case StripFormat::kW8Min:
+    case StripFormat::kW8Half:
+      return 2 * 128;
+    default:
+      return 0;
+  }
+}
+
+constexpr int64_t GroupBytes(StripFormat format) { return CodeBytes(format) + ScaleBytes(format); }
+
+/// Of a strip in whole numbers: bytes of a chunk's units and of a pair.
+constexpr int64_t kUnitsBytes = 128;
+constexpr int64_t PairBytes(StripFormat format) {
+  return 2 * CodeBytes(format) + (format == StripFormat::kW8F16 ? 128 : 2 * 128);
 }
 
 /// What lies side by side in a group.
@@ -94,7 +111,8 @@ struct Strip {
   const float* scales = nullptr;  // [32] factors on the output, or null
   int32_t column = 0;             // first output; in a gated linear: of its half
   int32_t columns = 0;            // outputs used, 1..32
-  int32_t group_bytes = 0;        // from one group to the next
+  int32_t group_bytes = 0;        // from one group to the next; not of whole numbers
+  int64_t bytes = 0;
   StripFormat format = StripFormat::kF32;
   StripOrder order = StripOrder::kByInput;
 };
@@ -102,12 +120,12 @@ struct Strip {
 class CpuWeight final : public PackedWeight {
  public:
   /// Packs over the pool. Sizes and dtypes have been validated; K must be a multiple of 32 for
-  /// block-quantised parts and even otherwise. `kinds`: which layouts of
-  /// activations this machine's kernels read. Fails as the arena does.
+  /// block-quantised parts and even otherwise. `bf16`: the kind of activations that this machine's
+  /// bf16 products read. Fails as the arena does.
   static absl::StatusOr<std::unique_ptr<CpuWeight>> Create(std::span<const WeightSource> parts,
                                                            WeightUse use, Numerics numerics,
                                                            WorkerPool& pool, WeightArena& arena,
-                                                           ActivationKinds kinds = {});
+                                                           PreparedKind bf16 = PreparedKind::kBf16);
 
   WeightUse use() const { return use_; }
   const PreparedLayout& prepared() const { return prepared_; }
@@ -124,24 +142,22 @@ class CpuWeight final : public PackedWeight {
   bool round_to_bf16() const { return IsBf16(prepared_.kind); }
 
   /// Row `row` of a head as the file has it, exactly. out: [cols] f32. (Of other uses too, but of
-  /// codes that count from the middle.)
+  /// whole numbers.)
   void DecodeRow(int64_t row, float* out) const;
 
  private:
   CpuWeight() = default;
-  float* minimums() const {
-    return reinterpret_cast<float*>(minimums_.data);
-  }  // [strips][groups][32]
   absl::Status Pack(std::span<const WeightSource> parts, WeightUse use, Numerics numerics,
-                    WorkerPool& pool, WeightArena& arena, ActivationKinds kinds);
+                    WorkerPool& pool, WeightArena& arena, PreparedKind bf16);
 
   WeightUse use_ = WeightUse::kLinear;
   PreparedLayout prepared_;
   std::vector<Strip> strips_;
   std::vector<int64_t> part_rows_;    // rows of each part
   std::vector<int64_t> part_strips_;  // its first strip
+  std::vector<int64_t> part_scales_;  // where its first strip's lie in scales_of_head_
   std::vector<float> scales_;
-  WeightArena::Piece minimums_;  // of a head whose codes count from the middle
+  WeightArena::Piece scales_of_head_;  // in whole numbers: [strips][groups] ScaleBytes, exactly
   WeightArena::Piece memory_;
 };
 

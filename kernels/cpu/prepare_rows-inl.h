@@ -89,25 +89,26 @@ void Prepare(const PreparedLayout& layout, std::byte* row, int64_t first, int64_
     case PreparedKind::kBf16Tiles:
       return PrepareTiles(values, first, count, layout.cols, row);
     case PreparedKind::kInt8:
-      return QuantiseRow<Int8Group>(values, count, row, first);
-    case PreparedKind::kInt8Pairs:
-      return QuantiseRow<Int8PairsGroup>(values, count, row, first);
+      QuantiseRow(values, count, row, layout.groups(), first);
+      if (count == layout.cols) FinishRow(row, layout.groups());
+      return;
   }
 }
 
 /// Prepare of several rows, `layout.row_bytes` apart; values: rows, `stride` floats apart.
 void PrepareRows(const PreparedLayout& layout, std::byte* row, int rows, int64_t first,
                  int64_t count, const float* values, int64_t stride) {
-  const bool one_group = count == kGroup;
-  if (layout.kind == PreparedKind::kInt8 && one_group) {
-    return QuantiseColumn<Int8Group>(values, stride, rows, row, layout.row_bytes, first);
-  }
-  if (layout.kind == PreparedKind::kInt8Pairs && one_group) {
-    return QuantiseColumn<Int8PairsGroup>(values, stride, rows, row, layout.row_bytes, first);
+  const bool is_last = first + count == layout.cols;
+  if (layout.kind == PreparedKind::kInt8 && count == kGroup && !is_last) {
+    return QuantiseColumn(values, stride, rows, row, layout.row_bytes, layout.groups(), first);
   }
   for (int r = 0; r < rows; ++r) {
     Prepare(layout, row + r * layout.row_bytes, first, count, values + r * stride);
   }
+}
+
+void FinishRows(const PreparedLayout& layout, std::byte* row, int rows) {
+  for (int r = 0; r < rows; ++r) FinishRow(row + r * layout.row_bytes, layout.groups());
 }
 
 }  // namespace

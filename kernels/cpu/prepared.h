@@ -17,49 +17,59 @@ enum class PreparedKind : uint8_t {
   kBf16,       // cols floats, each rounded to bf16 (nearest even)
   kBf16Pairs,  // cols bf16, each rounded so
   kBf16Tiles,  // B tiles of 16 rows x 32 inputs, zeros in inputs past the last: [16][16 rows][2]
-  kInt8,       // cols / kGroup Int8Groups
-  kInt8Pairs,  // cols / kGroup Int8PairsGroups
+  kInt8,       // cols / kGroup groups by twos as Int8Pairs, then what they are finished from
 };
 
-/// x[i] is about centre + scale * values[i], where centre is the middle of the group's range, r its
-/// largest distance from there, scale = r / 127, values = round((x - centre) * (127 / r)). Groups
-/// with one large value, from which most of the error comes, are lopsided: the centre takes 60 %
-/// off the variance of the default model's log probabilities (benchmarks/results). What a kernel
-/// needs of a group lies together, so that one pointer a row reaches it.
-struct Int8Group {
-  int8_t values[kGroup];
-  float scale;
-  float total;  // of the x that the group stands for: scale * sum + 32 * centre
-  int32_t sum;  // of values
-  float centre;
+/// Two groups of int8 activations as kernels read them (int8_join-inl.h). x[i] is about
+/// centre + scale * values[i]: nearest steps of scale = r / 127 with r the largest distance from
+/// the centre, which is the middle of the group's range where that is lopsided, one large value
+/// among small ones say, and else 0. Scales and centres count in the row's unit, the 127th part of
+/// the largest |centre| + r, so that sums over all groups of a row are whole numbers. Of two 16-bit
+/// halves the low one is the first group's. An odd number of groups ends with one of zeros. A row
+/// whose unit is below 1e-30 counts as zeros.
+struct Int8Pair {
+  int8_t values[2 * kGroup];
+  /// -8 * the sum of a group's values: added to their products with codes 0..15, it makes them
+  /// codes - 8. Of the first group 2^15 more (SplitHalves in int8_join-inl.h).
+  int32_t begin[2];
+  uint32_t scales;   // int16, in 2^-15 units
+  uint32_t totals;   // int16: of the x that the group stands for, in eighths of a unit
+  uint32_t centres;  // int16, in 2^-5 units
 };
-static_assert(sizeof(Int8Group) == 48);
+static_assert(sizeof(Int8Pair) == 84);
 
-/// The same for kernels that add what centre and total bring by one dot product of bf16 pairs
-/// (int8_pairs_join-inl.h): the centre is a bf16 number.
-struct Int8PairsGroup {
-  int8_t values[kGroup];
-  float scale;
-  uint32_t pair;      // bf16 of total, in the upper half of centre
-  int32_t minus_sum;  // -8 * sum: added to a product of values and codes, it makes them codes - 8
-  float centre;
-};
-static_assert(sizeof(Int8PairsGroup) == 48);
+/// Sums of so many pairs are whole numbers.
+constexpr int kChunkPairs = 32;
+
+// Behind a row's Int8Pairs stand
+//   float unit;             NaN where an activation is not finite
+//   uint32_t [chunks];      bit p: the chunk's pair p has a centre
+//   float [3][groups, up to a multiple of 8]: scales, centres, means of the x that a group stands
+//                           for, zeros behind the groups
+// Pieces of a row are written with scales of their own, which are known in the row's unit once all
+// of them are (FinishRowsFn).
+
+/// Groups, by twos.
+constexpr int64_t PairsOf(int64_t groups) { return (groups + 1) / 2; }
+constexpr int64_t ChunksOf(int64_t groups) {
+  return (PairsOf(groups) + kChunkPairs - 1) / kChunkPairs;
+}
+constexpr int64_t PaddedGroups(int64_t groups) { return (groups + 7) / 8 * 8; }
+/// Bytes from a row to its unit, its scales and its end.
+constexpr int64_t Int8RowEndOffset(int64_t groups) {
+  return PairsOf(groups) * static_cast<int64_t>(sizeof(Int8Pair));
+}
+constexpr int64_t Int8ScalesOffset(int64_t groups) {
+  return Int8RowEndOffset(groups) + 4 + 4 * ChunksOf(groups);
+}
+constexpr int64_t Int8RowBytes(int64_t groups) {
+  return Int8ScalesOffset(groups) + 3 * 4 * PaddedGroups(groups);
+}
 
 constexpr bool IsBf16(PreparedKind kind) {
   return kind == PreparedKind::kBf16 || kind == PreparedKind::kBf16Pairs ||
          kind == PreparedKind::kBf16Tiles;
 }
-
-constexpr bool IsInt8(PreparedKind kind) {
-  return kind == PreparedKind::kInt8 || kind == PreparedKind::kInt8Pairs;
-}
-
-/// The kinds that a machine's kernels read, by numerics.
-struct ActivationKinds {
-  PreparedKind bf16 = PreparedKind::kBf16;
-  PreparedKind int8 = PreparedKind::kInt8;
-};
 
 /// Rows lie one after another, but in kBf16Tiles, where 16 rows share a block: a pair of inputs of
 /// all of them is one line.
@@ -78,6 +88,18 @@ struct PreparedLayout {
   int64_t Bytes(int64_t rows) const { return (rows + block_rows - 1) / block_rows * block_bytes; }
 };
 
+/// Of a kInt8 row; behind it the chunks' masks.
+inline const float* RowUnit(const PreparedLayout& layout, const std::byte* row) {
+  return reinterpret_cast<const float*>(row + Int8RowEndOffset(layout.groups()));
+}
+
+/// Bit p: pair p of the chunk has a centre, in the row of that unit.
+inline uint32_t CentredPairs(const float* row_unit, int chunk) {
+  uint32_t mask;
+  __builtin_memcpy(&mask, row_unit + 1 + chunk, sizeof(mask));
+  return mask;
+}
+
 PreparedLayout MakePreparedLayout(PreparedKind kind, int64_t cols);
 
 /// What `consumer` reads. Constant time; `consumer` must be this backend's.
@@ -86,7 +108,7 @@ const PreparedLayout& LayoutOf(const PackedWeight& consumer);
 /// Writes columns [first, first + count) of one row; `row` is layout.Row(...). In int8 both are
 /// multiples of kGroup (or count reaches the row's end), in kBf16Pairs and kBf16Tiles even (or so).
 /// values: [count] f32. The same bits on every instruction set. From the kernel table:
-/// CpuDevice::prepare().
+/// CpuDevice::prepare(). A row of kInt8 that is written in more than one piece is to be finished.
 using PrepareFn = void (*)(const PreparedLayout& layout, std::byte* row, int64_t first,
                            int64_t count, const float* values);
 
@@ -94,5 +116,8 @@ using PrepareFn = void (*)(const PreparedLayout& layout, std::byte* row, int64_t
 /// apart.
 using PrepareRowsFn = void (*)(const PreparedLayout& layout, std::byte* row, int rows,
                                int64_t first, int64_t count, const float* values, int64_t stride);
+
+/// Finishes kInt8 rows, row_bytes apart, all of whose pieces are written. Once.
+using FinishRowsFn = void (*)(const PreparedLayout& layout, std::byte* row, int rows);
 
 }  // namespace modu::kernels::cpu

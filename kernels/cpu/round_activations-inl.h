@@ -20,19 +20,5 @@ MODU_INLINE uint32_t RoundActivation(const float* value) {
                                             : (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
 }
 
-MODU_INLINE float RoundedToBf16(float x) {
-  const uint32_t bits = RoundActivation(&x);
-  __builtin_memcpy(&x, &bits, sizeof(x));
-  return x;
-}
-
-/// Four that are finite, in the upper halves.
-MODU_INLINE __m128i RoundFour(__m128 x) {
-  const __m128i bits = _mm_castps_si128(x);
-  const __m128i odd = _mm_and_si128(_mm_srli_epi32(bits, 16), _mm_set1_epi32(1));
-  const __m128i up = _mm_add_epi32(bits, _mm_add_epi32(odd, _mm_set1_epi32(0x7fff)));
-  return _mm_and_si128(up, _mm_set1_epi32(static_cast<int>(0xFFFF0000)));
-}
-
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

@@ -11,9 +11,9 @@ inline const CpuWeight& Weight(const PackedWeight* weight) {
   return static_cast<const CpuWeight&>(*weight);
 }
 
-/// Calls body(strip index, first row, rows, worker) for all strips x ranges of `most` rows. Strips
-/// are the inner index, so that a worker's home range of one range of rows is one linear range of
-/// weights. scope() lives around the units of one claim.
+/// Calls body(around, strip index, first row, rows, worker) for all strips x ranges of `most` rows.
+/// Strips are the inner index, so that a worker's home range of one range of rows is one linear
+/// range of weights. around: what scope() returned, which lives around the units of one claim.
 template <typename Scope, typename Body>
 void ForStrips(WorkerPool& pool, int strips, int num_tokens, int most, const Scope& scope,
                const Body& body) {
@@ -21,10 +21,10 @@ void ForStrips(WorkerPool& pool, int strips, int num_tokens, int most, const Sco
   // Few enough claims to cost nothing, enough of them to balance.
   const int grain = std::clamp(units / (pool.size() * 8), 1, 16);
   pool.Run(units, grain, [&](int first, int last, int worker) {
-    [[maybe_unused]] const auto around = scope();
+    auto around = scope();
     for (int unit = first; unit < last; ++unit) {
       const int row = unit / strips * most;
-      body(unit % strips, row, std::min(most, num_tokens - row), worker);
+      body(around, unit % strips, row, std::min(most, num_tokens - row), worker);
     }
   });
 }

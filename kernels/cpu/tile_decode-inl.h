@@ -185,7 +185,8 @@ MODU_INLINE void TransposeTile(const float* from, int rows, float* to, int64_t s
 void DecodeTiles(StripFormat format, const std::byte* group, std::byte* out) {
   for (int n = 0; n < kStrip; ++n) {
     alignas(64) float weights[kGroup];
-    DecodeColumn(format, StripOrder::kByOutput, group, n, kGroup, weights);
+    DecodeColumn(format, StripOrder::kByOutput, group, group + CodeBytes(format), n, kGroup,
+                 weights);
     Group half[2];
     for (int i = 0; i < 2; ++i) half[i] = LoadGroup(weights + 16 * i);
     StoreBf16(out + n * kWeightRowBytes, half[0], half[1]);

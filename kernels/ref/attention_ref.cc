@@ -124,7 +124,7 @@ void Attention(Device&, const AttentionParams& p) {
         AttendRow(p, kv, s, position, p.qkv + t * stride + int64_t{h} * head_dim, h / group,
                   row.data() + int64_t{h} * head_dim);
       }
-      RoundActivations(consumer.rounding, row.data(), width,
+      RoundActivations(consumer.rounding, row.data(), width, Centres::kNone,
                        reinterpret_cast<double*>(p.out.data) + t * width);
     }
   }

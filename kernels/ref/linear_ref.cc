@@ -42,7 +42,8 @@ double Activate(Activation activation, double x) {
 
 }  // namespace
 
-void RoundActivations(Rounding rounding, const float* in, int64_t cols, double* out) {
+void RoundActivations(Rounding rounding, const float* in, int64_t cols, Centres centres,
+                      double* out) {
   switch (rounding) {
     case Rounding::kFloat32:
       for (int64_t i = 0; i < cols; ++i) out[i] = in[i];
@@ -50,7 +51,9 @@ void RoundActivations(Rounding rounding, const float* in, int64_t cols, double* 
     case Rounding::kBf16:
       for (int64_t i = 0; i < cols; ++i) out[i] = Bf16ToFloat(FloatToBf16(in[i]));
       return;
-    case Rounding::kInt8Groups:
+    case Rounding::kInt8Groups: {
+      float largest = 0;
+      for (int64_t i = 0; i < cols; ++i) largest = std::max(largest, std::fabs(in[i]));
       for (int64_t first = 0; first < cols; first += kInt8Group) {
         const int64_t last = std::min<int64_t>(cols, first + kInt8Group);
         float low = in[first], high = in[first];
@@ -62,16 +65,22 @@ void RoundActivations(Rounding rounding, const float* in, int64_t cols, double* 
         }
         // As the fast kernels do it, in float32, so that both round to the same step.
         const float middle = 0.5f * low + 0.5f * high;
-        const float reach = std::max(high - middle, middle - low);
+        const float most = std::max(high, -low);
+        const float from_middle = std::max(high - middle, middle - low);
+        const bool lopsided = centres == Centres::kOfLargeGroups && from_middle <= 0.85f * most &&
+                              most >= 0.25f * largest;
+        const float centre = lopsided ? middle : 0.0f;
+        const float reach = lopsided ? from_middle : most;
         const float scale = reach >= 1e-36f ? reach / 127.0f : 0.0f;
         const float inverse = reach >= 1e-36f ? 127.0f / reach : 0.0f;
         for (int64_t i = first; i < last; ++i) {
-          out[i] = finite ? middle + std::nearbyint((in[i] - middle) * inverse) *
+          out[i] = finite ? centre + std::nearbyint((in[i] - centre) * inverse) *
                                          static_cast<double>(scale)
                           : std::numeric_limits<double>::quiet_NaN();
         }
       }
       return;
+    }
   }
 }
 
@@ -102,7 +111,8 @@ void Norm(Device&, const NormParams& p) {
       const double weight = p.weight == nullptr ? 1.0 : p.weight[i];
       row[static_cast<size_t>(i)] = static_cast<float>(in[i] * inverse * weight);
     }
-    RoundActivations(consumer.rounding, row.data(), p.width, PreparedRow(p.out, p.width, t));
+    RoundActivations(consumer.rounding, row.data(), p.width, Centres::kOfLargeGroups,
+                     PreparedRow(p.out, p.width, t));
   }
 }
 
@@ -138,7 +148,8 @@ void GatedLinear(Device&, const GatedLinearParams& p) {
                         (p.bias == nullptr ? 0.0 : p.bias[n + width]);
       row[static_cast<size_t>(n)] = static_cast<float>(Activate(p.activation, gate) * up);
     }
-    RoundActivations(consumer.rounding, row.data(), width, PreparedRow(p.out, width, t));
+    RoundActivations(consumer.rounding, row.data(), width, Centres::kNone,
+                     PreparedRow(p.out, width, t));
   }
 }
 

@@ -43,9 +43,15 @@ class RefKvCache final : public KvCache {
   std::vector<uint16_t> bf16_;
 };
 
+/// What int8 steps count from: zero, or in lopsided groups that are large in their row their
+/// middle.
+enum class Centres : uint8_t { kNone, kOfLargeGroups };
+
 /// Rounds `cols` activations as `rounding` says; int8: a group of 32 to 127 steps on either side of
-/// the middle of its range. One with a NaN or an infinity becomes NaN.
-void RoundActivations(Rounding rounding, const float* in, int64_t cols, double* out);
+/// zero, or of the middle of its range where that brings it within 0.85 of its largest value and
+/// that is at least a quarter of the row's. One with a NaN or an infinity becomes NaN.
+void RoundActivations(Rounding rounding, const float* in, int64_t cols, Centres centres,
+                      double* out);
 
 void Embed(Device&, const EmbedParams& p);
 void Norm(Device&, const NormParams& p);

@@ -103,30 +103,32 @@ bool PrintText(const engine::TokenizerFiles& files) {
   return true;
 }
 
-/// What int8 numerics adds to the weights: the sums of the codes of each group of 32 of a matrix of
-/// codes above 4 bits, two bytes each, or of each 16 where these have a scale of their own.
-int64_t GroupSumBytes(const engine::Checkpoint& checkpoint) {
+/// The weights as int8 numerics has them: 4-bit codes stay so, wider ones take a byte, each group
+/// of 32 has two bytes of scale and, but for Q8_0, two of a minimum or a second scale.
+int64_t Int8Bytes(const engine::Checkpoint& checkpoint) {
+  using kernels::DType;
   int64_t bytes = 0;
   for (const engine::TensorInfo& tensor : checkpoint.tensors()) {
-    if (tensor.shape.size() != 2 || kernels::TraitsOf(tensor.dtype).block_elements == 1) continue;
-    using kernels::DType;
     const DType type = tensor.dtype;
-    if (type == DType::kQ4_0 || type == DType::kQ4_1 || type == DType::kQ4K) continue;
-    const int64_t sums_a_group = type == DType::kQ6K ? 2 : 1;
-    bytes += tensor.shape[0] * tensor.shape[1] / 32 * sums_a_group * 2;
+    if (tensor.shape.size() != 2 || kernels::TraitsOf(type).block_elements == 1) {
+      bytes += tensor.bytes;
+      continue;
+    }
+    const bool nibbles = type == DType::kQ4_0 || type == DType::kQ4_1 || type == DType::kQ4K;
+    const int64_t group = nibbles ? 16 + 4 : type == DType::kQ8_0 ? 32 + 2 : 32 + 4;
+    bytes += tensor.shape[0] * tensor.shape[1] / 32 * group;
   }
   return bytes;
 }
 
-void PrintMemory(const engine::ModelConfig& config, int64_t weight_bytes, int64_t sum_bytes) {
+void PrintMemory(const engine::ModelConfig& config, int64_t weight_bytes, int64_t int8_bytes) {
   const double kv_token = 2.0 * config.num_layers * config.num_kv_heads * config.head_dim;
   std::printf(
       "memory         weights about %.0f MiB, %.0f MiB in int8 numerics; KV %.1f KiB a token in "
       "bf16, %.1f KiB in float32; "
       "a full context %.0f MiB in bf16\n",
-      static_cast<double>(weight_bytes) / kMib,
-      static_cast<double>(weight_bytes + sum_bytes) / kMib, kv_token * 2 / 1024,
-      kv_token * 4 / 1024, kv_token * 2 * config.max_position / kMib);
+      static_cast<double>(weight_bytes) / kMib, static_cast<double>(int8_bytes) / kMib,
+      kv_token * 2 / 1024, kv_token * 4 / 1024, kv_token * 2 * config.max_position / kMib);
 }
 
 int Inspect(const std::string& model, bool each_tensor) {
@@ -146,7 +148,7 @@ int Inspect(const std::string& model, bool each_tensor) {
   std::printf("format         %s\n", (*checkpoint)->format().c_str());
   PrintConfig((*checkpoint)->config());
   const int64_t bytes = PrintTensors(**checkpoint, each_tensor);
-  PrintMemory((*checkpoint)->config(), bytes, GroupSumBytes(**checkpoint));
+  PrintMemory((*checkpoint)->config(), bytes, Int8Bytes(**checkpoint));
   return PrintText((*checkpoint)->tokenizer_files()) ? 0 : 1;
 }
 

@@ -55,9 +55,9 @@ class Backend {
       for (int n = 0; n < width; ++n) {
         for (int b = 0; b < width / 32; ++b) {
           std::byte* block = blocks.data() + static_cast<size_t>(n) * row + b * 34;
-          const uint16_t one = FloatToF16(1.0f);
-          std::memcpy(block, &one, 2);
-          if (n / 32 == b) block[2 + n % 32] = std::byte{1};
+          const uint16_t d = FloatToF16(1.0f / 64);  // codes as large as a checkpoint's
+          std::memcpy(block, &d, 2);
+          if (n / 32 == b) block[2 + n % 32] = std::byte{64};
         }
       }
       const WeightSource source{DType::kQ8_0, width, width, blocks.data()};

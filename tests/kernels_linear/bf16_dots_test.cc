@@ -50,7 +50,8 @@ std::vector<float> Chains(const Strip& strip, const PreparedLayout& layout, cons
     for (int64_t k = 0; k < layout.cols; k += kGroup, group += strip.group_bytes) {
       const auto inputs = static_cast<int>(std::min<int64_t>(kGroup, layout.cols - k));
       float weights[kGroup];
-      DecodeColumn(strip.format, strip.order, group, n, inputs, weights);
+      DecodeColumn(strip.format, strip.order, group, group + CodeBytes(strip.format), n, inputs,
+                   weights);
       for (int r = 0; r < rows; ++r) {
         float& c = out[static_cast<size_t>(r * kStrip + n)];
         for (int i = 0; i < inputs; i += 2) {
@@ -77,7 +78,7 @@ TEST_CASE("bf16 dot products are one chain an output, in every format, at any nu
       const RandomMatrix matrix(dtype, 33, k, 8);
       const WeightSource parts[] = {matrix.source()};
       const auto weight = CpuWeight::Create(parts, WeightUse::kLinear, Numerics::kBf16, pool, arena,
-                                            {.bf16 = PreparedKind::kBf16Pairs})
+                                            PreparedKind::kBf16Pairs)
                               .value();
       const PreparedLayout& layout = weight->prepared();
       REQUIRE(layout.kind == PreparedKind::kBf16Pairs);
@@ -120,7 +121,7 @@ TEST_CASE("every finite code of E4M3 has its value in bf16 dot products") {
   const WeightSource parts[] = {
       {.dtype = DType::kF8E4M3, .rows = kStrip, .cols = kInputs, .data = codes.data()}};
   const auto weight = CpuWeight::Create(parts, WeightUse::kLinear, Numerics::kBf16, pool, arena,
-                                        {.bf16 = PreparedKind::kBf16Pairs})
+                                        PreparedKind::kBf16Pairs)
                           .value();
   const PreparedLayout& layout = weight->prepared();
   for (const Candidate& candidate : Candidates()) {

@@ -8,6 +8,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/row_finisher.h"
 #include "tests/catch.h"
 #include "tests/kernels_linear/aligned_bytes.h"
 #include "tests/kernels_linear/linear_emulated.h"
@@ -91,7 +92,7 @@ TEST_CASE("prepared rows have the same bits on every instruction set") {
   for (const Candidate& candidate : Candidates()) {
     for (const PreparedKind kind :
          {PreparedKind::kF32, PreparedKind::kBf16, PreparedKind::kBf16Pairs,
-          PreparedKind::kBf16Tiles, PreparedKind::kInt8, PreparedKind::kInt8Pairs}) {
+          PreparedKind::kBf16Tiles, PreparedKind::kInt8}) {
       const int64_t k = 256;
       const PreparedLayout layout = MakePreparedLayout(kind, k);
       Random random(7);
@@ -105,6 +106,7 @@ TEST_CASE("prepared rows have the same bits on every instruction set") {
       AlignedBytes got(static_cast<size_t>(layout.Bytes(1)));
       FloatKernelsAvx2().prepare(layout, want.data(), 0, 128, row.data());
       FloatKernelsAvx2().prepare(layout, want.data(), 128, 128, row.data() + 128);
+      RowFinisher(FloatKernelsAvx2(), layout, {want.data()}, 1, 1, 1).Wrote(0, 1);
       candidate.f32->prepare(layout, got.data(), 0, k, row.data());
       INFO(candidate.name << " kind " << static_cast<int>(kind));
       CHECK(got.Same(want));
@@ -130,28 +132,63 @@ TEST_CASE(
   }
   values[3 * k + 40] = std::numeric_limits<float>::quiet_NaN();
   values[6 * k + 200] = std::numeric_limits<float>::infinity();
-  for (const PreparedKind kind : {PreparedKind::kInt8, PreparedKind::kInt8Pairs}) {
-    const PreparedLayout layout = MakePreparedLayout(kind, k);
-    const auto bytes = static_cast<size_t>(layout.Bytes(kRows));
-    AlignedBytes one_by_one(bytes);
-    for (int r = 0; r < kRows; ++r) {
-      for (int64_t first = 0; first < k; first += kGroup) {
-        FloatKernelsAvx2().prepare(layout, one_by_one.data() + r * layout.row_bytes, first, kGroup,
-                                   values.data() + r * k + first);
-      }
-    }
-    for (const FloatKernels* set : sets) {
-      AlignedBytes rows(bytes), columns(bytes);
-      for (int r = 0; r < kRows; ++r) {
-        set->prepare(layout, rows.data() + r * layout.row_bytes, 0, k, values.data() + r * k);
-      }
-      for (int64_t first = 0; first < k; first += kGroup) {
-        set->prepare_rows(layout, columns.data(), kRows, first, kGroup, values.data() + first, k);
-      }
-      CHECK(rows.Same(one_by_one));
-      CHECK(columns.Same(one_by_one));
+  const PreparedLayout layout = MakePreparedLayout(PreparedKind::kInt8, k);
+  const auto bytes = static_cast<size_t>(layout.Bytes(kRows));
+  AlignedBytes one_by_one(bytes);
+  for (int r = 0; r < kRows; ++r) {
+    for (int64_t first = 0; first < k; first += kGroup) {
+      FloatKernelsAvx2().prepare(layout, one_by_one.data() + r * layout.row_bytes, first, kGroup,
+                                 values.data() + r * k + first);
     }
   }
+  RowFinisher(FloatKernelsAvx2(), layout, {one_by_one.data()}, kRows, kRows, 1).Wrote(0, kRows);
+  for (const FloatKernels* set : sets) {
+    AlignedBytes rows(bytes), columns(bytes);
+    for (int r = 0; r < kRows;
+         ++r) {  // in pieces: one row of groups has no centres, nor have these
+      set->prepare(layout, rows.data() + r * layout.row_bytes, 0, 5 * kGroup,
+                   values.data() + r * k);
+      set->prepare(layout, rows.data() + r * layout.row_bytes, 5 * kGroup, k - 5 * kGroup,
+                   values.data() + r * k + 5 * kGroup);
+    }
+    set->finish_rows(layout, rows.data(), kRows);
+    RowFinisher finisher(*set, layout, {columns.data()}, kRows, 4, static_cast<int>(k / kGroup));
+    for (int64_t first = 0; first < k; first += kGroup) {
+      set->prepare_rows(layout, columns.data(), kRows, first, kGroup, values.data() + first, k);
+      finisher.Wrote(0, kRows);
+    }
+    CHECK(rows.Same(one_by_one));
+    CHECK(columns.Same(one_by_one));
+  }
+}
+
+TEST_CASE("whole int8 rows have the same centres one by one and four at a time") {
+  std::vector<const FloatKernels*> sets = {&FloatKernelsAvx2()};
+  for (const Candidate& candidate : Candidates()) sets.push_back(candidate.f32);
+  const PreparedLayout three = MakePreparedLayout(PreparedKind::kInt8, 3 * kGroup);
+  const PreparedLayout four = MakePreparedLayout(PreparedKind::kInt8, 4 * kGroup);
+  Random random(12);
+  int centred = 0;
+  for (int trial = 0; trial < 200; ++trial) {
+    std::vector<float> row(4 * kGroup);  // zeros in the last group: three alone go one by one
+    for (int i = 0; i < 3 * kGroup; ++i) {
+      const bool large = i % kGroup == 9 && (trial >> i / kGroup & 1) != 0;
+      row[static_cast<size_t>(i)] = random.Gaussian() * (large ? 20.0f : 1.0f);
+    }
+    for (const FloatKernels* set : sets) {
+      AlignedBytes one_by_one(static_cast<size_t>(three.Bytes(1)));
+      AlignedBytes together(static_cast<size_t>(four.Bytes(1)));
+      set->prepare(three, one_by_one.data(), 0, three.cols, row.data());
+      set->prepare(four, together.data(), 0, four.cols, row.data());
+      REQUIRE(std::memcmp(one_by_one.data(), together.data(), 2 * sizeof(Int8Pair)) == 0);
+      const float* const units[] = {RowUnit(three, one_by_one.data()),
+                                    RowUnit(four, together.data())};
+      REQUIRE(*units[0] == *units[1]);
+      REQUIRE(CentredPairs(units[0], 0) == CentredPairs(units[1], 0));
+      centred += CentredPairs(units[0], 0) != 0 ? 1 : 0;
+    }
+  }
+  CHECK(centred > 100);
 }
 
 TEST_CASE("epilogues have the same bits on every instruction set") {

@@ -35,7 +35,6 @@ static inline simde__m512i EmulatedCvtepi16Epi32(simde__m256i x) {
 #define _mm512_cvtph_ps EmulatedCvtphPs
 
 #include "kernels/cpu/int8_join-inl.h"
-#include "kernels/cpu/int8_pairs_join-inl.h"
 #include "kernels/cpu/linear_bf16_dots-inl.h"
 #include "kernels/cpu/linear_bf16_tiles-inl.h"
 #include "kernels/cpu/linear_f32-inl.h"
@@ -46,10 +45,7 @@ static inline simde__m512i EmulatedCvtepi16Epi32(simde__m256i x) {
 #include "tests/kernels_linear/linear_emulated.h"
 
 namespace modu::kernels::cpu {
-const Int8Kernels& Int8KernelsEmulated() { return emulated::kInt8Kernels<emulated::PlainJoin>; }
-const Int8Kernels& Int8PairsKernelsEmulated() {
-  return emulated::kInt8Kernels<emulated::PairsJoin>;
-}
+const Int8Kernels& Int8KernelsEmulated() { return emulated::kInt8Kernels; }
 const Int8Kernels& Int8TileKernelsEmulated() { return emulated::kTileProductKernels<ScalarTiles>; }
 const Bf16TileKernels& Bf16TileKernelsEmulated() { return emulated::kBf16TileKernels<ScalarTiles>; }
 const FloatKernels& FloatKernelsEmulated() { return emulated::kFloatKernels; }

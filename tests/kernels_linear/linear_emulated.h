@@ -4,7 +4,6 @@
 
 namespace modu::kernels::cpu {
 const Int8Kernels& Int8KernelsEmulated();
-const Int8Kernels& Int8PairsKernelsEmulated();
 const FloatKernels& FloatKernelsEmulated();
 FloatStripFn Bf16DotsEmulated();
 const Int8Kernels& Int8TileKernelsEmulated();  // tiles: the scalar twin

@@ -20,6 +20,9 @@ namespace {
 using tests::Random;
 using tests::RandomMatrix;
 
+/// Beside products of the quantised activations: what whole numbers cut off, a tenth to two fifths
+/// of what quantising costs. Their bits are int8_whole_test.cc's affair.
+constexpr double kInt8Limit = 2.5e-3;
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 #ifdef __SANITIZE_THREAD__
 // Which values come out is for the other builds to say; here it is that threads meet, and each row
@@ -180,7 +183,7 @@ TEST_CASE("linear agrees with float64 sums, in every format and mode") {
       if (!kValuesCount && (n == 1 || n == 31 || n == 64 || k == 1536)) continue;
       CheckAgainstRef(Numerics::kExact, dtype, {n, k}, 3e-6);
       CheckAgainstRef(Numerics::kBf16, dtype, {n, k}, 3e-6);
-      CheckAgainstRef(Numerics::kInt8, dtype, {n, k}, 3e-6);
+      CheckAgainstRef(Numerics::kInt8, dtype, {n, k}, kInt8Limit);
     }
   }
 }
@@ -236,7 +239,7 @@ TEST_CASE("parts of different types and odd sizes are stacked along the outputs"
     const int64_t stride = weight->rows() + 3;
     const Error error = Compare(Linear(*device, *weight, in.prepared, 9, {}, {}, stride),
                                 Linear(*ref, *ref_weight, ref_in.prepared, 9, {}, {}, stride));
-    CHECK(error.relative_rms < 3e-6);
+    CHECK(error.relative_rms < (numerics == Numerics::kInt8 ? kInt8Limit : 3e-6));
   }
 }
 
@@ -320,8 +323,11 @@ TEST_CASE("gated linear writes the consumer's Prepared, alike for any number of 
   const auto device = Open(numerics);
   const auto ref = OpenRefDevice({.numerics = numerics});
   const std::vector<float> all = run(*device, 65);
-  // A value on the edge between two int8 or bf16 steps may fall on either side of it.
-  const double limit = numerics == Numerics::kExact ? 3e-6 : 2e-3;
+  // A value on the edge between two int8 or bf16 steps may fall on either side of it; behind what
+  // whole numbers cut off in the first product, many do.
+  const double limit = numerics == Numerics::kExact  ? 3e-6
+                       : numerics == Numerics::kBf16 ? 2e-3
+                                                     : 8e-3;
   CHECK(Compare(all, run(*ref, 65)).relative_rms < limit);
   for (const int tokens : {1, 2, 7, 64}) {
     const std::vector<float> some = run(*device, tokens);
@@ -370,8 +376,8 @@ TEST_CASE("activations around a common offset: what centres and minimums multipl
     const Error error = Compare(Linear(*device, *weight, in.prepared, 9, {}, {}, n),
                                 Linear(*ref, *ref_weight, ref_in.prepared, 9, {}, {}, n));
     INFO("relative rms " << error.relative_rms << " worst " << error.worst);
-    CHECK(error.relative_rms < 3e-6);
-    CHECK(error.worst < 3e-5);
+    CHECK(error.relative_rms < 1e-3);
+    CHECK(error.worst < 5e-3);
   }
 }
 
@@ -401,11 +407,17 @@ TEST_CASE("extreme activations and scales: largest codes, tiny and huge groups")
       const Prepared2 ref_in = Prepare(*ref, *ref_weight, rows, 5);
       const std::vector<float> got = Linear(*device, *weight, in.prepared, 5, {}, {}, n);
       const std::vector<float> want = Linear(*ref, *ref_weight, ref_in.prepared, 5, {}, {}, n);
+      std::vector<float> weights(static_cast<size_t>(k));
       for (size_t i = 0; i < got.size() - 64; ++i) {
         INFO(TraitsOf(dtype).name << " fill " << fill << " output " << i);
-        const double size = std::fabs(rows[i / static_cast<size_t>(n) * static_cast<size_t>(k)]);
+        // Beside what is summed, not beside a sum that may cancel; smaller rows count as zeros.
+        DequantizeRow(dtype, matrix.row(static_cast<int64_t>(i) % n), k, weights.data());
+        double size = 1e-24;
+        for (const float w : weights) {
+          size += std::fabs(w * rows[i / static_cast<size_t>(n) * static_cast<size_t>(k)]);
+        }
         REQUIRE(std::fabs(static_cast<double>(got[i]) - want[i]) <=
-                2e-6 * std::fabs(want[i]) + 1e-3 * size);
+                3e-3 * size);  // Q8_0 codes of 1
       }
     }
   }

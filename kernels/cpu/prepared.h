@@ -22,8 +22,8 @@ enum class PreparedKind : uint8_t {
 
 /// Two groups of int8 activations as kernels read them (int8_join-inl.h). x[i] is about
 /// centre + scale * values[i]: nearest steps of scale = r / 127 with r the largest distance from
-/// the centre, which is the middle of the group's range where that is lopsided, one large value
-/// among small ones say, and else 0. Scales and centres count in the row's unit, the 127th part of
+/// the centre: 0, or the middle of a lopsided group's range where that gains much of the row
+/// (kGain in quantise_groups-inl.h). Scales and centres count in the row's unit, the 127th part of
 /// the largest |centre| + r, so that sums over all groups of a row are whole numbers. Of two 16-bit
 /// halves the low one is the first group's. An odd number of groups ends with one of zeros. A row
 /// whose unit is below 1e-30 counts as zeros.

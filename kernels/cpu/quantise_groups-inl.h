@@ -8,11 +8,9 @@
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
-/// A group has a centre where that brings its values within this share of its largest one, and only
-/// a group that is large beside the rest of its row: most of a product's error comes from those,
-/// and kernels take longer over groups that have one.
-constexpr float kLopsided = 0.85f;
-constexpr float kLarge = 0.25f;
+/// A group has a centre where that takes this share off the sum of the squares of all groups'
+/// largest values, which a product's error goes by: kernels take longer over groups that have one.
+constexpr float kGain = 0.02f;
 /// For rows in pieces, whose rest is not known: no centre.
 constexpr float kNoCentres = __builtin_inff();
 
@@ -60,8 +58,8 @@ MODU_INLINE __m256i StoreSteps(const __m256i (&q)[4], int8_t* values) {
 }
 
 /// A range below 1e-36 (127 / it would overflow) becomes its centre alone; a group with a NaN or an
-/// infinity gets a NaN scale. large: the least largest value of a group that may have a centre.
-void QuantiseGroup(const float* values, float large, const GroupPlace& place) {
+/// infinity gets a NaN scale. least: what a centre has to take off the square of its largest value.
+void QuantiseGroup(const float* values, float least, const GroupPlace& place) {
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
   __m256 x[4];
   __m256i largest = _mm256_setzero_si256();  // of bit patterns: NaN is above infinity
@@ -85,7 +83,7 @@ void QuantiseGroup(const float* values, float large, const GroupPlace& place) {
     const float middle = 0.5f * low + 0.5f * high;
     const float most = high > -low ? high : -low;
     float reach = high - middle > middle - low ? high - middle : middle - low;
-    if (reach <= kLopsided * most && most >= large) {
+    if (most * most - reach * reach >= least) {
       centre = middle + 0.0f;  // not -0: which zero is least does not count
     } else {
       reach = most;
@@ -121,7 +119,7 @@ MODU_INLINE __m128 JoinHalvesOf(__m256 x, __m128 (*join)(__m128, __m128)) {
 }
 
 /// Four groups of 32 values each.
-MODU_INLINE void QuantiseFour(const float* const (&values)[4], float large,
+MODU_INLINE void QuantiseFour(const float* const (&values)[4], float least,
                               const GroupPlace (&places)[4]) {
   const auto min = [](__m128 a, __m128 b) { return _mm_min_ps(a, b); };
   const auto max = [](__m128 a, __m128 b) { return _mm_max_ps(a, b); };
@@ -137,16 +135,15 @@ MODU_INLINE void QuantiseFour(const float* const (&values)[4], float large,
     highs[i] = JoinHalvesOf(_mm256_max_ps(_mm256_max_ps(a, b), _mm256_max_ps(c, d)), max);
   }
   if (_mm256_movemask_ps(_mm256_cmp_ps(none, none, _CMP_UNORD_Q)) != 0) {
-    for (int i = 0; i < 4; ++i) QuantiseGroup(values[i], large, places[i]);
+    for (int i = 0; i < 4; ++i) QuantiseGroup(values[i], least, places[i]);
     return;
   }
   const __m128 low = Across(lows, min), high = Across(highs, max), half = _mm_set1_ps(0.5f);
   const __m128 middle = _mm_add_ps(_mm_mul_ps(half, low), _mm_mul_ps(half, high));
   const __m128 most = _mm_max_ps(high, _mm_sub_ps(_mm_setzero_ps(), low));
   const __m128 from_middle = _mm_max_ps(_mm_sub_ps(high, middle), _mm_sub_ps(middle, low));
-  const __m128 lopsided =
-      _mm_and_ps(_mm_cmple_ps(from_middle, _mm_mul_ps(_mm_set1_ps(kLopsided), most)),
-                 _mm_cmpge_ps(most, _mm_set1_ps(large)));
+  const __m128 gain = _mm_sub_ps(_mm_mul_ps(most, most), _mm_mul_ps(from_middle, from_middle));
+  const __m128 lopsided = _mm_cmpge_ps(gain, _mm_set1_ps(least));
   const __m128 centre = _mm_and_ps(lopsided, _mm_add_ps(middle, _mm_setzero_ps()));
   const __m128 reach = _mm_blendv_ps(most, from_middle, lopsided);
   const __m128 some = _mm_cmpge_ps(reach, _mm_set1_ps(1e-36f)), steps = _mm_set1_ps(127.0f);
@@ -178,14 +175,19 @@ MODU_INLINE void QuantiseFour(const float* const (&values)[4], float large,
   for (int i = 0; i < 4; ++i) places[i].Store(scales[i], centres[i], means[i], begins[i]);
 }
 
-/// What a group of a whole row has to reach for a centre; NaN values do not count.
-MODU_INLINE float LargeIn(const float* values, int64_t count) {
+/// What a centre of a whole row has to gain; NaN values do not count.
+MODU_INLINE float LeastGain(const float* values, int64_t groups) {
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-  __m256 most = _mm256_setzero_ps();
-  for (int64_t i = 0; i < count; i += 8) {
-    most = _mm256_max_ps(_mm256_and_ps(magnitude, _mm256_loadu_ps(values + i)), most);
+  float squares = 0;
+  for (int64_t g = 0; g < groups; ++g, values += kGroup) {
+    __m256 most = _mm256_setzero_ps();
+    for (int i = 0; i < 4; ++i) {
+      most = _mm256_max_ps(_mm256_and_ps(magnitude, _mm256_loadu_ps(values + 8 * i)), most);
+    }
+    const float largest = Extreme<true>(most);
+    squares = __builtin_fmaf(largest, largest, squares);
   }
-  return kLarge * Extreme<true>(most);
+  return squares > 0 ? kGain * squares : kNoCentres;
 }
 
 /// Columns [first, first + count) of a row of `groups` groups. Whoever writes the last one writes
@@ -193,15 +195,15 @@ MODU_INLINE float LargeIn(const float* values, int64_t count) {
 MODU_INLINE void QuantiseRow(const float* values, int64_t count, std::byte* row, int64_t groups,
                              int64_t first) {
   const auto place = [&](int64_t g) { return PlaceOf(row, groups, g); };
-  const float large = count == groups * kGroup ? LargeIn(values, count) : kNoCentres;
+  const float least = count == groups * kGroup ? LeastGain(values, groups) : kNoCentres;
   const int64_t end = (first + count) / kGroup;
   int64_t g = first / kGroup;
   for (; g + 4 <= end; g += 4) {
     const float* const v = values + (g * kGroup - first);
-    QuantiseFour({v, v + kGroup, v + 2 * kGroup, v + 3 * kGroup}, large,
+    QuantiseFour({v, v + kGroup, v + 2 * kGroup, v + 3 * kGroup}, least,
                  {place(g), place(g + 1), place(g + 2), place(g + 3)});
   }
-  for (; g < end; ++g) QuantiseGroup(values + (g * kGroup - first), large, place(g));
+  for (; g < end; ++g) QuantiseGroup(values + (g * kGroup - first), least, place(g));
   if (end != groups) return;
   if (groups % 2 != 0) {
     const GroupPlace last = place(groups);

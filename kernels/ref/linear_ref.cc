@@ -52,8 +52,14 @@ void RoundActivations(Rounding rounding, const float* in, int64_t cols, Centres 
       for (int64_t i = 0; i < cols; ++i) out[i] = Bf16ToFloat(FloatToBf16(in[i]));
       return;
     case Rounding::kInt8Groups: {
-      float largest = 0;
-      for (int64_t i = 0; i < cols; ++i) largest = std::max(largest, std::fabs(in[i]));
+      double squares = 0;  // of the groups' largest values
+      for (int64_t first = 0; first < cols; first += kInt8Group) {
+        float largest = 0;
+        for (int64_t i = first; i < std::min<int64_t>(cols, first + kInt8Group); ++i) {
+          largest = std::max(largest, std::fabs(in[i]));
+        }
+        squares += static_cast<double>(largest) * largest;
+      }
       for (int64_t first = 0; first < cols; first += kInt8Group) {
         const int64_t last = std::min<int64_t>(cols, first + kInt8Group);
         float low = in[first], high = in[first];
@@ -67,8 +73,10 @@ void RoundActivations(Rounding rounding, const float* in, int64_t cols, Centres 
         const float middle = 0.5f * low + 0.5f * high;
         const float most = std::max(high, -low);
         const float from_middle = std::max(high - middle, middle - low);
-        const bool lopsided = centres == Centres::kOfLargeGroups && from_middle <= 0.85f * most &&
-                              most >= 0.25f * largest;
+        const double gain =
+            static_cast<double>(most) * most - static_cast<double>(from_middle) * from_middle;
+        const bool lopsided =
+            centres == Centres::kWhereTheyGain && gain >= 0.02 * squares && squares > 0;
         const float centre = lopsided ? middle : 0.0f;
         const float reach = lopsided ? from_middle : most;
         const float scale = reach >= 1e-36f ? reach / 127.0f : 0.0f;
@@ -111,7 +119,7 @@ void Norm(Device&, const NormParams& p) {
       const double weight = p.weight == nullptr ? 1.0 : p.weight[i];
       row[static_cast<size_t>(i)] = static_cast<float>(in[i] * inverse * weight);
     }
-    RoundActivations(consumer.rounding, row.data(), p.width, Centres::kOfLargeGroups,
+    RoundActivations(consumer.rounding, row.data(), p.width, Centres::kWhereTheyGain,
                      PreparedRow(p.out, p.width, t));
   }
 }

@@ -43,13 +43,12 @@ class RefKvCache final : public KvCache {
   std::vector<uint16_t> bf16_;
 };
 
-/// What int8 steps count from: zero, or in lopsided groups that are large in their row their
-/// middle.
-enum class Centres : uint8_t { kNone, kOfLargeGroups };
+/// What int8 steps count from: zero, or the middle of a group's range where that gains much.
+enum class Centres : uint8_t { kNone, kWhereTheyGain };
 
 /// Rounds `cols` activations as `rounding` says; int8: a group of 32 to 127 steps on either side of
-/// zero, or of the middle of its range where that brings it within 0.85 of its largest value and
-/// that is at least a quarter of the row's. One with a NaN or an infinity becomes NaN.
+/// zero, or of the middle of its range where that takes 2 % off the sum of the squares of all
+/// groups' largest values. One with a NaN or an infinity becomes NaN.
 void RoundActivations(Rounding rounding, const float* in, int64_t cols, Centres centres,
                       double* out);
 

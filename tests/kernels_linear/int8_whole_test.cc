@@ -333,15 +333,23 @@ TEST_CASE("int8 activations: steps from zero, or from the centre of lopsided gro
   const auto* const scales =
       reinterpret_cast<const float*>(whole.data() + Int8ScalesOffset(groups));
   double most = 0;
-  float largest = 0;
-  for (const float x : row) largest = std::max(largest, std::fabs(x));
+  double squares = 0;  // of the groups' largest values
+  for (int64_t g = 0; g < groups; ++g) {
+    float largest = 0;
+    for (int i = 0; i < kGroup; ++i) {
+      largest = std::max(largest, std::fabs(row[static_cast<size_t>(g * kGroup + i)]));
+    }
+    squares += static_cast<double>(largest) * largest;
+  }
   int centred = 0;
   for (int64_t g = 0; g < groups; ++g) {
     INFO("group " << g);
     const auto [low, high] =
         std::minmax_element(row.begin() + g * kGroup, row.begin() + (g + 1) * kGroup);
     const float reach = std::max(*high, -*low), middle = 0.5f * *low + 0.5f * *high;
-    const bool has_centre = *high - middle <= 0.85f * reach && reach >= 0.25f * largest;
+    const double from_middle = *high - middle;
+    const bool has_centre =
+        static_cast<double>(reach) * reach - from_middle * from_middle >= 0.02 * squares;
     centred += has_centre ? 1 : 0;
     CHECK((CentredPairs(row_unit, 0) >> g / 2 & 1) >= (has_centre ? 1u : 0u));
     const Int8Pair& a = reinterpret_cast<const Int8Pair*>(whole.data())[g / 2];

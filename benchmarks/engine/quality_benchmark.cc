@@ -46,15 +46,21 @@ struct Quality {
   double seconds = 0;
 };
 
-Quality Measure(const char* path, const Json& answers, const Mode& mode) {
+Quality Measure(const char* path, const Json& answers, const Mode& mode, const std::string& isa) {
   kernels::DeviceOptions device;
   device.numerics = mode.numerics;
+  device.isa = isa;
   RunnerOptions options;
   options.max_batch_tokens = kChunk;
   options.kv_tokens = 4096;
   options.max_model_len = 4096;
   options.kv_dtype = mode.kv;
-  auto model = LoadModel(path, *kernels::OpenCpuDevice(device), options, nullptr);
+  auto opened = kernels::OpenCpuDevice(device);
+  if (!opened.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(opened.status().message()).c_str());
+    std::exit(1);
+  }
+  auto model = LoadModel(path, *std::move(opened), options, nullptr);
   if (!model.ok()) {
     std::fprintf(stderr, "%s\n", std::string(model.status().message()).c_str());
     std::exit(1);
@@ -111,8 +117,9 @@ void PrintPrompts(const std::vector<Mode>& modes, const std::vector<Quality>& qu
 
 int Main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(stderr,
-                 "usage: quality_benchmark MODEL ANSWERS.json [exact|bf16|int8|all] [prompts]\n");
+    std::fprintf(
+        stderr,
+        "usage: quality_benchmark MODEL ANSWERS.json [exact|bf16|int8|all [isa [prompts]]]\n");
     return 2;
   }
   std::ifstream file(argv[2], std::ios::binary);
@@ -135,10 +142,10 @@ int Main(int argc, char** argv) {
   for (const Mode& mode : kModes) {
     if (wanted != "all" && std::string(mode.name).rfind(wanted, 0) != 0) continue;
     modes.push_back(mode);
-    qualities.push_back(Measure(argv[1], answers, mode));
+    qualities.push_back(Measure(argv[1], answers, mode, argc > 4 ? argv[4] : ""));
     PrintMode(mode, qualities.back(), answers);
   }
-  if (argc > 4) PrintPrompts(modes, qualities, answers);
+  if (argc > 5) PrintPrompts(modes, qualities, answers);
   if (!qualities.empty()) std::printf("\n%s\n", qualities.back().device.c_str());
   return 0;
 }

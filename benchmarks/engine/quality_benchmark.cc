@@ -2,7 +2,7 @@
 // top-5 log probabilities, against the float32 answers of shared/data/generation (see its README),
 // and the time of it. Teacher-forced, without HTTP, scheduler or text; the same bits as the
 // server's.
-//   quality_benchmark MODEL ANSWERS.json [exact|bf16|int8|all] [prompts]
+//   quality_benchmark MODEL ANSWERS.json [exact|bf16|int8|all [isa [prompts]]]
 // With `prompts` a second table has the errors of every prompt.
 #include <chrono>
 #include <cmath>

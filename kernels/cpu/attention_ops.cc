@@ -230,7 +230,7 @@ void Attention(Device& device, const AttentionParams& p) {
   RowFinisher finisher(cpu.linear_kernels().f32, layout, p.out, p.num_tokens, 1, p.num_kv_heads);
   const auto write = [&](int token, int kv_head, const float* values) {
     prepare(layout, layout.Row(p.out, token), kv_head * group_width, group_width, values);
-    if (p.num_kv_heads > 1) finisher.Wrote(token, 1);
+    finisher.Wrote(token, 1);
   };
 
   cpu.pool().Run(static_cast<int>(plan.units.size()), 1, [&](int first, int last, int worker) {

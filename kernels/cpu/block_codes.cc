@@ -262,9 +262,9 @@ void WriteChunk(StripFormat format, std::span<const GroupCodes> groups, int n, s
       most[i] = std::max(most[i], size);
     }
   }
-  // All factors below 2^16 together, of which rounding takes 128: times halves of at most 2^15 - 1
-  // they stay below 2^31. Those of d in 13 bits, for what centres multiply (CentreFactors in
-  // int8_join-inl.h), the minimum's in 16.
+  // All factors below 2^16 together, of which rounding takes at most 64: times halves of at most
+  // 2^15 - 1 they stay below 2^31. Those of d in 13 bits, for what centres multiply (CentreFactors
+  // in int8_join-inl.h), the minimum's in 16.
   const float most_of_second = format == StripFormat::kW8Half ? 4095.0f : 32766.0f;
   float unit = std::max({sum / 65400.0f, most[0] / 4095.0f, most[1] / most_of_second});
   const float inverse = unit >= 1e-30f ? 1.0f / unit : 0.0f;

@@ -6,14 +6,15 @@
 // side in int16 halves:
 //   x    = (sum of q * values) >> kShift, rounded           one dword, two groups
 //   y    = x * scales / 2^15, rounded                       in units of the row
-//   z    = (sum of q << 7 >> kShift) * centres / 2^15, rounded
-//   c   += y * D + z * D + totals * M, both halves          D: d in units of the output,
-//                                                           M: d * mu / 8 in eighths of them
-// An output is c * its unit * the row's unit. y + z stands for 32 products of a code and at most
-// 127 units: it fits a half, and so do totals. Packing bounds the sum of |D| and |M|, so that the
-// last c fits 32 bits; those before it may wrap. Where a 512-bit multiplication of any kind is
-// issued at the rate of a dot product of bytes (Zen 4), two groups of nibbles cost 16 of those and
-// 3 more. Included by op_dtype_isa files only.
+//   S    = D * (sum of q << 10 >> kShift) / 2^15, rounded   for both groups, all rows
+//   c   += y * D + centres * S + totals * M, both halves    D: d, M: d * mu / 8, in units of the
+//                                                           output (that of a format whose
+//                                                           products are shifted counts for it)
+// An output is c * its unit * the row's unit. What y and centre stand for together are 32 products
+// of a code and at most 127 units, below 2^15, and totals, in eighths, are too. Packing bounds the
+// sum of |D| and |M|, so that the last c fits 32 bits; those before it may wrap. Where a 512-bit
+// multiplication of any kind is issued at the rate of a dot product of bytes (Zen 4), two groups of
+// nibbles cost 16 of those and 3 more. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/int8_formats-inl.h"
 

@@ -306,7 +306,7 @@ template <typename Format>
   chunk.made |= uint32_t{1} << p;
 }
 
-/// units: the rows'; centred: bit p where pair p of a row has a centre.
+/// centred: bit p where pair p of a row has a centre.
 template <typename Format, int R>
 void Block(Chunk<Format>& chunk, const std::byte* in, const float* const (&row_units)[R],
            uint32_t centred, int64_t row_bytes, FetchAhead& fetch, float* tile) {
@@ -324,7 +324,7 @@ void Block(Chunk<Format>& chunk, const std::byte* in, const float* const (&row_u
       JoinPair<Format, R, V>(pair, vector, rows, ahead, c);
       if ((centred >> p & 1) != 0) {
         if ((chunk.made >> p & 1) == 0) [[unlikely]] {
-          Int saved[R][V];
+          Int saved[R][V];  // c itself stays in registers for the other pairs
           __builtin_memcpy(saved, c, sizeof(c));
           MakeFactors(pair, p, chunk);
           __builtin_memcpy(c, saved, sizeof(c));

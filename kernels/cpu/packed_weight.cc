@@ -190,6 +190,12 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
     items[i].offset = bytes;
     bytes += static_cast<size_t>(strips_[i].bytes);
   }
+  // Before the strips: what follows those in memory is what is read next.
+  if (head_bytes != 0) {
+    absl::StatusOr<WeightArena::Piece> scales = arena.Allocate(head_bytes);
+    if (!scales.ok()) return scales.status();
+    scales_of_head_ = *std::move(scales);
+  }
   absl::StatusOr<WeightArena::Piece> memory = arena.Allocate(bytes);
   if (!memory.ok()) return memory.status();
   memory_ = *std::move(memory);
@@ -197,12 +203,6 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
   bool any_scales = false;
   for (const WeightSource& part : parts) any_scales = any_scales || part.scales != nullptr;
   if (any_scales) scales_.assign(strips_.size() * kStrip, 1.0f);
-
-  if (head_bytes != 0) {
-    absl::StatusOr<WeightArena::Piece> scales = arena.Allocate(head_bytes);
-    if (!scales.ok()) return scales.status();
-    scales_of_head_ = *std::move(scales);
-  }
 
   pool.Run(static_cast<int>(items.size()), 4, [&](int first, int last, int) {
     for (auto i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
@@ -236,8 +236,10 @@ void CpuWeight::DecodeRow(int64_t row, float* out) const {
   const bool whole = prepared_.kind == PreparedKind::kInt8;
   MODU_CHECK(!whole || use_ == WeightUse::kHead);
   const auto n = static_cast<int>(row % kStrip);
-  const std::byte* const scales = scales_of_head_.data + part_scales_[part] +
-                                  row / kStrip * prepared_.groups() * ScaleBytes(strip.format);
+  const std::byte* const scales =
+      !whole ? nullptr
+             : scales_of_head_.data + part_scales_[part] +
+                   row / kStrip * prepared_.groups() * ScaleBytes(strip.format);
   for (int64_t k = 0; k < cols_; k += kGroup) {
     const int64_t g = k / kGroup;
     const std::byte* const codes =

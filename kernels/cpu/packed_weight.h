@@ -19,9 +19,9 @@
 // each begun by float [32] units of the outputs, then its groups by twos (the last one with zeros
 // if it is alone): the codes of the second, then of the first (the order in which they are read),
 // by input, then dwords [32] of two int16, the first group's in the low half: d in units of the
-// output (kW8Half: two arrays, of the halves of the groups), in formats with a minimum then m
-// counted from the middle of the codes, in eights of a unit. int8_join-inl.h multiplies; units are
-// such that its sums stay below 2^31. Formats that differ in their scales' type alone are the same
+// output (kW8Half: two arrays, of the halves of the groups), in formats with a minimum then an
+// eighth of m, counted from the middle of the codes. int8_join-inl.h multiplies; units are such
+// that its sums stay below 2^31. Formats that differ in their scales' type alone are the same
 // there.
 #pragma once
 #include <cstddef>
@@ -53,12 +53,6 @@ enum class StripFormat : uint8_t {
 };
 
 constexpr bool IsQuantised(StripFormat format) { return format <= StripFormat::kW8Half; }
-/// Those with an m.
-constexpr bool HasMinimum(StripFormat format) {
-  return format == StripFormat::kW4F16 || format == StripFormat::kW4F32 ||
-         format == StripFormat::kW8Min;
-}
-
 /// Bytes of a group's codes, or plain weights: 32 inputs of 32 outputs.
 constexpr int64_t CodeBytes(StripFormat format) {
   switch (format) {

@@ -11,8 +11,8 @@ namespace {
 /// A group has a centre where that takes this share off the sum of the squares of all groups'
 /// largest values, which a product's error goes by: kernels take longer over groups that have one.
 constexpr float kGain = 0.02f;
-/// For rows in pieces, whose rest is not known: no centre.
-constexpr float kNoCentres = __builtin_inff();
+/// For rows in pieces, whose rest is not known: no gain is at least this.
+const float kNoCentres = __builtin_nanf("");
 
 /// Where a group of a row goes.
 struct GroupPlace {
@@ -187,7 +187,8 @@ MODU_INLINE float LeastGain(const float* values, int64_t groups) {
     const float largest = Extreme<true>(most);
     squares = __builtin_fmaf(largest, largest, squares);
   }
-  return squares > 0 ? kGain * squares : kNoCentres;
+  const float least = kGain * squares;
+  return least > 0 && least < __builtin_inff() ? least : kNoCentres;
 }
 
 /// Columns [first, first + count) of a row of `groups` groups. Whoever writes the last one writes
@@ -216,7 +217,7 @@ MODU_INLINE void QuantiseRow(const float* values, int64_t count, std::byte* row,
   }
 }
 
-/// The group at column `first` of several rows, not of the last one's zeros.
+/// The group at column `first` of several rows, which is not their last.
 MODU_INLINE void QuantiseColumn(const float* values, int64_t stride, int rows, std::byte* row,
                                 int64_t row_bytes, int64_t groups, int64_t first) {
   const auto place = [&](int r) { return PlaceOf(row + r * row_bytes, groups, first / kGroup); };

@@ -13,11 +13,11 @@ namespace modu::kernels::cpu {
 class RowFinisher {
  public:
   /// Rows [0, num_rows) of `out`, `block_rows` of which are written together, in `pieces` pieces.
-  /// For a layout that needs no finishing all of this is nothing.
+  /// For a layout that needs no finishing, and for rows in one piece, all of this is nothing.
   RowFinisher(const FloatKernels& kernels, const PreparedLayout& layout, Prepared out, int num_rows,
               int block_rows, int pieces)
       : finish_(kernels.finish_rows), layout_(layout), out_(out), block_rows_(block_rows) {
-    if (layout.kind != PreparedKind::kInt8) return;
+    if (layout.kind != PreparedKind::kInt8 || pieces == 1) return;
     missing_ = std::vector<std::atomic<int>>(
         static_cast<size_t>((num_rows + block_rows - 1) / block_rows));
     for (std::atomic<int>& missing : missing_) missing.store(pieces, std::memory_order_relaxed);

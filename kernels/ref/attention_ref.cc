@@ -116,6 +116,9 @@ void Attention(Device&, const AttentionParams& p) {
   const int64_t width = int64_t{p.num_heads} * head_dim;
   const int64_t stride = width + 2 * int64_t{p.num_kv_heads} * head_dim;
   MODU_CHECK(consumer.cols() == width);
+  // The fast kernels write rows head by head where these are whole groups.
+  const bool whole = p.num_kv_heads == 1 || group * head_dim % kInt8Group != 0;
+  const Centres centres = whole ? Centres::kWhereTheyGain : Centres::kNone;
   std::vector<float> row(static_cast<size_t>(width));
   for (int s = 0; s < p.num_seqs; ++s) {
     for (int32_t t = p.cu_seqlens[s]; t < p.cu_seqlens[s + 1]; ++t) {
@@ -124,7 +127,7 @@ void Attention(Device&, const AttentionParams& p) {
         AttendRow(p, kv, s, position, p.qkv + t * stride + int64_t{h} * head_dim, h / group,
                   row.data() + int64_t{h} * head_dim);
       }
-      RoundActivations(consumer.rounding, row.data(), width, Centres::kNone,
+      RoundActivations(consumer.rounding, row.data(), width, centres,
                        reinterpret_cast<double*>(p.out.data) + t * width);
     }
   }

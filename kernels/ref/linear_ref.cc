@@ -69,7 +69,7 @@ void RoundActivations(Rounding rounding, const float* in, int64_t cols, Centres 
           low = std::min(low, in[i]);
           high = std::max(high, in[i]);
         }
-        // As the fast kernels do it, in float32, so that both round to the same step.
+        // Steps as the fast kernels have them, in float32, so that both round to the same one.
         const float middle = 0.5f * low + 0.5f * high;
         const float most = std::max(high, -low);
         const float from_middle = std::max(high - middle, middle - low);
@@ -156,7 +156,8 @@ void GatedLinear(Device&, const GatedLinearParams& p) {
                         (p.bias == nullptr ? 0.0 : p.bias[n + width]);
       row[static_cast<size_t>(n)] = static_cast<float>(Activate(p.activation, gate) * up);
     }
-    RoundActivations(consumer.rounding, row.data(), width, Centres::kNone,
+    RoundActivations(consumer.rounding, row.data(), width,
+                     width == kInt8Group ? Centres::kWhereTheyGain : Centres::kNone,
                      PreparedRow(p.out, width, t));
   }
 }

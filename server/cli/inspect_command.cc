@@ -116,7 +116,10 @@ int64_t Int8Bytes(const engine::Checkpoint& checkpoint) {
     }
     const bool nibbles = type == DType::kQ4_0 || type == DType::kQ4_1 || type == DType::kQ4K;
     const int64_t group = nibbles ? 16 + 4 : type == DType::kQ8_0 ? 32 + 2 : 32 + 4;
-    bytes += tensor.shape[0] * tensor.shape[1] / 32 * group;
+    const bool f16 = type == DType::kQ4_0 || type == DType::kQ4_1;
+    const int64_t as_in_file = type == DType::kQ8_0 ? 2 : f16 ? 4 : 8;
+    const bool is_head = tensor.shape[0] == checkpoint.config().vocab_size;
+    bytes += tensor.shape[0] * tensor.shape[1] / 32 * (group + (is_head ? as_in_file : 0));
   }
   return bytes;
 }

@@ -106,7 +106,7 @@ TEST_CASE("prepared rows have the same bits on every instruction set") {
       AlignedBytes got(static_cast<size_t>(layout.Bytes(1)));
       FloatKernelsAvx2().prepare(layout, want.data(), 0, 128, row.data());
       FloatKernelsAvx2().prepare(layout, want.data(), 128, 128, row.data() + 128);
-      RowFinisher(FloatKernelsAvx2(), layout, {want.data()}, 1, 1, 1).Wrote(0, 1);
+      if (kind == PreparedKind::kInt8) FloatKernelsAvx2().finish_rows(layout, want.data(), 1);
       candidate.f32->prepare(layout, got.data(), 0, k, row.data());
       INFO(candidate.name << " kind " << static_cast<int>(kind));
       CHECK(got.Same(want));
@@ -141,7 +141,7 @@ TEST_CASE(
                                  values.data() + r * k + first);
     }
   }
-  RowFinisher(FloatKernelsAvx2(), layout, {one_by_one.data()}, kRows, kRows, 1).Wrote(0, kRows);
+  FloatKernelsAvx2().finish_rows(layout, one_by_one.data(), kRows);
   for (const FloatKernels* set : sets) {
     AlignedBytes rows(bytes), columns(bytes);
     for (int r = 0; r < kRows;

@@ -53,9 +53,16 @@ int Half(uint32_t dword, int g) { return static_cast<int16_t>(dword >> 16 * g); 
 
 struct Problem {
   Problem(DType dtype, int64_t cols, WeightUse use, int num_rows, int fill = -1)
-      : matrix(dtype, kOutputs, cols, 5, fill), k(cols) {
-    const WeightSource parts[] = {matrix.source()};
-    weight = CpuWeight::Create(parts, use, Numerics::kInt8, pool, arena).value();
+      : matrix(dtype, kOutputs, cols, 5, fill), source(matrix.source()), k(cols) {
+    Prepare(use, num_rows);
+  }
+  Problem(DType dtype, int64_t cols, const WeightSource& weights, int num_rows)
+      : matrix(dtype, 1, cols, 5), source(weights), k(cols) {
+    Prepare(WeightUse::kLinear, num_rows);
+  }
+
+  void Prepare(WeightUse use, int num_rows) {
+    weight = CpuWeight::Create({&source, 1}, use, Numerics::kInt8, pool, arena).value();
     REQUIRE(weight->prepared().kind == PreparedKind::kInt8);
     in = std::make_unique<AlignedBytes>(static_cast<size_t>(weight->prepared().Bytes(num_rows)));
     Random random(6);
@@ -82,9 +89,10 @@ struct Problem {
   /// Scale and centre of group g as it was quantised.
   double Scale(int r, int64_t g) const { return Scales(r)[g]; }
   double Centre(int r, int64_t g) const { return Scales(r)[PaddedGroups(groups()) + g]; }
+  const std::byte* RowOf(int n) const { return source.data + n * RowBytes(source.dtype, k); }
   std::vector<float> Weights(int n) const {
     std::vector<float> row(static_cast<size_t>(k));
-    DequantizeRow(matrix.source().dtype, matrix.row(n), k, row.data());
+    DequantizeRow(source.dtype, RowOf(n), k, row.data());
     return row;
   }
   /// The dword of group g's pair for output n in array `part` of the scales, and the output's unit.
@@ -109,6 +117,7 @@ struct Problem {
   WorkerPool pool{1};
   WeightArena arena{int64_t{1} << 30};
   RandomMatrix matrix;
+  WeightSource source;
   int64_t k;
   std::unique_ptr<CpuWeight> weight;
   std::unique_ptr<AlignedBytes> in;
@@ -144,13 +153,13 @@ int64_t Rounded(int64_t x, int shift) {
 
 /// The sums of one row and output in 64 bits, chunk by chunk.
 std::vector<int64_t> WholeSums(const Problem& p, int r, int n) {
-  const DType dtype = p.matrix.source().dtype;
+  const DType dtype = p.source.dtype;
   const Form form = FormOf(dtype);
   std::vector<int64_t> sums;
   for (int64_t g = 0; g < p.groups(); ++g) {
     if (g % (2 * kChunkPairs) == 0) sums.push_back(0);
     GroupCodes codes = {};
-    ReadGroup(dtype, p.matrix.row(n), g, &codes);
+    ReadGroup(dtype, p.RowOf(n), g, &codes);
     const Int8Pair& a = p.Pair(r, g);
     const auto half = static_cast<int>(g % 2);
     for (int part = 0; part < form.parts; ++part) {
@@ -212,6 +221,12 @@ TEST_CASE("int8 products in whole numbers: the formula's bits at any number of r
     if (k % block != 0) continue;
     constexpr int kRows = 20;
     const Problem p(dtype, k, WeightUse::kLinear, kRows);
+    for (int chunk = 0; chunk < ChunksOf(p.groups()) && k > 32; ++chunk) {
+      uint32_t centred = 0;
+      for (int r = 0; r < kRows; ++r)
+        centred |= CentredPairs(RowUnit(p.weight->prepared(), p.Row(r)), chunk);
+      CHECK(centred != 0);
+    }
     double quantising = 0, error = 0;
     AlignedBytes want(sizeof(float) * kRows * 2 * kStrip);
     for (int n = 0; n < kOutputs; ++n) {
@@ -281,16 +296,87 @@ TEST_CASE("int8 products in whole numbers: sums at the ends of their range, and 
   }
 }
 
+namespace {
+
+/// A matrix whose blocks all have the same positive d and a code at one end, so that every factor
+/// pulls the sums the same way.
+std::vector<std::byte> OneSided(DType dtype, int64_t cols) {
+  const DTypeTraits traits = TraitsOf(dtype);
+  std::vector<std::byte> bytes(static_cast<size_t>(kOutputs * RowBytes(dtype, cols)));
+  for (size_t at = 0; at < bytes.size(); at += static_cast<size_t>(traits.block_bytes)) {
+    const uint16_t d = FloatToF16(0.25f), m = FloatToF16(-4.0f);  // codes 0: -8 or -16 times d
+    std::memcpy(bytes.data() + at, &d, sizeof(d));
+    if (dtype == DType::kQ4_1) std::memcpy(bytes.data() + at + 2, &m, sizeof(m));
+    if (dtype != DType::kQ8_0) continue;
+    for (size_t i = 2; i < 34; ++i) bytes[at + i] = std::byte{0x80};
+  }
+  return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("int8 products in whole numbers: sums that nearly fill 32 bits") {
+  const DType dtype = GENERATE(DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ8_0);
+  constexpr int64_t kCols = 2048;
+  const std::vector<std::byte> bytes = OneSided(dtype, kCols);
+  Problem p(dtype, kCols, {dtype, kOutputs, kCols, bytes.data()}, 2);
+  std::vector<float> row(kCols, 3.0f);
+  p.Set(0, row);  // no centres
+  REQUIRE(CentredPairs(RowUnit(p.weight->prepared(), p.Row(0)), 0) == 0);
+  // One group has a centre as large as the row's unit lets it be; the others hardly count.
+  for (int i = 0; i < kCols; ++i) row[static_cast<size_t>(i)] = i / kGroup == 5 ? 3.0f : 0.001f;
+  p.Set(1, row);
+  REQUIRE(CentredPairs(RowUnit(p.weight->prepared(), p.Row(1)), 0) == 0b100);
+  REQUIRE(Half(p.Pair(1, 5).centres, 1) >= 4063);
+  CHECK(std::abs(WholeSums(p, 0, 0)[0]) > 0.97 * std::numeric_limits<int32_t>::max());
+  for (const Candidate& candidate : Candidates()) {
+    const Strip& strip = p.weight->strips()[0];
+    AlignedBytes got(sizeof(float) * kTileRows * kStrip);
+    candidate.kernels->strip[static_cast<int>(strip.format)](
+        strip.data, p.weight->prepared(), p.in->data(), 2, Ahead(), got.floats());
+    for (int r = 0; r < 2; ++r) {
+      INFO(candidate.name << " " << TraitsOf(dtype).name << " row " << r);
+      CHECK(got.floats()[r * kStrip] == Formula(p, r, 0));
+    }
+  }
+}
+
+TEST_CASE("int8 weights in whole numbers: one that is not finite makes its output NaN alone") {
+  const DType dtype = GENERATE(DType::kQ4_1, DType::kQ8_0);
+  constexpr int64_t kCols = 2304;
+  std::vector<std::byte> bytes = OneSided(dtype, kCols);
+  const uint16_t inf = 0x7C00;
+  const int64_t row = 7, block = 70;  // in the second chunk
+  std::memcpy(bytes.data() + row * RowBytes(dtype, kCols) + block * TraitsOf(dtype).block_bytes,
+              &inf, sizeof(inf));
+  const Problem p(dtype, kCols, {dtype, kOutputs, kCols, bytes.data()}, 3);
+  for (const Candidate& candidate : Candidates()) {
+    const Strip& strip = p.weight->strips()[0];
+    AlignedBytes got(sizeof(float) * kTileRows * kStrip);
+    candidate.kernels->strip[static_cast<int>(strip.format)](
+        strip.data, p.weight->prepared(), p.in->data(), 3, Ahead(), got.floats());
+    for (int i = 0; i < 3 * kStrip; ++i) {
+      INFO(candidate.name << " " << TraitsOf(dtype).name << " output " << i % kStrip);
+      CHECK(std::isnan(got.floats()[i]) == (i % kStrip == row));
+    }
+  }
+}
+
 TEST_CASE("int8 weights in whole numbers: the nearest ones, bounded in size and sum") {
   const DType dtype = GENERATE(from_range(std::begin(kQuantised), std::end(kQuantised)));
   const Form form = FormOf(dtype);
   const Problem p(dtype, 2304, WeightUse::kLinear, 1);
   for (int n = 0; n < kOutputs; ++n) {
     int64_t sum = 0;
+    bool tight = false;  // no unit is larger than it has to be
     for (int64_t g = 0; g < p.groups(); ++g) {
-      if (g % (2 * kChunkPairs) == 0) sum = 0;
+      if (g % (2 * kChunkPairs) == 0) {
+        CHECK((g == 0 || tight));
+        sum = 0;
+        tight = false;
+      }
       GroupCodes codes = {};
-      ReadGroup(dtype, p.matrix.row(n), g, &codes);
+      ReadGroup(dtype, p.RowOf(n), g, &codes);
       const StripFormat format = FormatOf(dtype);
       const bool f16 = format == StripFormat::kW4F16 || format == StripFormat::kW8F16;
       const double d = f16 ? F16ToFloat(codes.d16) : codes.d;
@@ -303,10 +389,14 @@ TEST_CASE("int8 weights in whole numbers: the nearest ones, bounded in size and 
         INFO(TraitsOf(dtype).name << " output " << n << " group " << g << " part " << part);
         REQUIRE(std::fabs(got * unit - want[part]) <= 0.51 * unit);
         sum += std::abs(got);
-        REQUIRE((std::abs(got) <= 4095 || (part == 1 && form.parts == 1)));
+        const bool of_minimum = part == 1 && form.parts == 1;
+        tight = tight || std::abs(got) >= (of_minimum ? 32765 : 4094);
+        REQUIRE((of_minimum || std::abs(got) <= 4095));
       }
       REQUIRE(sum <= 65536);
+      tight = tight || sum >= 65300;
     }
+    CHECK(tight);
   }
 }
 

@@ -10,7 +10,7 @@ namespace {
 
 /// A group has a centre where that takes this share off the sum of the squares of all groups'
 /// largest values, which a product's error goes by: kernels take longer over groups that have one.
-constexpr float kGain = 0.02f;
+constexpr float kGain = 0.015f;
 /// For rows in pieces, whose rest is not known: no gain is at least this.
 const float kNoCentres = __builtin_nanf("");
 

@@ -76,7 +76,7 @@ void RoundActivations(Rounding rounding, const float* in, int64_t cols, Centres 
         const double gain =
             static_cast<double>(most) * most - static_cast<double>(from_middle) * from_middle;
         const bool lopsided =
-            centres == Centres::kWhereTheyGain && gain >= 0.02 * squares && squares > 0;
+            centres == Centres::kWhereTheyGain && gain >= 0.015 * squares && squares > 0;
         const float centre = lopsided ? middle : 0.0f;
         const float reach = lopsided ? from_middle : most;
         const float scale = reach >= 1e-36f ? reach / 127.0f : 0.0f;

@@ -47,7 +47,7 @@ class RefKvCache final : public KvCache {
 enum class Centres : uint8_t { kNone, kWhereTheyGain };
 
 /// Rounds `cols` activations as `rounding` says; int8: a group of 32 to 127 steps on either side of
-/// zero, or of the middle of its range where that takes 2 % off the sum of the squares of all
+/// zero, or of the middle of its range where that takes 1.5 % off the sum of the squares of all
 /// groups' largest values. One with a NaN or an infinity becomes NaN.
 void RoundActivations(Rounding rounding, const float* in, int64_t cols, Centres centres,
                       double* out);

@@ -321,14 +321,15 @@ TEST_CASE("int8 products in whole numbers: sums that nearly fill 32 bits") {
   const std::vector<std::byte> bytes = OneSided(dtype, kCols);
   Problem p(dtype, kCols, {dtype, kOutputs, kCols, bytes.data()}, 2);
   std::vector<float> row(kCols, 3.0f);
-  p.Set(0, row);  // no centres
+  for (size_t i = 0; i < row.size(); i += kGroup) row[i] = -3.0f;  // so that no centre gains
+  p.Set(0, row);
   REQUIRE(CentredPairs(RowUnit(p.weight->prepared(), p.Row(0)), 0) == 0);
   // One group has a centre as large as the row's unit lets it be; the others hardly count.
   for (int i = 0; i < kCols; ++i) row[static_cast<size_t>(i)] = i / kGroup == 5 ? 3.0f : 0.001f;
   p.Set(1, row);
   REQUIRE(CentredPairs(RowUnit(p.weight->prepared(), p.Row(1)), 0) == 0b100);
   REQUIRE(Half(p.Pair(1, 5).centres, 1) >= 4063);
-  CHECK(std::abs(WholeSums(p, 0, 0)[0]) > 0.97 * std::numeric_limits<int32_t>::max());
+  CHECK(std::abs(WholeSums(p, 0, 0)[0]) > 0.9 * std::numeric_limits<int32_t>::max());
   for (const Candidate& candidate : Candidates()) {
     const Strip& strip = p.weight->strips()[0];
     AlignedBytes got(sizeof(float) * kTileRows * kStrip);
@@ -439,7 +440,7 @@ TEST_CASE("int8 activations: steps from zero, or from the centre of lopsided gro
     const float reach = std::max(*high, -*low), middle = 0.5f * *low + 0.5f * *high;
     const double from_middle = *high - middle;
     const bool has_centre =
-        static_cast<double>(reach) * reach - from_middle * from_middle >= 0.02 * squares;
+        static_cast<double>(reach) * reach - from_middle * from_middle >= 0.015 * squares;
     centred += has_centre ? 1 : 0;
     CHECK((CentredPairs(row_unit, 0) >> g / 2 & 1) >= (has_centre ? 1u : 0u));
     const Int8Pair& a = reinterpret_cast<const Int8Pair*>(whole.data())[g / 2];

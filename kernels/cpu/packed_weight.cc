@@ -190,9 +190,8 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
     items[i].offset = bytes;
     bytes += static_cast<size_t>(strips_[i].bytes);
   }
-  // Before the strips: what follows those in memory is what is read next.
   if (head_bytes != 0) {
-    absl::StatusOr<WeightArena::Piece> scales = arena.Allocate(head_bytes);
+    absl::StatusOr<WeightArena::Piece> scales = arena.Allocate(head_bytes, /*in_turn=*/false);
     if (!scales.ok()) return scales.status();
     scales_of_head_ = *std::move(scales);
   }

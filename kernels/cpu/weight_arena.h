@@ -19,7 +19,7 @@ class WeightArena {
   struct Piece {
     std::byte* data = nullptr;           // zeroed, 64-byte aligned
     std::shared_ptr<Chunk> chunk;        // keeps data alive
-    std::shared_ptr<const Region> next;  // given after this one, once it was; it may have gone
+    std::shared_ptr<const Region> next;  // read after this one, once given; it may have gone
   };
 
   /// At most `limit` bytes in all: more would be swapped out, or end the process at a time of the
@@ -27,7 +27,8 @@ class WeightArena {
   explicit WeightArena(int64_t limit) : limit_(limit) {}
 
   /// ResourceExhausted, naming need and limit, past the limit or where the system refuses.
-  absl::StatusOr<Piece> Allocate(size_t bytes);
+  /// in_turn: read between the piece before it and the one after it; else no piece's `next`.
+  absl::StatusOr<Piece> Allocate(size_t bytes, bool in_turn = true);
 
  private:
   const int64_t limit_;

@@ -105,7 +105,7 @@ TEST_CASE("a matrix knows what each worker reads of the next one first") {
   };
   const auto a = pack(first, WeightUse::kLinear);
   const auto b = pack(pair, WeightUse::kGatedLinear);
-  const auto c = pack(third, WeightUse::kLinear);
+  const auto c = pack(third, WeightUse::kHead);  // which keeps its exact scales besides
   for (int worker = 0; worker < kWorkers; ++worker) {
     const auto home = [&](int units) { return pool.HomeEnd(units, worker - 1); };
     const auto pairs = static_cast<int>(b->strips().size() / 2);

@@ -349,7 +349,7 @@ void Block(Chunk<Format>& chunk, const std::byte* in, const float* const (&row_u
   fetch = ahead;
 }
 
-/// Block of `rows` rows, 1 to R; units: of each row, the chunks' masks of centres behind it.
+/// Block of `rows` rows, 1 to R, of chunk number `index`; units: RowUnit of each row.
 template <typename Format, int R>
 void AnyBlock(int rows, Chunk<Format>& chunk, int index, const std::byte* in,
               const float* const* units, int64_t row_bytes, FetchAhead& fetch, float* tile) {

@@ -55,7 +55,7 @@ constexpr int64_t ChunksOf(int64_t groups) {
   return (PairsOf(groups) + kChunkPairs - 1) / kChunkPairs;
 }
 constexpr int64_t PaddedGroups(int64_t groups) { return (groups + 7) / 8 * 8; }
-/// Bytes from a row to its unit, its scales and its end.
+/// Bytes from a row to its unit, to its scales, and of all of it.
 constexpr int64_t Int8RowEndOffset(int64_t groups) {
   return PairsOf(groups) * static_cast<int64_t>(sizeof(Int8Pair));
 }
@@ -117,7 +117,7 @@ using PrepareFn = void (*)(const PreparedLayout& layout, std::byte* row, int64_t
 using PrepareRowsFn = void (*)(const PreparedLayout& layout, std::byte* row, int rows,
                                int64_t first, int64_t count, const float* values, int64_t stride);
 
-/// Finishes kInt8 rows, row_bytes apart, all of whose pieces are written. Once.
+/// Finishes kInt8 rows, row_bytes apart, all of whose pieces are written.
 using FinishRowsFn = void (*)(const PreparedLayout& layout, std::byte* row, int rows);
 
 }  // namespace modu::kernels::cpu

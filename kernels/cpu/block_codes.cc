@@ -224,28 +224,15 @@ struct Factors {
   int count;
 };
 Factors FactorsOf(StripFormat format, const GroupCodes& codes) {
-  switch (format) {
-    case StripFormat::kW4F16: {
-      const float d = F16ToFloat(codes.d16);
-      return {{d, (F16ToFloat(codes.m16) + 8 * d) / 8}, 2};
-    }
-    case StripFormat::kW4F32:
-      return {{codes.d, (codes.m + 8 * codes.d) / 8}, 2};
-    case StripFormat::kW8F16:
-      return {{F16ToFloat(codes.d16), 0}, 1};
-    case StripFormat::kW8Min:  // the products are halved, so that the minimum counts half
-      return {{codes.d, (codes.m + 16 * codes.d) / 16}, 2};
-    case StripFormat::kW8Half:
-      return {{codes.d, codes.m}, 2};
-    default:
-      MODU_CHECK(false);
-  }
-}
-
-/// What one unit of the sums of halved, quartered .. products is worth.
-float ProductUnit(StripFormat format) {
-  if (format == StripFormat::kW8F16) return 16;
-  return format == StripFormat::kW4F16 || format == StripFormat::kW4F32 ? 1 : 2;
+  const bool f16 = format == StripFormat::kW4F16 || format == StripFormat::kW8F16;
+  const float d = f16 ? F16ToFloat(codes.d16) : codes.d;
+  const float m = f16 ? F16ToFloat(codes.m16) : codes.m;
+  if (format == StripFormat::kW8F16) return {{d, 0}, 1};
+  if (format == StripFormat::kW8Half) return {{d, m}, 2};
+  // Totals count in eighths, and beside products that are shifted.
+  return {{d, (m + static_cast<float>(CodeMiddle(format)) * d) /
+                  static_cast<float>(8 << ProductShift(format))},
+          2};
 }
 
 }  // namespace
@@ -269,7 +256,7 @@ void WriteChunk(StripFormat format, std::span<const GroupCodes> groups, int n, s
   float unit = std::max({sum / 65400.0f, most[0] / 4095.0f, most[1] / most_of_second});
   const float inverse = unit >= 1e-30f ? 1.0f / unit : 0.0f;
   if (!std::isfinite(sum)) unit = std::numeric_limits<float>::quiet_NaN();
-  Store(chunk + 4 * n, unit * ProductUnit(format));
+  Store(chunk + 4 * n, unit * static_cast<float>(1 << ProductShift(format)));
   for (size_t g = 0; g < groups.size(); ++g) {
     std::byte* const pair = chunk + kUnitsBytes + static_cast<int64_t>(g / 2) * PairBytes(format);
     WriteCodes(format, StripOrder::kByInput, groups[g], n,

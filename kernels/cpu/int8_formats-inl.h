@@ -22,22 +22,22 @@ struct W4 {  // two codes a byte; a line holds 8 inputs of 16 columns
   static constexpr StripFormat kFormat = StripFormat::kW4F16;  // kW4F32 is the same in int8
   static constexpr bool kNibbles = true, kSigned = false, kMin = true;
   static constexpr int kParts = 1;  // stretches of a group's inputs with a d of their own
-  static constexpr int kMiddle = 8, kShift = 0;
+  static constexpr int kMiddle = CodeMiddle(kFormat), kShift = ProductShift(kFormat);
 };
 struct W8 {  // one code a byte, here and below; a line holds 4 inputs of 16 columns
   static constexpr StripFormat kFormat = StripFormat::kW8F16;
   static constexpr bool kNibbles = false, kSigned = false, kMin = false;
-  static constexpr int kParts = 1, kMiddle = 128, kShift = 4;
+  static constexpr int kParts = 1, kMiddle = CodeMiddle(kFormat), kShift = ProductShift(kFormat);
 };
 struct W8Min {
   static constexpr StripFormat kFormat = StripFormat::kW8Min;
   static constexpr bool kNibbles = false, kSigned = false, kMin = true;
-  static constexpr int kParts = 1, kMiddle = 16, kShift = 1;
+  static constexpr int kParts = 1, kMiddle = CodeMiddle(kFormat), kShift = ProductShift(kFormat);
 };
 struct W8Half {
   static constexpr StripFormat kFormat = StripFormat::kW8Half;
   static constexpr bool kNibbles = false, kSigned = true, kMin = false;
-  static constexpr int kParts = 2, kMiddle = 0, kShift = 1;
+  static constexpr int kParts = 2, kMiddle = CodeMiddle(kFormat), kShift = ProductShift(kFormat);
 };
 
 /// Bytes between arrays of a strip's scales; one array is 32 dwords.

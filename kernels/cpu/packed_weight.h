@@ -92,7 +92,18 @@ constexpr int64_t ScaleBytes(StripFormat format) {
 
 constexpr int64_t GroupBytes(StripFormat format) { return CodeBytes(format) + ScaleBytes(format); }
 
-/// Of a strip in whole numbers: bytes of a chunk's units and of a pair.
+/// Of a strip in whole numbers: what codes count from, and by how many bits a group's products are
+/// shifted to fit 16 (int8_join-inl.h).
+constexpr int CodeMiddle(StripFormat format) {
+  if (format == StripFormat::kW8F16) return 128;
+  if (format == StripFormat::kW8Min) return 16;
+  return format == StripFormat::kW8Half ? 0 : 8;
+}
+constexpr int ProductShift(StripFormat format) {
+  if (format == StripFormat::kW8F16) return 4;
+  return format == StripFormat::kW8Min || format == StripFormat::kW8Half ? 1 : 0;
+}
+/// Of the same: bytes of a chunk's units and of a pair.
 constexpr int64_t kUnitsBytes = 128;
 constexpr int64_t PairBytes(StripFormat format) {
   return 2 * CodeBytes(format) + (format == StripFormat::kW8F16 ? 128 : 2 * 128);

@@ -43,6 +43,8 @@ struct LinearParams {
   int64_t out_stride;          // floats
 };
 
+struct AttentionParams;
+
 enum class Activation : uint8_t { kSilu, kGeluTanh };
 
 /// out = prepare(act(in x gate^T) * (in x up^T)) for the consumer
@@ -54,6 +56,9 @@ struct GatedLinearParams {
   const PackedWeight* consumer;  // [*, F]
   Prepared out;
   const float* bias = nullptr;  // [2F], gate's then up's, before the activation; or null
+  /// What is attended next, or null: a backend may fetch its KV meanwhile. Only kv, layer, window
+  /// and the sequences count.
+  const AttentionParams* next_attention = nullptr;
 };
 
 /// cos_sin[t] = {cos(p*f_0)..cos(p*f_{R/2-1}), sin(p*f_0)..} * attention_scale with p =

@@ -69,7 +69,7 @@ void Decoder::Forward(const DecoderStep& step, kernels::KvCache* kv) {
                             inv_freq_->f32(), config_.rope.attention_scale, cos_sin_->f32()});
   for (int i = 0; i < config_.num_layers; ++i) {
     Attention(step, i, kv);
-    FeedForward(step.num_tokens, weights_.layers[static_cast<size_t>(i)]);
+    FeedForward(step, i, kv);
   }
 }
 
@@ -100,6 +100,14 @@ void Decoder::Attention(const DecoderStep& step, int index, kernels::KvCache* kv
   qkv.slot_mapping = step.slot_mapping;
   ops.qkv(*device_, qkv);
 
+  ops.attention(*device_, AttentionOf(step, index, kv));
+  ops.linear(*device_, {step.num_tokens, input, layer.output.get(),
+                        layer.output_bias ? layer.output_bias->f32() : nullptr, /*accumulate=*/true,
+                        hidden_->f32(), config_.hidden_size});
+}
+
+kernels::AttentionParams Decoder::AttentionOf(const DecoderStep& step, int index,
+                                              const kernels::KvCache* kv) const {
   kernels::AttentionParams attention{};
   attention.num_tokens = step.num_tokens;
   attention.num_seqs = step.num_seqs;
@@ -114,23 +122,32 @@ void Decoder::Attention(const DecoderStep& step, int index, kernels::KvCache* kv
   attention.block_table = step.block_table;
   attention.block_table_stride = step.block_table_stride;
   attention.window = config_.window(index);
-  attention.consumer = layer.output.get();
-  attention.out = input;
-  ops.attention(*device_, attention);
-  ops.linear(*device_, {step.num_tokens, input, layer.output.get(),
-                        layer.output_bias ? layer.output_bias->f32() : nullptr, /*accumulate=*/true,
-                        hidden_->f32(), config_.hidden_size});
+  attention.consumer = weights_.layers[static_cast<size_t>(index)].output.get();
+  attention.out = Prepared{input_->data()};
+  return attention;
 }
 
-void Decoder::FeedForward(int num_tokens, const LayerWeights& layer) {
+void Decoder::FeedForward(const DecoderStep& step, int index, const kernels::KvCache* kv) {
   const kernels::OpTable& ops = device_->ops();
+  const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
   const Prepared input{input_->data()}, gated{gated_->data()};
-  ops.norm(*device_, {num_tokens, config_.hidden_size, hidden_->f32(), nullptr,
+  ops.norm(*device_, {step.num_tokens, config_.hidden_size, hidden_->f32(), nullptr,
                       layer.post_norm->f32(), config_.norm_eps, layer.gate_up.get(), input});
-  ops.gated_linear(*device_, {num_tokens, input, layer.gate_up.get(), kernels::Activation::kSilu,
-                              layer.down.get(), gated,
-                              layer.gate_up_bias ? layer.gate_up_bias->f32() : nullptr});
-  ops.linear(*device_, {num_tokens, gated, layer.down.get(),
+  kernels::GatedLinearParams up{};
+  up.num_tokens = step.num_tokens;
+  up.in = input;
+  up.weight = layer.gate_up.get();
+  up.activation = kernels::Activation::kSilu;
+  up.consumer = layer.down.get();
+  up.out = gated;
+  up.bias = layer.gate_up_bias ? layer.gate_up_bias->f32() : nullptr;
+  kernels::AttentionParams next{};
+  if (index + 1 < config_.num_layers) {
+    next = AttentionOf(step, index + 1, kv);
+    up.next_attention = &next;
+  }
+  ops.gated_linear(*device_, up);
+  ops.linear(*device_, {step.num_tokens, gated, layer.down.get(),
                         layer.down_bias ? layer.down_bias->f32() : nullptr, /*accumulate=*/true,
                         hidden_->f32(), config_.hidden_size});
 }

@@ -46,7 +46,9 @@ class Decoder {
   std::unique_ptr<kernels::Buffer> Allocate(size_t bytes);
   size_t PreparedBytes(int max_tokens) const;
   void Attention(const DecoderStep& step, int layer, kernels::KvCache* kv);
-  void FeedForward(int num_tokens, const LayerWeights& layer);
+  void FeedForward(const DecoderStep& step, int layer, const kernels::KvCache* kv);
+  kernels::AttentionParams AttentionOf(const DecoderStep& step, int layer,
+                                       const kernels::KvCache* kv) const;
 
   const ModelConfig config_;
   const ModelWeights weights_;

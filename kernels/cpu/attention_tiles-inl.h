@@ -12,19 +12,15 @@
 // may be NaN. Results differ from those of the vector kernels by the roundings to bf16. Included by
 // op_dtype_isa files only.
 #pragma once
+#include "kernels/cpu/attention_series-inl.h"
 #include "kernels/cpu/attention_softmax-inl.h"
-#include "kernels/cpu/kv_cache.h"
-#include "kernels/cpu/tile_config.h"
 #include "kernels/cpu/vector_bf16-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
-constexpr int64_t kTileBytes = int64_t{kTileMaxRows} * kTileRowBytes;
 constexpr int64_t kScoreStrideBytes = kScoreStride * static_cast<int64_t>(sizeof(float));
-constexpr int kDimsPerTile = 32;  // of A in scores
 constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
-constexpr int64_t kProbabilityStride = 2 * kPieceTokens + 64;  // an odd number of lines
 
 /// Bytes of 16 query rows as A tiles: [32 dims][16 rows][32] bf16.
 constexpr int64_t QueryTileBytes(int head_dim) {
@@ -71,48 +67,6 @@ inline TileConfig AttentionShapes(int rows, int tail_dims) {
   return config;
 }
 
-/// K or V of blocks that are read later, fetched to L2 a tile at a time between products: the V of
-/// a piece during its scores, the next K during the sums over its V. On Zen 4, fetched to L1 or one
-/// block ahead, memory is waited for (half the rate of what a plain read gets; benchmarks/results).
-class BlocksAhead {
- public:
-  BlocksAhead() = default;
-  /// `bytes` of each block at `base`, within `calls` calls of FetchTile.
-  BlocksAhead(const std::byte* base, int64_t block_stride, int64_t bytes, const int32_t* blocks,
-              int count, int calls)
-      : base_(base),
-        block_stride_(block_stride),
-        bytes_(bytes),
-        block_(blocks),
-        end_(blocks + count),
-        tiles_a_call_(
-            static_cast<int>((count * bytes + calls * kTileBytes - 1) / (calls * kTileBytes))) {}
-
-  MODU_INLINE void FetchTile() {
-    for (int i = 0; i < tiles_a_call_; ++i) {
-      if (left_ <= 0) {
-        if (block_ == end_) return;
-        at_ = base_ + *block_++ * block_stride_;
-        left_ = bytes_;
-      }
-#pragma GCC unroll 16
-      for (int line = 0; line < kTileMaxRows; ++line) {
-        __builtin_prefetch(at_ + line * kTileRowBytes, 0, 2);
-      }
-      at_ += kTileBytes;
-      left_ -= kTileBytes;
-    }
-  }
-
- private:
-  const std::byte* base_ = nullptr;
-  int64_t block_stride_ = 0, bytes_ = 0;
-  const int32_t *block_ = nullptr, *end_ = nullptr;
-  int tiles_a_call_ = 0;
-  const std::byte* at_ = nullptr;
-  int64_t left_ = 0;  // of the block in hand
-};
-
 /// Scores of a block's 32 tokens: to[row][32].
 template <bool kTail, int kC0, int kC1, typename Tiles>
 MODU_INLINE void ScoreBlock(Tiles& tiles, const AttentionItem& item, const std::byte* q,
@@ -144,40 +98,14 @@ MODU_INLINE void ScoreBlock(Tiles& tiles, const AttentionItem& item, const std::
   tiles.template Store<kC1>(to + kTileMaxRows, kScoreStrideBytes);
 }
 
-/// What the rows of a tile see of a piece: blocks [begin, end), and of them tokens [first, last).
-struct SeenBlocks {
-  int begin, end;
-  int first, last;  // absolute positions
-};
-
-/// The V that is read once the scores of a piece are there.
-BlocksAhead ValuesOf(const AttentionItem& item, const SeenBlocks& seen) {
-  const int count = seen.end - seen.begin;
-  const int tiles = 2 * ((item.head_dim + kDimsPerTile - 1) / kDimsPerTile);  // of K, in a block
-  return {item.k + item.v_offset,
-          item.block_stride,
-          int64_t{2} * kKvBlockTokens * item.padded_dim,
-          item.block_table + seen.begin,
-          count,
-          count * tiles};
-}
-
-/// The K that is read after a piece: of the next one, or of the worker's next item.
-BlocksAhead KeysAfter(const AttentionItem& item, int piece, const SeenBlocks& seen) {
-  NextBlocks next = item.next;
-  if (piece + 1 < item.piece_end) {
-    constexpr int kBlocks = kPieceTokens / kKvBlockTokens;
-    const int last = (item.first_position + item.num_tokens - 1) / kKvBlockTokens;
-    const int first = (piece + 1) * kBlocks;
-    next = {item.k, item.block_table + first, last - first < kBlocks ? last - first + 1 : kBlocks};
-  }
-  return {next.k,      item.block_stride, item.v_offset,
-          next.blocks, next.count,        (seen.end - seen.begin) * item.padded_dim / 16};
-}
-
 template <bool kTail, typename Tiles>
-void ScoreTokens(Tiles& tiles, const AttentionItem& item, const std::byte* q, int piece_start,
-                 const SeenBlocks& seen, BlocksAhead ahead, float* scores) {
+void ScoreTokens(Tiles& tiles, const AttentionItem& item, const std::byte* q, int rows,
+                 int piece_start, const SeenBlocks& seen, BlocksAhead ahead, float* scores) {
+  if constexpr (MakesSeries<Tiles>) {
+    if (rows <= Tiles::kSeriesRows) {
+      return ScoreSeries<Tiles>(item, q, rows, piece_start, seen, ahead, scores);
+    }
+  }
   for (int block = seen.begin; block < seen.end; ++block) {
     const std::byte* const k = item.k + item.block_table[block] * item.block_stride;
     float* const to = scores + (block * kKvBlockTokens - piece_start);
@@ -237,8 +165,9 @@ MODU_INLINE void WeighDims(Tiles& tiles, const std::byte* probabilities, int blo
 
 /// All dims of o = P V over the seen blocks.
 template <bool kTail, typename Tiles>
-void WeighTokens(Tiles& tiles, const AttentionItem& item, const TileScratch& s, int piece_start,
-                 const SeenBlocks& seen, BlocksAhead ahead, float* o, int64_t o_stride) {
+void WeighTokens(Tiles& tiles, const AttentionItem& item, const TileScratch& s, int rows,
+                 int piece_start, const SeenBlocks& seen, BlocksAhead ahead, float* o,
+                 int64_t o_stride) {
   const std::byte* v[kPieceTokens / kKvBlockTokens];
   std::byte* copy = s.values;
   const std::byte* const values = item.k + item.v_offset;
@@ -255,6 +184,11 @@ void WeighTokens(Tiles& tiles, const AttentionItem& item, const TileScratch& s, 
   const int blocks = seen.end - seen.begin;
   const std::byte* const p = s.probabilities + 2 * (seen.begin * kKvBlockTokens - piece_start);
   const int dim_tiles = item.padded_dim / 16;
+  if constexpr (MakesSeries<Tiles>) {
+    if (rows <= Tiles::kSeriesRows) {
+      return WeighSeries<Tiles>(p, rows, blocks, v, dim_tiles, ahead, o, o_stride);
+    }
+  }
   for (int dims = 0; dims < dim_tiles; dims += 4) {
     const int64_t at = dims * kTileBytes;
     float* const to = o + 16 * dims;
@@ -351,8 +285,8 @@ unsigned PieceOfRows(Tiles& tiles, const AttentionItem& item, const TileScratch&
   seen.end = (seen.last + kKvBlockTokens - 1) / kKvBlockTokens;
 
   const std::byte* const q = s.q + first_row / kTileMaxRows * QueryTileBytes(item.head_dim);
-  ScoreTokens<kTail>(tiles, item, q, piece_start, seen, cold ? ValuesOf(item, seen) : BlocksAhead(),
-                     s.scores);
+  ScoreTokens<kTail>(tiles, item, q, rows, piece_start, seen,
+                     cold ? ValuesOf(item, seen) : BlocksAhead(), s.scores);
   const int begin = seen.begin * kKvBlockTokens - piece_start;
   const int end = seen.end * kKvBlockTokens - piece_start;
   // Row by row each of the two waits for the sum of its lanes; all rows of one overlap.
@@ -368,7 +302,7 @@ unsigned PieceOfRows(Tiles& tiles, const AttentionItem& item, const TileScratch&
         Probabilities(s.scores + r * kScoreStride, begin, end, first[r] - piece_start,
                       last[r] - piece_start, top[r], s.probabilities + r * kProbabilityStride);
   }
-  WeighTokens<kTail>(tiles, item, s, piece_start, seen,
+  WeighTokens<kTail>(tiles, item, s, rows, piece_start, seen,
                      cold ? KeysAfter(item, piece, seen) : BlocksAhead(), states + kStateHeader,
                      state_floats);
   return rows_that_see;

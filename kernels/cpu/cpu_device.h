@@ -5,6 +5,7 @@
 #include <string>
 
 #include "kernels/cpu/isa.h"
+#include "kernels/cpu/kv_ahead.h"
 #include "kernels/cpu/prepared.h"
 #include "kernels/cpu/worker_pool.h"
 #include "kernels/device.h"
@@ -47,6 +48,7 @@ class CpuDevice final : public Device {
     }
     return shared_scratch_->data();
   }
+  KvAhead& kv_ahead() { return kv_ahead_; }
   const LinearKernels& linear_kernels() const { return *linear_kernels_; }
   const AttentionKernels& attention_kernels() const { return *attention_kernels_; }
 
@@ -59,6 +61,7 @@ class CpuDevice final : public Device {
   PrepareFn prepare_;
   std::unique_ptr<WeightArena> arena_;
   std::unique_ptr<Buffer> shared_scratch_;
+  KvAhead kv_ahead_;
 };
 
 /// The device that an op of this backend's table is called with.

@@ -32,6 +32,43 @@ void DotRows(const std::byte* a, const std::byte* b, int pairs, bool from_zero, 
   for (int r = 0; r < kRows; ++r) Store(c + 16 * r, sum[r]);
 }
 
+/// Tiles::Series of attention_series-inl.h for kRows rows. As many chains of dot products run side
+/// by side as their latency takes; tile by tile, few rows would wait for their own sums.
+template <int kRows, int kColumns, typename Rows, typename Tile, typename Fetch>
+void DotSeries(const Rows& a, int tiles, int pairs, const Tile& b, const Fetch& fetch,
+               float* const (&out)[kColumns], int64_t out_stride) {
+  Float sum[kRows][kColumns];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int n = 0; n < kColumns; ++n) sum[r][n] = Zero();
+  }
+  for (int t = 0; t < tiles; ++t) {
+    const std::byte* rows = a.base + t * a.tile_bytes;
+    const std::byte* columns[kColumns];
+#pragma GCC unroll 4
+    for (int n = 0; n < kColumns; ++n) columns[n] = b(t, n);
+    const int64_t end = (t + 1 < tiles ? kTileMaxRows : pairs) * int64_t{kTileRowBytes};
+    for (int64_t at = 0; at < end; at += kTileRowBytes, rows += 4) {
+      Int column[kColumns];
+#pragma GCC unroll 4
+      for (int n = 0; n < kColumns; ++n) column[n] = _mm512_loadu_si512(columns[n] + at);
+      fetch();
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const Int row = BroadcastPair(rows + r * a.row_bytes);
+#pragma GCC unroll 4
+        for (int n = 0; n < kColumns; ++n) sum[r][n] = DotPairs(sum[r][n], column[n], row);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int n = 0; n < kColumns; ++n) Store(out[n] + r * out_stride, sum[r][n]);
+  }
+}
+
 using DotRowsFn = void (*)(const std::byte* a, const std::byte* b, int pairs, bool from_zero,
                            float* c);
 constexpr DotRowsFn kDotRows[kTileMaxRows + 1] = {
@@ -41,6 +78,37 @@ constexpr DotRowsFn kDotRows[kTileMaxRows + 1] = {
 
 class DotTiles {
  public:
+  static constexpr int kSeriesRows = 8;  // more make enough chains tile by tile
+  /// Side by side: what fits 32 registers.
+  static constexpr int SeriesColumns(int rows) { return rows <= 4 ? 4 : 2; }
+  template <int kColumns, typename... Args>
+  static void Series(int rows, const Args&... args) {
+    switch (rows) {
+      case 1:
+        return DotSeries<1, kColumns>(args...);
+      case 2:
+        return DotSeries<2, kColumns>(args...);
+      case 3:
+        return DotSeries<3, kColumns>(args...);
+      case 4:
+        return DotSeries<4, kColumns>(args...);
+      default:
+        break;
+    }
+    if constexpr (kColumns <= SeriesColumns(kSeriesRows)) {
+      switch (rows) {
+        case 5:
+          return DotSeries<5, kColumns>(args...);
+        case 6:
+          return DotSeries<6, kColumns>(args...);
+        case 7:
+          return DotSeries<7, kColumns>(args...);
+        default:
+          return DotSeries<8, kColumns>(args...);
+      }
+    }
+  }
+
   /// All tiles of C and A have as many rows as tile 0.
   MODU_INLINE void Configure(const TileConfig& config) {
     config_ = config;

@@ -188,9 +188,25 @@ struct FetchAhead {
   const std::byte* line;  // to fetch next
   const std::byte* end;
   int lines_a_group;
+  const std::byte* const* piece;  // behind `end`
+  const std::byte* const* pieces_end;
+
+  FetchAhead(const Ahead& ahead, int64_t calls)
+      : line(ahead.data),
+        end(ahead.data + ahead.bytes),
+        piece(ahead.pieces.data()),
+        pieces_end(piece + ahead.pieces.size()) {
+    const int64_t bytes = ahead.bytes + static_cast<int64_t>(ahead.pieces.size()) * kFetchPiece;
+    lines_a_group = static_cast<int>((bytes / 64 + calls - 1) / calls);
+  }
 
   MODU_INLINE void Fetch() {
-    for (int i = 0; i < lines_a_group && line < end; ++i, line += 64) {
+    for (int i = 0; i < lines_a_group; ++i, line += 64) {
+      if (line >= end) [[unlikely]] {
+        if (piece == pieces_end) return;
+        line = *piece++;
+        end = line + kFetchPiece;
+      }
       __builtin_prefetch(line, 0, 2);
     }
   }
@@ -377,8 +393,7 @@ void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::
     fetches += 2 * pairs * Format::kParts * (kVectorsPerStrip / ColumnVectors<Format>(block));
     row += block;
   }
-  FetchAhead fetch = {ahead.data, ahead.data + ahead.bytes,
-                      static_cast<int>((ahead.bytes / 64 + fetches - 1) / fetches)};
+  FetchAhead fetch(ahead, fetches);
   const float* units[kTileRows];
   for (int r = 0; r < rows; ++r) units[r] = RowUnit(layout, in + r * layout.row_bytes);
   Chunk<Format> chunk;

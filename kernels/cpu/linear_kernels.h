@@ -9,6 +9,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/prepared.h"
@@ -18,11 +19,14 @@ namespace modu::kernels::cpu {
 
 constexpr int kTileRows = 64;
 
-/// What the worker reads next, as far as one can say; nothing, or anything.
+/// What the worker reads next, as far as one can say; nothing, or anything: `bytes` of weights,
+/// then pieces of kFetchPiece bytes.
 struct Ahead {
   const std::byte* data = nullptr;
   int64_t bytes = 0;
+  std::span<const std::byte* const> pieces = {};
 };
+constexpr int64_t kFetchPiece = 2048;
 
 /// rows: 1 to kTileRows. tile: [rows][32] f32, 64-byte aligned. in: row 0 of a Prepared of the
 /// table's kind.

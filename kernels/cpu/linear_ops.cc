@@ -38,9 +38,22 @@ void FetchOutputs(const float* out, int64_t stride, int rows) {
 /// What a worker reads after a strip: the one behind it, after the last of its own ones its share
 /// of the next matrix.
 Ahead AheadOf(const CpuWeight& weight, const Strip& strip, int worker, int workers, bool is_last) {
-  if (!is_last) return {strip.data + strip.bytes, strip.bytes};
+  if (!is_last) return {.data = strip.data + strip.bytes, .bytes = strip.bytes};
   const WeightArena::Region share = weight.FollowingShare(worker, workers);
-  return {share.data, std::min(strip.bytes, static_cast<int64_t>(share.bytes))};
+  return {.data = share.data, .bytes = std::min(strip.bytes, static_cast<int64_t>(share.bytes))};
+}
+
+/// What can be fetched for later while a strip is multiplied, without the products waiting for it:
+/// a line for every 8 multiplications, of which two groups of a row and a register take 19
+/// (int8_join-inl.h), less the next strip. A core of Zen 4 gets a line in 11 cycles where it does
+/// nothing else.
+int64_t BytesBeside(const CpuWeight& weight, int num_tokens) {
+  if (weight.prepared().kind != PreparedKind::kInt8) return 0;
+  constexpr int kMultiplicationsALine = 8, kPairMultiplications = 19;
+  const int64_t multiplications = int64_t{std::min(num_tokens, kTileRows)} * (kStrip / 16) *
+                                  PairsOf(weight.prepared().groups()) * kPairMultiplications;
+  return std::max<int64_t>(
+      0, multiplications / kMultiplicationsALine * 64 - weight.strips().front().bytes);
 }
 
 /// ForStrips by blocks of kTileRows rows: body(around, strip index, first row, rows, worker,
@@ -106,22 +119,25 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
   MODU_CHECK(weight.use() == WeightUse::kGatedLinear && out_layout.cols * 2 == weight.rows());
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return GatedLinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
-  RowFinisher finisher(kernels.f32, out_layout, p.out, p.num_tokens, kTileRows,
-                       static_cast<int>(strips.size() / 2));
+  const int halves = static_cast<int>(strips.size());
+  RowFinisher finisher(kernels.f32, out_layout, p.out, p.num_tokens, kTileRows, halves / 2);
+  const int calls = (p.num_tokens + kTileRows - 1) / kTileRows * halves;
+  cpu.kv_ahead().List(p.next_attention, calls * BytesBeside(weight, p.num_tokens), calls);
   ForBlocks(
-      cpu, static_cast<int>(strips.size() / 2), p.num_tokens,
-      [&] { return RowFinisher::Pieces(finisher); },
+      cpu, halves / 2, p.num_tokens, [&] { return RowFinisher::Pieces(finisher); },
       [&](RowFinisher::Pieces& pieces, int index, int row, int rows, int worker, bool is_last) {
         alignas(64) float gate[kTileRows * kStrip];
         alignas(64) float up[kTileRows * kStrip];
         const Strip& gate_strip = strips[static_cast<size_t>(2 * index)];
         const Strip& up_strip = strips[static_cast<size_t>(2 * index + 1)];
         const std::byte* const in = weight.prepared().Row(p.in, row);
-        const int workers = cpu.num_threads();
-        ComputeStrip(kernels, weight, gate_strip, in, rows,
-                     AheadOf(weight, gate_strip, worker, workers, false), gate);
-        ComputeStrip(kernels, weight, up_strip, in, rows,
-                     AheadOf(weight, up_strip, worker, workers, is_last), up);
+        const int workers = cpu.num_threads(), call = row / kTileRows * halves + 2 * index;
+        Ahead ahead = AheadOf(weight, gate_strip, worker, workers, false);
+        ahead.pieces = cpu.kv_ahead().Share(call);
+        ComputeStrip(kernels, weight, gate_strip, in, rows, ahead, gate);
+        ahead = AheadOf(weight, up_strip, worker, workers, is_last);
+        ahead.pieces = cpu.kv_ahead().Share(call + 1);
+        ComputeStrip(kernels, weight, up_strip, in, rows, ahead, up);
         WriteGatedRows(kernels, p, gate_strip, up_strip, row, rows, gate, up);
         pieces.Wrote(row, rows);
       });

@@ -212,7 +212,7 @@ TEST_CASE("every instruction set gives the same bits") {
   if (DetectIsa() < Isa::kAvx2) return;
   const auto levels = GENERATE(VectorLevels(), TileLevels(), DotLevels());
   for (const DType dtype : {DType::kBF16, DType::kF32}) {
-    for (const int group : {1, 3, 4, 8}) {
+    for (const int group : {1, 3, 4, 5, 8}) {
       AttentionShape shape;
       shape.group = group;
       shape.head_dim = 80;

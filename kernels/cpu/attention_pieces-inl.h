@@ -1,0 +1,93 @@
+// What attention on tiles reads of a piece of 256 tokens, and what it fetches meanwhile. Included
+// by op_dtype_isa files only.
+#pragma once
+#include "kernels/cpu/attention_kernel.h"
+#include "kernels/cpu/kv_cache.h"
+#include "kernels/cpu/tile_config.h"
+#include "kernels/cpu/vector-inl.h"
+
+namespace modu::kernels::cpu::MODU_ISA {
+namespace {
+
+constexpr int64_t kTileBytes = int64_t{kTileMaxRows} * kTileRowBytes;
+constexpr int kDimsPerTile = 32;                               // of A in scores
+constexpr int64_t kProbabilityStride = 2 * kPieceTokens + 64;  // an odd number of lines
+
+/// K or V of blocks that are read later, fetched to L2 a tile at a time between products: the V of
+/// a piece during its scores, the next K during the sums over its V. On Zen 4, fetched to L1 or one
+/// block ahead, memory is waited for (half the rate of what a plain read gets; benchmarks/results).
+class BlocksAhead {
+ public:
+  BlocksAhead() = default;
+  /// `bytes` of each block at `base`, within `calls` calls of FetchTile.
+  BlocksAhead(const std::byte* base, int64_t block_stride, int64_t bytes, const int32_t* blocks,
+              int count, int calls)
+      : base_(base),
+        block_stride_(block_stride),
+        bytes_(bytes),
+        block_(blocks),
+        end_(blocks + count),
+        tiles_a_tile_(
+            static_cast<int>((count * bytes + calls * kTileBytes - 1) / (calls * kTileBytes))) {}
+
+  MODU_INLINE void FetchTile() { Fetch<kTileMaxRows>(); }
+  /// As much of what is ahead as kLines lines of what is read are worth.
+  template <int kLines>
+  MODU_INLINE void Fetch() {
+    for (int i = 0; i < tiles_a_tile_; ++i) {
+      if (left_ <= 0) {
+        if (block_ == end_) return;
+        at_ = base_ + *block_++ * block_stride_;
+        left_ = bytes_;
+      }
+#pragma GCC unroll 16
+      for (int line = 0; line < kLines; ++line) {
+        __builtin_prefetch(at_ + line * kTileRowBytes, 0, 2);
+      }
+      at_ += kLines * kTileRowBytes;
+      left_ -= kLines * kTileRowBytes;
+    }
+  }
+
+ private:
+  const std::byte* base_ = nullptr;
+  int64_t block_stride_ = 0, bytes_ = 0;
+  const int32_t *block_ = nullptr, *end_ = nullptr;
+  int tiles_a_tile_ = 0;  // fetched, for each that is read
+  const std::byte* at_ = nullptr;
+  int64_t left_ = 0;  // of the block in hand
+};
+
+/// What the rows of a tile see of a piece: blocks [begin, end), and of them tokens [first, last).
+struct SeenBlocks {
+  int begin, end;
+  int first, last;  // absolute positions
+};
+
+/// The V that is read once the scores of a piece are there.
+BlocksAhead ValuesOf(const AttentionItem& item, const SeenBlocks& seen) {
+  const int count = seen.end - seen.begin;
+  const int tiles = 2 * ((item.head_dim + kDimsPerTile - 1) / kDimsPerTile);  // of K, in a block
+  return {item.k + item.v_offset,
+          item.block_stride,
+          int64_t{2} * kKvBlockTokens * item.padded_dim,
+          item.block_table + seen.begin,
+          count,
+          count * tiles};
+}
+
+/// The K that is read after a piece: of the next one, or of the worker's next item.
+BlocksAhead KeysAfter(const AttentionItem& item, int piece, const SeenBlocks& seen) {
+  NextBlocks next = item.next;
+  if (piece + 1 < item.piece_end) {
+    constexpr int kBlocks = kPieceTokens / kKvBlockTokens;
+    const int last = (item.first_position + item.num_tokens - 1) / kKvBlockTokens;
+    const int first = (piece + 1) * kBlocks;
+    next = {item.k, item.block_table + first, last - first < kBlocks ? last - first + 1 : kBlocks};
+  }
+  return {next.k,      item.block_stride, item.v_offset,
+          next.blocks, next.count,        (seen.end - seen.begin) * item.padded_dim / 16};
+}
+
+}  // namespace
+}  // namespace modu::kernels::cpu::MODU_ISA

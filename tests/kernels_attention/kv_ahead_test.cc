@@ -1,0 +1,92 @@
+// What is listed of the next attention's KV: all that its rows see, once, up to the bound, cut into
+// shares that leave nothing out.
+#include "kernels/cpu/kv_ahead.h"
+
+#include <set>
+#include <vector>
+
+#include "kernels/cpu/kv_cache.h"
+#include "kernels/cpu/linear_kernels.h"
+#include "tests/catch.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+constexpr int kStride = 8;  // of the block table
+
+struct Sequences {
+  CpuKvCache cache{KvLayout{4, 3, 64, kKvBlockTokens, DType::kBF16}, 64};
+  std::vector<int32_t> cu_seqlens = {0, 1, 2, 4};
+  std::vector<int32_t> seq_lens = {33, 64, 130};
+  // The first two begin with the same block.
+  std::vector<int32_t> block_table = {5,  9,  -1, -1, -1, -1, -1, -1,   //
+                                      5,  11, -1, -1, -1, -1, -1, -1,   //
+                                      20, 21, 22, 23, 24, -1, -1, -1};  //
+  AttentionParams params{};
+
+  Sequences() {
+    params.num_tokens = 4;
+    params.num_seqs = 3;
+    params.kv = &cache;
+    params.layer = 2;
+    params.cu_seqlens = cu_seqlens.data();
+    params.seq_lens = seq_lens.data();
+    params.block_table = block_table.data();
+    params.block_table_stride = kStride;
+  }
+
+  /// Pieces of whole blocks in that order.
+  std::vector<const std::byte*> PiecesOf(const std::vector<int>& blocks) const {
+    std::vector<const std::byte*> pieces;
+    for (const int block : blocks) {
+      for (int64_t at = 0; at < cache.geometry().layer_bytes; at += kFetchPiece) {
+        pieces.push_back(cache.Head(2, 0) + block * cache.geometry().block_stride + at);
+      }
+    }
+    return pieces;
+  }
+};
+
+std::vector<const std::byte*> SharesOf(const KvAhead& ahead, int calls) {
+  std::vector<const std::byte*> all;
+  for (int call = 0; call < calls; ++call) {
+    const auto share = ahead.Share(call);
+    all.insert(all.end(), share.begin(), share.end());
+  }
+  return all;
+}
+
+constexpr int64_t kPlenty = int64_t{1} << 40;
+
+TEST_CASE("The KV ahead is what the rows see, a common block once, in shares of all of it") {
+  Sequences sequences;
+  KvAhead ahead;
+  for (const int calls : {1, 7, 96, 1000}) {
+    ahead.List(&sequences.params, kPlenty, calls);
+    CHECK(SharesOf(ahead, calls) == sequences.PiecesOf({5, 9, 11, 20, 21, 22, 23, 24}));
+    for (int call = 0; call < calls; ++call)
+      CHECK(ahead.Share(call).size() <= 96u / static_cast<unsigned>(calls) + 1);
+  }
+  sequences.params.window = 40;  // rows at 32, 63, 128 and 129: the first seen are 0, 24, 89 and 90
+  ahead.List(&sequences.params, kPlenty, 3);
+  CHECK(SharesOf(ahead, 3) == sequences.PiecesOf({5, 9, 11, 22, 23, 24}));
+  sequences.params.window = 8;  // 25, 56, 121 and 122
+  ahead.List(&sequences.params, kPlenty, 3);
+  CHECK(SharesOf(ahead, 3) == sequences.PiecesOf({5, 9, 11, 23, 24}));
+}
+
+TEST_CASE("The KV ahead ends at its bound, and is nothing where nothing comes or nothing fits") {
+  Sequences sequences;
+  KvAhead ahead;
+  ahead.List(&sequences.params, 5 * kFetchPiece + 1, 2);
+  auto first = sequences.PiecesOf({5});
+  first.resize(5);
+  CHECK(SharesOf(ahead, 2) == first);
+  ahead.List(&sequences.params, 0, 2);
+  CHECK(SharesOf(ahead, 2).empty());
+  ahead.List(nullptr, kPlenty, 2);
+  CHECK(SharesOf(ahead, 2).empty());
+}
+
+}  // namespace
+}  // namespace modu::kernels::cpu

@@ -10,6 +10,8 @@
 
 namespace modu::kernels::cpu {
 
+constexpr int kMaxHeadDim = 1024;
+
 constexpr int kPieceTokens = 256;
 
 /// What a piece leaves of a row: max score, sum of exp(score - max), and at kStateHeader the

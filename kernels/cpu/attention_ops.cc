@@ -16,7 +16,6 @@
 namespace modu::kernels::cpu {
 namespace {
 
-constexpr int kMaxHeadDim = 1024;
 constexpr int kBlocksPerPiece = kPieceTokens / kKvBlockTokens;
 
 const RowKernels& RowKernelsOf(Isa isa) {

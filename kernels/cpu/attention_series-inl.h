@@ -1,56 +1,58 @@
-// Scores and weighted values of a few rows, as tiles make them (attention_tiles-inl.h), where the
-// tiles can sum whole series of products in registers. Included by op_dtype_isa files only.
+// Scores and weighted values where a level sums whole series of tile products in registers instead
+// of tile by tile (attention_tiles-inl.h). Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/attention_pieces-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
-/// Rows of A tiles: tile t's row r lies at base + t * tile_bytes + r * row_bytes.
-struct SeriesRows {
-  const std::byte* base;
-  int64_t tile_bytes, row_bytes;
+/// out[row r][column n][16] = the sum over all pairs of `tiles` tiles of A's row r x B's column n,
+/// one chain over rising pairs. Rows of a tile of A lie a_row_bytes apart, its tiles a_tile_bytes.
+struct SeriesProduct {
+  const std::byte* a;
+  int64_t a_tile_bytes, a_row_bytes;
+  const std::byte* const* b;  // [tiles][columns]
+  int tiles;
+  int pairs;  // of the last tile; the others have 16
+  float* out;
+  int64_t out_stride;  // floats from a row to the next
 };
 
-/// Tiles::Series<kColumns>(rows, a, tiles, pairs, b, fetch, out, out_stride), for up to kSeriesRows
-/// rows: out[column n][row r][16] = the sum over all pairs of `tiles` tiles of a's row r times
-/// column n of B, whose tile t is at b(t, n). The last tile has `pairs` pairs, the others 16.
-/// fetch() is called for every kColumns lines of B; rows of out are out_stride floats apart. Bits
-/// are those of the products tile by tile.
+/// Such a level has
+///   int SeriesColumns(int rows): columns side by side, 1, 2 or 4;
+///   void Series(int rows, int columns, const SeriesProduct&, BlocksAhead&), which fetches ahead as
+///   it reads B.
 template <typename Tiles>
-concept MakesSeries = requires { Tiles::kSeriesRows; };
+concept MakesSeries = requires { Tiles::SeriesColumns(1); };
 
-/// Scores of kBlocks blocks from `block` on.
-template <typename Tiles, int kBlocks>
-MODU_INLINE void ScoreBlocks(const AttentionItem& item, const std::byte* q, int rows, int block,
-                             BlocksAhead& ahead, float* to) {
-  constexpr int kColumns = 2 * kBlocks;
-  const std::byte* k[kColumns];
-  float* out[kColumns];
-  for (int n = 0; n < kColumns; ++n) {
-    k[n] = item.k + item.block_table[block + n / 2] * item.block_stride + n % 2 * item.half_bytes;
-    out[n] = to + 16 * n;
-  }
-  const int tail = item.head_dim % kDimsPerTile;
-  Tiles::template Series<kColumns>(
-      rows, SeriesRows{q, kTileBytes, kTileRowBytes},
-      (item.head_dim + kDimsPerTile - 1) / kDimsPerTile, tail == 0 ? kTileMaxRows : tail / 2,
-      [&](int t, int n) { return k[n] + t * kTileBytes; }, [&] { ahead.Fetch<kColumns>(); }, out,
-      kScoreStride);
-}
+constexpr int kMostSeriesColumns = 4;
 
 template <typename Tiles>
 void ScoreSeries(const AttentionItem& item, const std::byte* q, int rows, int piece_start,
                  const SeenBlocks& seen, BlocksAhead ahead, float* scores) {
-  for (int block = seen.begin; block < seen.end;) {
-    float* const to = scores + (block * kKvBlockTokens - piece_start);
-    if (Tiles::SeriesColumns(rows) == 4 && block + 2 <= seen.end) {
-      ScoreBlocks<Tiles, 2>(item, q, rows, block, ahead, to);
-      block += 2;
-    } else {
-      ScoreBlocks<Tiles, 1>(item, q, rows, block, ahead, to);
-      ++block;
+  constexpr int kMostTiles = kMaxHeadDim / kDimsPerTile;
+  const std::byte* k[kMostTiles * kMostSeriesColumns];
+  const int tail = item.head_dim % kDimsPerTile;
+  SeriesProduct product = {};
+  product.a = q;
+  product.a_tile_bytes = kTileBytes;
+  product.a_row_bytes = kTileRowBytes;
+  product.b = k;
+  product.tiles = (item.head_dim + kDimsPerTile - 1) / kDimsPerTile;
+  product.pairs = tail == 0 ? kTileMaxRows : tail / 2;
+  product.out_stride = kScoreStride;
+  // By halves of blocks, 16 tokens each.
+  for (int half = 2 * seen.begin; half < 2 * seen.end;) {
+    int columns = Tiles::SeriesColumns(rows);
+    while (half + columns > 2 * seen.end) columns /= 2;
+    for (int n = 0; n < columns; ++n) {
+      const std::byte* const keys = item.k + item.block_table[(half + n) / 2] * item.block_stride +
+                                    (half + n) % 2 * item.half_bytes;
+      for (int t = 0; t < product.tiles; ++t) k[t * columns + n] = keys + t * kTileBytes;
     }
+    product.out = scores + (half * 16 - piece_start);
+    Tiles::Series(rows, columns, product, ahead);
+    half += columns;
   }
 }
 
@@ -58,20 +60,25 @@ void ScoreSeries(const AttentionItem& item, const std::byte* q, int rows, int pi
 template <typename Tiles>
 void WeighSeries(const std::byte* probabilities, int rows, int blocks, const std::byte* const* v,
                  int dim_tiles, BlocksAhead ahead, float* o, int64_t o_stride) {
-  const SeriesRows a = {probabilities, kTileRowBytes, kProbabilityStride};
-  const auto weigh = [&]<int kColumns>(int dims) {
-    float* out[kColumns];
-    for (int n = 0; n < kColumns; ++n) out[n] = o + 16 * (dims + n);
-    Tiles::template Series<kColumns>(
-        rows, a, blocks, kTileMaxRows, [&](int t, int n) { return v[t] + (dims + n) * kTileBytes; },
-        [&] { ahead.Fetch<kColumns>(); }, out, o_stride);
-  };
-  int dims = 0;
-  if (Tiles::SeriesColumns(rows) == 4) {
-    for (; dims + 4 <= dim_tiles; dims += 4) weigh.template operator()<4>(dims);
+  const std::byte* values[kPieceTokens / kKvBlockTokens * kMostSeriesColumns];
+  SeriesProduct product = {};
+  product.a = probabilities;
+  product.a_tile_bytes = kTileRowBytes;  // 32 tokens
+  product.a_row_bytes = kProbabilityStride;
+  product.b = values;
+  product.tiles = blocks;
+  product.pairs = kTileMaxRows;
+  product.out_stride = o_stride;
+  for (int dims = 0; dims < dim_tiles;) {
+    int columns = Tiles::SeriesColumns(rows);
+    while (dims + columns > dim_tiles) columns /= 2;
+    for (int t = 0; t < blocks; ++t) {
+      for (int n = 0; n < columns; ++n) values[t * columns + n] = v[t] + (dims + n) * kTileBytes;
+    }
+    product.out = o + 16 * dims;
+    Tiles::Series(rows, columns, product, ahead);
+    dims += columns;
   }
-  for (; dims + 2 <= dim_tiles; dims += 2) weigh.template operator()<2>(dims);
-  if (dims < dim_tiles) weigh.template operator()<1>(dims);
 }
 
 }  // namespace

@@ -102,17 +102,16 @@ template <bool kTail, typename Tiles>
 void ScoreTokens(Tiles& tiles, const AttentionItem& item, const std::byte* q, int rows,
                  int piece_start, const SeenBlocks& seen, BlocksAhead ahead, float* scores) {
   if constexpr (MakesSeries<Tiles>) {
-    if (rows <= Tiles::kSeriesRows) {
-      return ScoreSeries<Tiles>(item, q, rows, piece_start, seen, ahead, scores);
-    }
-  }
-  for (int block = seen.begin; block < seen.end; ++block) {
-    const std::byte* const k = item.k + item.block_table[block] * item.block_stride;
-    float* const to = scores + (block * kKvBlockTokens - piece_start);
-    if (block % 2 == 0) {  // neighbours do not wait for each other's sums
-      ScoreBlock<kTail, 0, 1>(tiles, item, q, k, ahead, to);
-    } else {
-      ScoreBlock<kTail, 2, 3>(tiles, item, q, k, ahead, to);
+    ScoreSeries<Tiles>(item, q, rows, piece_start, seen, ahead, scores);
+  } else {
+    for (int block = seen.begin; block < seen.end; ++block) {
+      const std::byte* const k = item.k + item.block_table[block] * item.block_stride;
+      float* const to = scores + (block * kKvBlockTokens - piece_start);
+      if (block % 2 == 0) {  // neighbours do not wait for each other's sums
+        ScoreBlock<kTail, 0, 1>(tiles, item, q, k, ahead, to);
+      } else {
+        ScoreBlock<kTail, 2, 3>(tiles, item, q, k, ahead, to);
+      }
     }
   }
 }
@@ -185,25 +184,24 @@ void WeighTokens(Tiles& tiles, const AttentionItem& item, const TileScratch& s, 
   const std::byte* const p = s.probabilities + 2 * (seen.begin * kKvBlockTokens - piece_start);
   const int dim_tiles = item.padded_dim / 16;
   if constexpr (MakesSeries<Tiles>) {
-    if (rows <= Tiles::kSeriesRows) {
-      return WeighSeries<Tiles>(p, rows, blocks, v, dim_tiles, ahead, o, o_stride);
-    }
-  }
-  for (int dims = 0; dims < dim_tiles; dims += 4) {
-    const int64_t at = dims * kTileBytes;
-    float* const to = o + 16 * dims;
-    switch (dim_tiles - dims) {
-      case 1:
-        WeighDims<kTail, 1>(tiles, p, blocks, v, ahead, at, to, o_stride);
-        break;
-      case 2:
-        WeighDims<kTail, 2>(tiles, p, blocks, v, ahead, at, to, o_stride);
-        break;
-      case 3:
-        WeighDims<kTail, 3>(tiles, p, blocks, v, ahead, at, to, o_stride);
-        break;
-      default:
-        WeighDims<kTail, 4>(tiles, p, blocks, v, ahead, at, to, o_stride);
+    WeighSeries<Tiles>(p, rows, blocks, v, dim_tiles, ahead, o, o_stride);
+  } else {
+    for (int dims = 0; dims < dim_tiles; dims += 4) {
+      const int64_t at = dims * kTileBytes;
+      float* const to = o + 16 * dims;
+      switch (dim_tiles - dims) {
+        case 1:
+          WeighDims<kTail, 1>(tiles, p, blocks, v, ahead, at, to, o_stride);
+          break;
+        case 2:
+          WeighDims<kTail, 2>(tiles, p, blocks, v, ahead, at, to, o_stride);
+          break;
+        case 3:
+          WeighDims<kTail, 3>(tiles, p, blocks, v, ahead, at, to, o_stride);
+          break;
+        default:
+          WeighDims<kTail, 4>(tiles, p, blocks, v, ahead, at, to, o_stride);
+      }
     }
   }
 }
@@ -349,8 +347,8 @@ void RunTiles(const AttentionItem& item) {
   for (int piece = item.piece_begin; piece < item.piece_end; ++piece) {
     for (int row = 0; row < rows; row += kTileMaxRows) {
       const int n = rows - row < kTileMaxRows ? rows - row : kTileMaxRows;
-      if (n != configured) {
-        tiles.Configure(AttentionShapes(n, item.head_dim % kDimsPerTile));
+      if constexpr (!MakesSeries<Tiles>) {
+        if (n != configured) tiles.Configure(AttentionShapes(n, item.head_dim % kDimsPerTile));
         configured = n;
       }
       float* const states =
@@ -368,7 +366,7 @@ void RunTiles(const AttentionItem& item) {
       }
     }
   }
-  tiles.Release();
+  if constexpr (!MakesSeries<Tiles>) tiles.Release();
   if (item.partials != nullptr || item.out == nullptr) return;
   for (int row = 0; row < rows; ++row) {
     Finish(s.totals + row * state_floats, item.head_dim,
@@ -378,7 +376,7 @@ void RunTiles(const AttentionItem& item) {
 
 template <typename Tiles>
 void RunBf16Tiles(const AttentionItem& item) {
-  if (item.head_dim % kDimsPerTile == 0) {
+  if (MakesSeries<Tiles> || item.head_dim % kDimsPerTile == 0) {
     RunTiles<false, Tiles>(item);
   } else {
     RunTiles<true, Tiles>(item);

@@ -26,12 +26,12 @@ void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, const S
   }
 }
 
-/// Outputs lie in L3, where whoever wrote or read them last left them: to L2 while the products are
-/// made.
+/// Outputs lie in L3 or with the other worker, where whoever wrote or read them last left them: to
+/// L2, and as this worker's to write, while the products are made.
 void FetchOutputs(const float* out, int64_t stride, int rows) {
   for (int r = 0; r < rows; ++r, out += stride) {
-    __builtin_prefetch(out, 0, 2);
-    __builtin_prefetch(out + kStrip / 2, 0, 2);
+    asm volatile("prefetchw %0" : : "m"(*out));
+    asm volatile("prefetchw %0" : : "m"(out[kStrip / 2]));
   }
 }
 

@@ -13,9 +13,9 @@ constexpr int64_t kTileBytes = int64_t{kTileMaxRows} * kTileRowBytes;
 constexpr int kDimsPerTile = 32;                               // of A in scores
 constexpr int64_t kProbabilityStride = 2 * kPieceTokens + 64;  // an odd number of lines
 
-/// K or V of blocks that are read later, fetched to L2 a tile at a time between products: the V of
-/// a piece during its scores, the next K during the sums over its V. On Zen 4, fetched to L1 or one
-/// block ahead, memory is waited for (half the rate of what a plain read gets; benchmarks/results).
+/// K or V of blocks that are read later, fetched to L2 beside what is read, tile by tile or line by
+/// line: the V of a piece during its scores, the next K during the sums over its V. On Zen 4,
+/// fetched to L1 or one block ahead, memory is waited for (benchmarks/results).
 class BlocksAhead {
  public:
   BlocksAhead() = default;

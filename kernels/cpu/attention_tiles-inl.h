@@ -1,5 +1,6 @@
-// Attention over paged bf16 KV on tiles, the template argument: AMX's registers, what stands for
-// them on AVX512-BF16 (dot_tiles-inl.h), or the scalar twin of either. K and V of a block are B
+// Attention over paged bf16 KV on tiles, the template argument: AMX's registers, the scalar twin of
+// them or of AVX512-BF16, or AVX512-BF16 itself, which sums whole series of tiles
+// (attention_series-inl.h, dot_tiles-inl.h). K and V of a block are B
 // tiles where they lie (kv_cache.h); rows of A are query rows of one KV head, up to 16 a tile.
 // Queries, scaled so that scores count in powers of two, and the probabilities are rounded to bf16;
 // scores, softmax and sums are f32. Per tile of rows and per piece of 256 tokens:
@@ -376,7 +377,9 @@ void RunTiles(const AttentionItem& item) {
 
 template <typename Tiles>
 void RunBf16Tiles(const AttentionItem& item) {
-  if (MakesSeries<Tiles> || item.head_dim % kDimsPerTile == 0) {
+  if constexpr (MakesSeries<Tiles>) {
+    RunTiles<false, Tiles>(item);
+  } else if (item.head_dim % kDimsPerTile == 0) {
     RunTiles<false, Tiles>(item);
   } else {
     RunTiles<true, Tiles>(item);

@@ -61,7 +61,7 @@ constexpr std::array<DotSeriesFn, sizeof...(kRowsLessOne)> DotSeriesTable(
 
 class DotTiles {
  public:
-  /// What fits 32 registers.
+  /// At least 8 chains of dot products from two rows on; they take 6 cycles each.
   static constexpr int SeriesColumns(int rows) { return rows <= 4 ? 4 : rows <= 8 ? 2 : 1; }
   static void Series(int rows, int columns, const SeriesProduct& product, BlocksAhead& ahead) {
     static constexpr auto kOne = DotSeriesTable<1>(std::make_integer_sequence<int, 16>());

@@ -23,14 +23,19 @@ void KvAhead::List(const AttentionParams* next, int64_t most_bytes, int calls) {
   const auto& kv = static_cast<const CpuKvCache&>(*next->kv);
   const KvGeometry& geometry = kv.geometry();
   const std::byte* const layer = kv.Head(next->layer, 0);
-  const int32_t* before = nullptr;  // the last sequence's: what both begin with is listed already
+  const int32_t* before = nullptr;  // of the last sequence, of whose blocks [first, end) are listed
+  int first_before = 0, end_before = 0;
   for (int s = 0; s < next->num_seqs; ++s) {
     const int32_t* const blocks = next->block_table + int64_t{s} * next->block_table_stride;
     const int length = next->seq_lens[s];
     const int rows = next->cu_seqlens[s + 1] - next->cu_seqlens[s];
+    const int first = FirstVisible(length - rows, next->window) / kKvBlockTokens;
     const int end = (length + kKvBlockTokens - 1) / kKvBlockTokens;
-    for (int b = FirstVisible(length - rows, next->window) / kKvBlockTokens; b < end; ++b) {
-      if (before != nullptr && blocks[b] == before[b]) continue;
+    int b = first;
+    if (before != nullptr && first >= first_before) {  // what both begin with is there already
+      while (b < std::min(end, end_before) && blocks[b] == before[b]) ++b;
+    }
+    for (; b < end; ++b) {
       const std::byte* const block = layer + blocks[b] * geometry.block_stride;
       for (int64_t at = 0; at < geometry.layer_bytes; at += kFetchPiece) {
         if (pieces_.size() == most) return;
@@ -38,6 +43,8 @@ void KvAhead::List(const AttentionParams* next, int64_t most_bytes, int calls) {
       }
     }
     before = blocks;
+    first_before = first;
+    end_before = end;
   }
 }
 

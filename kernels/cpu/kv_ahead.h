@@ -16,8 +16,10 @@ class KvAhead {
   /// what the cache that workers share may be expected to keep; for `calls` calls to fetch. One
   /// thread.
   void List(const AttentionParams* next, int64_t most_bytes, int calls);
-  /// Call number `call`'s share: pieces of kFetchPiece bytes. Any thread, until the next List.
+  /// Call number `call`'s share: pieces of kFetchPiece bytes; nothing from `calls` on. Any thread,
+  /// until the next List.
   std::span<const std::byte* const> Share(int call) const {
+    if (call >= calls_) return {};
     const size_t first = At(call);
     return std::span(pieces_).subspan(first, At(call + 1) - first);
   }

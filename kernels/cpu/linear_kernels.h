@@ -19,6 +19,9 @@ namespace modu::kernels::cpu {
 
 constexpr int kTileRows = 64;
 
+/// One KV head's keys and values in a block (kv_cache.h) are a multiple of it.
+constexpr int64_t kFetchPiece = 2048;
+
 /// What the worker reads next, as far as one can say; nothing, or anything: `bytes` of weights,
 /// then pieces of kFetchPiece bytes.
 struct Ahead {
@@ -26,7 +29,6 @@ struct Ahead {
   int64_t bytes = 0;
   std::span<const std::byte* const> pieces = {};
 };
-constexpr int64_t kFetchPiece = 2048;
 
 /// rows: 1 to kTileRows. tile: [rows][32] f32, 64-byte aligned. in: row 0 of a Prepared of the
 /// table's kind.

@@ -26,8 +26,8 @@ void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, const S
   }
 }
 
-/// Outputs lie in L3 or with the other worker, where whoever wrote or read them last left them: to
-/// L2, and as this worker's to write, while the products are made.
+/// Outputs lie in L3 or with the other worker, where whoever wrote or read them last left them:
+/// nearer, and as this worker's to write, while the products are made.
 void FetchOutputs(const float* out, int64_t stride, int rows) {
   for (int r = 0; r < rows; ++r, out += stride) {
     asm volatile("prefetchw %0" : : "m"(*out));
@@ -43,15 +43,15 @@ Ahead AheadOf(const CpuWeight& weight, const Strip& strip, int worker, int worke
   return {.data = share.data, .bytes = std::min(strip.bytes, static_cast<int64_t>(share.bytes))};
 }
 
-/// What can be fetched for later while a strip is multiplied, without the products waiting for it:
-/// a line for every 8 multiplications, of which two groups of a row and a register take 19
-/// (int8_join-inl.h), less the next strip. A core of Zen 4 gets a line in 11 cycles where it does
-/// nothing else.
-int64_t BytesBeside(const CpuWeight& weight, int num_tokens) {
-  if (weight.prepared().kind != PreparedKind::kInt8) return 0;
+/// What is fetched for later while a strip is multiplied with `rows` rows: a line for every 8
+/// multiplications, of which two groups of a row and a register take 19 (int8_join-inl.h), less the
+/// next strip. Memory gives two cores of Zen 4 about as much; more, and products wait for it
+/// (benchmarks/results/2026-11-28-zen4-kv-ahead.md). Tiles fetch nothing.
+int64_t BytesBeside(const CpuDevice& cpu, const CpuWeight& weight, int rows) {
+  if (weight.prepared().kind != PreparedKind::kInt8 || cpu.isa() >= Isa::kAmx) return 0;
   constexpr int kMultiplicationsALine = 8, kPairMultiplications = 19;
-  const int64_t multiplications = int64_t{std::min(num_tokens, kTileRows)} * (kStrip / 16) *
-                                  PairsOf(weight.prepared().groups()) * kPairMultiplications;
+  const int64_t multiplications =
+      int64_t{rows} * (kStrip / 16) * PairsOf(weight.prepared().groups()) * kPairMultiplications;
   return std::max<int64_t>(
       0, multiplications / kMultiplicationsALine * 64 - weight.strips().front().bytes);
 }
@@ -121,8 +121,10 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
   const std::span<const Strip> strips = weight.strips();
   const int halves = static_cast<int>(strips.size());
   RowFinisher finisher(kernels.f32, out_layout, p.out, p.num_tokens, kTileRows, halves / 2);
-  const int calls = (p.num_tokens + kTileRows - 1) / kTileRows * halves;
-  cpu.kv_ahead().List(p.next_attention, calls * BytesBeside(weight, p.num_tokens), calls);
+  // Whole blocks of rows fetch for later: a last one of few rows has no time for it.
+  const int calls = std::max(1, p.num_tokens / kTileRows) * halves;
+  cpu.kv_ahead().List(p.next_attention,
+                      calls * BytesBeside(cpu, weight, std::min(p.num_tokens, kTileRows)), calls);
   ForBlocks(
       cpu, halves / 2, p.num_tokens, [&] { return RowFinisher::Pieces(finisher); },
       [&](RowFinisher::Pieces& pieces, int index, int row, int rows, int worker, bool is_last) {

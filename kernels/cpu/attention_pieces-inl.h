@@ -19,22 +19,22 @@ constexpr int64_t kProbabilityStride = 2 * kPieceTokens + 64;  // an odd number 
 class BlocksAhead {
  public:
   BlocksAhead() = default;
-  /// `bytes` of each block at `base`, within `calls` calls of FetchTile.
+  /// `bytes` of each block at `base`, while `tiles` tiles are read.
   BlocksAhead(const std::byte* base, int64_t block_stride, int64_t bytes, const int32_t* blocks,
-              int count, int calls)
+              int count, int tiles)
       : base_(base),
         block_stride_(block_stride),
         bytes_(bytes),
         block_(blocks),
         end_(blocks + count),
-        tiles_a_tile_(
-            static_cast<int>((count * bytes + calls * kTileBytes - 1) / (calls * kTileBytes))) {}
+        tiles_per_tile_(
+            static_cast<int>((count * bytes + tiles * kTileBytes - 1) / (tiles * kTileBytes))) {}
 
   MODU_INLINE void FetchTile() { Fetch<kTileMaxRows>(); }
   /// As much of what is ahead as kLines lines of what is read are worth.
   template <int kLines>
   MODU_INLINE void Fetch() {
-    for (int i = 0; i < tiles_a_tile_; ++i) {
+    for (int i = 0; i < tiles_per_tile_; ++i) {
       if (left_ <= 0) {
         if (block_ == end_) return;
         at_ = base_ + *block_++ * block_stride_;
@@ -53,7 +53,7 @@ class BlocksAhead {
   const std::byte* base_ = nullptr;
   int64_t block_stride_ = 0, bytes_ = 0;
   const int32_t *block_ = nullptr, *end_ = nullptr;
-  int tiles_a_tile_ = 0;  // fetched, for each that is read
+  int tiles_per_tile_ = 0;  // fetched, for each that is read
   const std::byte* at_ = nullptr;
   int64_t left_ = 0;  // of the block in hand
 };

@@ -1,9 +1,9 @@
 // Attention over paged bf16 KV on tiles, the template argument: AMX's registers, the scalar twin of
 // them or of AVX512-BF16, or AVX512-BF16 itself, which sums whole series of tiles
-// (attention_series-inl.h, dot_tiles-inl.h). K and V of a block are B
-// tiles where they lie (kv_cache.h); rows of A are query rows of one KV head, up to 16 a tile.
-// Queries, scaled so that scores count in powers of two, and the probabilities are rounded to bf16;
-// scores, softmax and sums are f32. Per tile of rows and per piece of 256 tokens:
+// (attention_series-inl.h, dot_tiles-inl.h). K and V of a block are B tiles where they lie
+// (kv_cache.h); rows of A are query rows of one KV head, up to 16 a tile. Queries, scaled so that
+// scores count in powers of two, and the probabilities are rounded to bf16; scores, softmax and
+// sums are f32. Per tile of rows and per piece of 256 tokens:
 //   1. scores: tile products over the head's dims, 32 at a time;
 //   2. softmax of the piece, its probabilities in bf16;
 //   3. o = P V: tile products over the piece's blocks in rising order.

@@ -119,21 +119,21 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
   MODU_CHECK(weight.use() == WeightUse::kGatedLinear && out_layout.cols * 2 == weight.rows());
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return GatedLinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
-  const int halves = static_cast<int>(strips.size());
-  RowFinisher finisher(kernels.f32, out_layout, p.out, p.num_tokens, kTileRows, halves / 2);
+  const int num_strips = static_cast<int>(strips.size());
+  RowFinisher finisher(kernels.f32, out_layout, p.out, p.num_tokens, kTileRows, num_strips / 2);
   // Whole blocks of rows fetch for later: a last one of few rows has no time for it.
-  const int calls = std::max(1, p.num_tokens / kTileRows) * halves;
+  const int calls = std::max(1, p.num_tokens / kTileRows) * num_strips;
   cpu.kv_ahead().List(p.next_attention,
                       calls * BytesBeside(cpu, weight, std::min(p.num_tokens, kTileRows)), calls);
   ForBlocks(
-      cpu, halves / 2, p.num_tokens, [&] { return RowFinisher::Pieces(finisher); },
+      cpu, num_strips / 2, p.num_tokens, [&] { return RowFinisher::Pieces(finisher); },
       [&](RowFinisher::Pieces& pieces, int index, int row, int rows, int worker, bool is_last) {
         alignas(64) float gate[kTileRows * kStrip];
         alignas(64) float up[kTileRows * kStrip];
         const Strip& gate_strip = strips[static_cast<size_t>(2 * index)];
         const Strip& up_strip = strips[static_cast<size_t>(2 * index + 1)];
         const std::byte* const in = weight.prepared().Row(p.in, row);
-        const int workers = cpu.num_threads(), call = row / kTileRows * halves + 2 * index;
+        const int workers = cpu.num_threads(), call = row / kTileRows * num_strips + 2 * index;
         Ahead ahead = AheadOf(weight, gate_strip, worker, workers, false);
         ahead.pieces = cpu.kv_ahead().Share(call);
         ComputeStrip(kernels, weight, gate_strip, in, rows, ahead, gate);

@@ -2,7 +2,6 @@
 // shares that leave nothing out.
 #include "kernels/cpu/kv_ahead.h"
 
-#include <set>
 #include <vector>
 
 #include "kernels/cpu/kv_cache.h"
@@ -73,6 +72,23 @@ TEST_CASE("The KV ahead is what the rows see, a common block once, in shares of 
   sequences.params.window = 8;  // 25, 56, 121 and 122
   ahead.List(&sequences.params, kPlenty, 3);
   CHECK(SharesOf(ahead, 3) == sequences.PiecesOf({5, 9, 11, 23, 24}));
+}
+
+TEST_CASE("The KV ahead leaves out of a common beginning only what is listed") {
+  Sequences sequences;
+  sequences.seq_lens = {130, 130, 33};
+  sequences.cu_seqlens = {0, 1, 2, 4};
+  sequences.block_table = {20, 21, 22, 23, 24, -1, -1, -1,  //
+                           20, 7,  22, 23, 25, -1, -1, -1,  // parts at its second block, for good
+                           20, 7,  -1, -1, -1, -1, -1, -1};
+  KvAhead ahead;
+  ahead.List(&sequences.params, kPlenty, 4);
+  CHECK(SharesOf(ahead, 4) == sequences.PiecesOf({20, 21, 22, 23, 24, 7, 22, 23, 25}));
+  CHECK(ahead.Share(4).empty());
+  CHECK(ahead.Share(1000).empty());
+  sequences.params.window = 8;  // the last one's first rows see what those before it no longer do
+  ahead.List(&sequences.params, kPlenty, 4);
+  CHECK(SharesOf(ahead, 4) == sequences.PiecesOf({23, 24, 25, 20, 7}));
 }
 
 TEST_CASE("The KV ahead ends at its bound, and is nothing where nothing comes or nothing fits") {

@@ -307,7 +307,7 @@ TEST_CASE("gated linear writes the consumer's Prepared, alike for any number of 
   const WeightSource pair[] = {gate.source(), up.source()};
   const WeightSource next[] = {down.source()};
   const std::vector<float> rows = RandomRows(65, d, 64);
-  const auto run = [&](Device& device, int tokens) {
+  const auto run = [&](Device& device, int tokens, const AttentionParams* next_attention) {
     const auto weight = device.Pack(pair, WeightUse::kGatedLinear).value();
     const auto consumer = device.Pack(next, WeightUse::kLinear).value();
     const Prepared2 in = Prepare(device, *weight, rows, tokens);
@@ -317,20 +317,37 @@ TEST_CASE("gated linear writes the consumer's Prepared, alike for any number of 
                                        .weight = weight.get(),
                                        .activation = activation,
                                        .consumer = consumer.get(),
-                                       .out = {out->data()}});
+                                       .out = {out->data()},
+                                       .next_attention = next_attention});
     return Linear(device, *consumer, {out->data()}, tokens, {}, {}, n);
   };
   const auto device = Open(numerics);
   const auto ref = OpenRefDevice({.numerics = numerics});
-  const std::vector<float> all = run(*device, 65);
+  const std::vector<float> all = run(*device, 65, nullptr);
   // A value on the edge between two int8 or bf16 steps may fall on either side of it; behind what
   // whole numbers cut off in the first product, many do.
   const double limit = numerics == Numerics::kExact  ? 3e-6
                        : numerics == Numerics::kBf16 ? 2e-3
                                                      : 8e-3;
-  CHECK(Compare(all, run(*ref, 65)).relative_rms < limit);
-  for (const int tokens : {1, 2, 7, 64}) {
-    const std::vector<float> some = run(*device, tokens);
+  CHECK(Compare(all, run(*ref, 65, nullptr)).relative_rms < limit);
+  // With KV to fetch meanwhile: one sequence a row, of two blocks.
+  const int block_size = device->KvBlockSize();
+  const auto kv = device->CreateKvCache({1, 2, 64, block_size, DType::kBF16}, 130);
+  std::vector<int32_t> cu_seqlens = {0}, lengths, blocks;
+  for (int s = 0; s < 65; ++s) {
+    cu_seqlens.push_back(s + 1);
+    lengths.push_back(block_size + 1);
+    blocks.insert(blocks.end(), {s, s + 65});
+  }
+  AttentionParams attended{};
+  attended.kv = kv.get();
+  attended.cu_seqlens = cu_seqlens.data();
+  attended.seq_lens = lengths.data();
+  attended.block_table = blocks.data();
+  attended.block_table_stride = 2;
+  for (const int tokens : {1, 2, 7, 64, 65}) {
+    attended.num_seqs = attended.num_tokens = tokens;
+    const std::vector<float> some = run(*device, tokens, &attended);
     REQUIRE(std::memcmp(some.data(), all.data(), static_cast<size_t>(tokens * n) * sizeof(float)) ==
             0);
   }

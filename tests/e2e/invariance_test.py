@@ -28,6 +28,7 @@ from modu_client import Client  # noqa: E402
 LENGTHS = (1, 31, 33, 64, 255, 257, 450)
 OUTPUT = 70
 STRANGERS = 5
+SEED = 7  # the same for all, as one request with all the prompts has one seed
 
 # What is varied. The reference is one thread, steps of 256 tokens, no cache, no guesses, one request at a time, REST, not
 # streamed.
@@ -49,7 +50,7 @@ class Model:
 
     def fields(self, length):
         """What REST's body and gRPC's SamplingParams call the same."""
-        return {"max_tokens": OUTPUT, "temperature": 0.8, "seed": length, "ignore_eos": True, "logprobs": 3}
+        return {"max_tokens": OUTPUT, "temperature": 0.8, "seed": SEED, "ignore_eos": True, "logprobs": 3}
 
     def body(self, length, **fields):
         return {"prompt": self.prompt(length), "return_token_ids": True, "return_tokens_as_token_ids": True,
@@ -60,7 +61,8 @@ class RepetitiveModel(Model):
     """Draws from three ids only, so that guesses at what comes next are often right."""
 
     def fields(self, length):
-        return {**super().fields(length), "logit_bias": {str(self.first_id + number): 100 for number in (5, 6, 7)}}
+        return {**super().fields(length), "seed": length,
+                "logit_bias": {str(self.first_id + number): 100 for number in (5, 6, 7)}}
 
 
 def float32(value):
@@ -148,10 +150,24 @@ def crowd(server, model, doors):
     return answers
 
 
+def together(server, model, doors):
+    """All lengths as the prompts of one request: they run at once on any machine, so a small KV must preempt some."""
+    body = model.body(LENGTHS[0], prompt=[model.prompt(length) for length in LENGTHS])
+    status, body = server.post_json("/v1/completions", body, timeout=240)
+    assert status == 200, body
+    answers = {}
+    for choice in body["choices"]:
+        answer = Answer()
+        answer.add_choice(choice)
+        answers[LENGTHS[choice["index"]]] = answer.done()
+    return answers
+
+
 # In this order on one server: the first one fills the prefix cache, the others hit it.
 RUNS = {
     "alone, streamed, first computed": (alone, [streamed]),
     "alone, by gRPC, from the cache": (alone, [by_grpc]),
+    "in a crowd of one request's prompts": (together, []),
     "in a crowd": (crowd, [whole, streamed, by_grpc]),
     "in a crowd, by other doors": (crowd, [by_grpc, whole, streamed]),
 }

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -34,6 +35,15 @@ const std::string kEnd =
     Event(
         {{"choices", Json::array()}, {"usage", {{"prompt_tokens", 5}, {"completion_tokens", 2}}}}) +
     "data: [DONE]\n\n";
+
+/// Where an answer is written, and whether any of it has been.
+struct Screen : std::stringbuf {
+  int sync() override {
+    shown = shown || !view().empty();
+    return std::stringbuf::sync();
+  }
+  std::atomic<bool> shown = false;
+};
 
 ChatSettings Settings(const ScriptedServer& server) {
   ChatSettings settings;
@@ -137,13 +147,15 @@ TEST_CASE("an interrupt ends the answer and keeps what came") {
     while (!error) socket.read_some(boost::asio::buffer(&byte, 1), error);
     saw_close = true;
   });
+  Screen screen;
   std::thread interrupter([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    for (int i = 0; i < 10'000 && !screen.shown; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     interrupted = true;
   });
   ChatSettings settings;
   settings.endpoint.port = std::to_string(acceptor.local_endpoint().port());
-  std::ostringstream out;
+  std::ostream out(&screen);
   {
     ChatSession session(settings);
     CHECK(session.Ask("hi", out, interrupted).ok());
@@ -151,7 +163,7 @@ TEST_CASE("an interrupt ends the answer and keeps what came") {
   }
   server.join();
   interrupter.join();
-  CHECK(out.str() == "begun");
+  CHECK(screen.str() == "begun");
   CHECK(saw_close);
 }
 
@@ -183,12 +195,13 @@ TEST_CASE("a server that is started for the chat") {
     CHECK(status.message().find("no model serve m --port 1") != absl::string_view::npos);
   }
   SECTION("one that is ready is stopped at the end") {
-    script("trap 'echo stopped > " + (folder / "stopped").string() +
-           "; exit 0' TERM\nwhile :; do sleep 0.05; done");
+    script("trap 'echo stopped > " + (folder / "stopped").string() + "; exit 0' TERM\necho > " +
+           (folder / "trapped").string() + "\nwhile :; do sleep 0.05; done");
     {
       modu::cli::ServeChild child;
       CHECK(child.Start(program, {}, Settings(ready).endpoint, interrupted).ok());
-      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      for (int i = 0; i < 10'000 && !std::filesystem::exists(folder / "trapped"); ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     CHECK(std::filesystem::exists(folder / "stopped"));
   }

@@ -3,6 +3,7 @@ same bytes as REST."""
 
 import os
 import sys
+import time
 import unittest
 
 import grpc
@@ -72,6 +73,7 @@ class GrpcClient(unittest.TestCase):
         self.assertIn("temperature", raised.exception.details())
 
     def test_deadline_and_cancel(self):
+        done = self.server.metric("modu_requests_ended_total", 'outcome="done"')
         with self.assertRaises(grpc.RpcError) as raised:
             list(self.client.chat(MESSAGES, timeout_s=0.2, max_tokens=2000, ignore_eos=True))
         self.assertEqual(raised.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -80,11 +82,11 @@ class GrpcClient(unittest.TestCase):
             if event.HasField("delta"):
                 call.cancel()
                 break
-        for _ in range(200):
-            samples = self.server.metrics()
-            if sum(v for k, v in samples.items() if k.startswith("modu_num_requests_running")) == 0:
-                return
-        self.fail("a cancelled call still runs")
+        deadline = time.monotonic() + 20
+        while self.server.metric("modu_num_requests_running") + self.server.metric("modu_requests_in_flight") > 0:
+            self.assertLess(time.monotonic(), deadline, "a cancelled call still runs")
+            time.sleep(0.01)
+        self.assertEqual(self.server.metric("modu_requests_ended_total", 'outcome="done"'), done, "one ran to its end")
 
     def test_health(self):
         with grpc.insecure_channel(self.target) as channel:

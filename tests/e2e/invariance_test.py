@@ -127,8 +127,9 @@ def alone(server, model, doors):
 
 
 def crowd(server, model, doors):
-    """All lengths at once, by the doors in turn, with strangers between them."""
-    answers, failures = {}, []
+    """All lengths at once, by the doors in turn, with strangers between them, who come again until the last length has
+    its answer: on no machine is one alone, however late its thread begins."""
+    answers, failures, over = {}, [], threading.Event()
 
     def run(length, door):
         try:
@@ -137,13 +138,18 @@ def crowd(server, model, doors):
             failures.append(failure)
 
     def stranger(number):
-        server.post("/v1/completions", {"prompt": model.prompt(40 + number), "max_tokens": 40, "seed": number})
+        while not over.is_set():
+            server.post("/v1/completions", {"prompt": model.prompt(40 + number), "max_tokens": 40, "seed": number},
+                        timeout=240)
 
     threads = [threading.Thread(target=run, args=(length, doors[i % len(doors)])) for i, length in enumerate(LENGTHS)]
-    threads += [threading.Thread(target=stranger, args=(number,)) for number in range(STRANGERS)]
-    for thread in threads:
+    strangers = [threading.Thread(target=stranger, args=(number,), daemon=True) for number in range(STRANGERS)]
+    for thread in strangers + threads:
         thread.start()
     for thread in threads:
+        thread.join()
+    over.set()
+    for thread in strangers:
         thread.join()
     if failures:
         raise failures[0]

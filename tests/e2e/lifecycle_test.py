@@ -9,19 +9,27 @@ import threading
 import time
 import unittest
 
+import tiny_gguf
 from modu_server import Server
 from tiny_model import TinyModel
+
+LONG = 8_000  # tokens
 
 
 class Drain(TinyModel):
     def test_streams_finish_and_new_work_is_refused(self):
-        with Server(self.model) as server:
+        # Four answers that last for seconds: on a quick machine all still run when the signal comes, on a slow one the
+        # drain has time for them.
+        model = os.path.join(self.folder.name, "long.gguf")
+        with open(model, "wb") as out:
+            out.write(tiny_gguf.tiny_gguf(context=1 << 15))
+        with Server(model, "--kv-tokens", str(1 << 17), "--draft-tokens", "0", "--drain", "300") as server:
             answers = []
 
             def stream():
-                body = {"prompt": "hello", "max_tokens": 3000, "ignore_eos": True, "stream": True,
+                body = {"prompt": "hello", "max_tokens": LONG, "ignore_eos": True, "stream": True,
                         "stream_options": {"include_usage": True}}
-                answers.append(server.post("/v1/completions", body)[2].decode())
+                answers.append(server.post("/v1/completions", body, timeout=300)[2].decode())
 
             threads = [threading.Thread(target=stream) for _ in range(4)]
             for thread in threads:
@@ -32,21 +40,22 @@ class Drain(TinyModel):
                 time.sleep(0.01)
             self.assertEqual(server.metric("modu_engine_draining"), 0)
             server.process.send_signal(signal.SIGTERM)
-            time.sleep(0.1)
-            try:
-                self.assertEqual(server.get("/readyz", timeout=2)[0], 503)
-                self.assertEqual(server.post("/v1/completions", {"prompt": "late"})[0], 503)
-                self.assertEqual(server.metric("modu_engine_draining"), 1)
-                self.assertEqual(server.metric("modu_requests_failed_total", 'reason="shutting_down"'), 1)
-            except OSError:
-                pass  # the listener may be closed already
+            deadline = time.monotonic() + 20
+            while server.metric("modu_engine_draining") == 0:
+                self.assertLess(time.monotonic(), deadline, "the signal does not begin to drain")
+                time.sleep(0.01)
+            self.assertEqual(answers, [], "the streams are over already")
+            self.assertEqual(server.get("/readyz")[0], 503)
+            self.assertEqual(server.post("/v1/completions", {"prompt": "late"})[0], 503)
+            self.assertEqual(server.metric("modu_requests_failed_total", 'reason="shutting_down"'), 1)
             for thread in threads:
                 thread.join()
             self.assertEqual(server.stop(), 0)
+        self.assertEqual(len(answers), 4)
         for answer in answers:
             events = [line[6:] for line in answer.split("\n") if line.startswith("data: ")]
             self.assertEqual(events[-1], "[DONE]")
-            self.assertEqual(json.loads(events[-2])["usage"]["completion_tokens"], 3000)
+            self.assertEqual(json.loads(events[-2])["usage"]["completion_tokens"], LONG)
 
     def slow_answer(self, server, seconds):
         """Asks for an answer of half a megabyte, drains while it is on its way, and reads it within `seconds`."""

@@ -145,7 +145,7 @@ TEST_CASE(
   auto late = std::make_shared<RecordingSink>();
   late->behind = true;
   const auto wait_for_tokens = [&f] {
-    for (int i = 0; i < 1000 && f.Metric("modu_generation_tokens_total") < 10; ++i)
+    for (int i = 0; i < 5000 && f.Metric("modu_generation_tokens_total") < 10; ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
   };
   SECTION("to the end") {
@@ -287,7 +287,7 @@ TEST_CASE("row 57: numbers that are not finite fail one call, its neighbour goes
 
 // A step a millisecond, so that a cancel always comes before the end.
 void StepUntilEnd(ServiceFixture& f, RecordingSink& sink) {
-  for (int i = 0; i < 500 && !sink.ended(); ++i) {
+  for (int i = 0; i < 800 && !sink.ended(); ++i) {
     f.gate.Allow(1);
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
@@ -297,8 +297,10 @@ void StepUntilEnd(ServiceFixture& f, RecordingSink& sink) {
 TEST_CASE("cancel: before anything, in the middle, twice, too late") {
   ServiceFixture f;
   f.gate.Hold();
+  api::GenerationRequest request = f.Text("say:" + std::string(100, 'x'), 900);
+  request.sampling.ignore_eos = true;
   auto sink = std::make_shared<RecordingSink>();
-  auto call = f.service->Start(f.Text("say:" + std::string(100, 'x')), sink);
+  auto call = f.service->Start(request, sink);
   call->Cancel();
   call->Cancel();
   StepUntilEnd(f, *sink);
@@ -308,8 +310,6 @@ TEST_CASE("cancel: before anything, in the middle, twice, too late") {
 
   f.gate.Hold();
   auto running = std::make_shared<RecordingSink>();
-  api::GenerationRequest request = f.Text("say:" + std::string(100, 'x'), 900);
-  request.sampling.ignore_eos = true;
   auto second = f.service->Start(request, running);
   f.gate.Allow(10);
   REQUIRE(running->WaitDelta());
@@ -377,7 +377,7 @@ TEST_CASE("queued prompt tokens are bounded, but for a request alone") {
 
 TEST_CASE("deadlines: still queued is 503, running is a timeout with what there is") {
   FixtureOptions options;
-  options.limits.queue_deadline_ms = 60;
+  options.limits.queue_deadline_ms = 60'000;
   options.max_running = 1;
   {
     ServiceFixture f(options);
@@ -388,7 +388,7 @@ TEST_CASE("deadlines: still queued is 503, running is a timeout with what there 
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
     f.service->Start(f.Text("say:ho"), second);
-    std::this_thread::sleep_for(std::chrono::milliseconds(120));
+    f.clock.Advance(60'001);
     f.gate.Release();
     REQUIRE(first->WaitEnd());
     REQUIRE(second->WaitEnd());
@@ -399,8 +399,7 @@ TEST_CASE("deadlines: still queued is 503, running is a timeout with what there 
     CheckAtRest(f);
     CHECK(f.Metric("modu_requests_ended_total", "outcome=\"expired\"") == 1);
   }
-  options.limits.queue_deadline_ms = 10'000;
-  options.limits.request_deadline_ms = 100;
+  options.limits.request_deadline_ms = 60'000;
   ServiceFixture f(options);
   auto sink = std::make_shared<RecordingSink>();
   api::GenerationRequest request = f.Text("say:" + std::string(200, 'x'), 700);
@@ -409,7 +408,7 @@ TEST_CASE("deadlines: still queued is 503, running is a timeout with what there 
   f.service->Start(request, sink);
   f.gate.Allow(10);
   REQUIRE(sink->WaitDelta());
-  std::this_thread::sleep_for(std::chrono::milliseconds(150));
+  f.clock.Advance(60'001);
   f.gate.Release();
   REQUIRE(sink->WaitEnd());
   CHECK_FALSE(sink->error);

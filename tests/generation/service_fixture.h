@@ -1,5 +1,6 @@
 // A service over a real engine and a scripted model.
 #pragma once
+#include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
@@ -21,6 +22,17 @@ struct FixtureOptions {
   int text_threads = 1;
   int32_t num_blocks = 256;
   std::shared_ptr<const text::ChatTemplate> chat_template;
+};
+
+/// The steady clock, and the time that a test lets pass besides.
+class AdvancedClock final : public engine::Clock {
+ public:
+  int64_t NowNs() const override { return steady_.NowNs() + ahead_ns_; }
+  void Advance(int64_t ms) { ahead_ns_ += ms * 1'000'000; }
+
+ private:
+  engine::SteadyClock steady_;
+  std::atomic<int64_t> ahead_ns_{0};
 };
 
 class ServiceFixture {
@@ -76,7 +88,7 @@ class ServiceFixture {
     return -1;
   }
 
-  engine::SteadyClock clock;
+  AdvancedClock clock;
   StepGate gate;
   telemetry::Metrics metrics;
   std::unique_ptr<generation::GenerationService> service;

@@ -3,6 +3,8 @@
 // handshakes, bursts.
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -33,7 +35,7 @@ TEST_CASE("methods that a route does not have, or nobody has") {
   const auto send = [&](const std::string& line) {
     RawClient client(running.port());
     client.Send(line + " HTTP/1.1\r\n" + kHost + "Connection: close\r\n\r\n");
-    return client.ReadAll(2'000);
+    return client.ReadAll();
   };
   for (const char* line : {"BREW /livez", "get /livez", "PUT /v1/models", "DELETE /v1/models/x",
                            "PATCH /v1/chat/completions", "GET /v1/chat/completions",
@@ -78,7 +80,7 @@ TEST_CASE("a pipeline is answered in order, and ends at the first request that i
     CHECK((BodyOf(answer).find("alive") != std::string::npos) == (i % 2 == 0));
   }
   CHECK(StatusOf(client.ReadAnswer()) == 400);
-  CHECK(client.ReadAll(2'000).empty());
+  CHECK(client.ReadAll().empty());
   CHECK(running.generator.finished == 20);
 }
 
@@ -101,7 +103,7 @@ TEST_CASE("a client that closes its sending side still gets what is quick") {
   RawClient client(running.port());
   client.Send("GET /v1/models HTTP/1.1\r\n" + kHost + "\r\n");
   client.ShutdownSend();
-  CHECK(StatusOf(client.ReadAll(2'000)) == 200);
+  CHECK(StatusOf(client.ReadAll()) == 200);
   CHECK(client.closed_by_server());
   // A generation cannot tell it from a client that has gone: it is cancelled.
   Script script;
@@ -124,17 +126,17 @@ TEST_CASE("HTTP/1.0 keeps a connection that asks for it, and has no chunks") {
   CHECK(StatusOf(kept) == 200);
   CHECK(HeaderOf(kept, "Connection") == "keep-alive");
   client.Send("GET /livez HTTP/1.0\r\n\r\n");
-  CHECK(StatusOf(client.ReadAll(2'000)) == 200);
+  CHECK(StatusOf(client.ReadAll()) == 200);
   CHECK(client.closed_by_server());
   RawClient chunked(running.port());
   chunked.Send("POST /tokenize HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
-  CHECK(StatusOf(chunked.ReadAll(2'000)) == 400);
+  CHECK(StatusOf(chunked.ReadAll()) == 400);
   RawClient expecting(running.port());  // RFC 9110 10.1.1: from a 1.0 client it is ignored
   expecting.Send(
       "POST /v1/chat/completions HTTP/1.0\r\nContent-Type: application/json\r\n"
       "Expect: 100-continue\r\nContent-Length: " +
       std::to_string(sizeof kChat - 1) + "\r\n\r\n" + kChat);
-  CHECK(StatusOf(expecting.ReadAll(2'000)) == 200);
+  CHECK(StatusOf(expecting.ReadAll()) == 200);
 }
 
 TEST_CASE("an expectation is met once the head is good, and not before") {
@@ -163,7 +165,7 @@ TEST_CASE("chunk extensions and trailers are bounded and mean nothing") {
   const auto send = [&](const std::string& chunks) {
     RawClient client(running.port());
     client.Send(kPost + "Transfer-Encoding: chunked\r\n\r\n" + chunks);
-    return client.ReadAnswer(3'000);
+    return client.ReadAnswer();
   };
   const std::string body(kChat);
   const std::string chunk = "40;a=\"b;c\";d\r\n" + body + "\r\n";
@@ -185,7 +187,7 @@ TEST_CASE("heads at their bounds pass, a byte more does not") {
   const auto status = [&](const std::string& request) {
     RawClient client(running.port());
     client.Send(request);
-    return StatusOf(client.ReadAnswer(3'000));
+    return StatusOf(client.ReadAnswer());
   };
   const std::string around = "GET /livez? HTTP/1.1";
   const auto line = [&](size_t bytes) {
@@ -219,18 +221,27 @@ TEST_CASE("a body that drips is given up, one that is only slow is not") {
     open = dripping.Send("x");
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
-  CHECK(StatusOf(dripping.ReadAnswer(2'000)) == 408);
-  // 1 KiB in 0.8 s is above the minimum rate, though longer than the idle time in all.
-  RawClient slow(running.port());
+  CHECK(StatusOf(dripping.ReadAnswer()) == 408);
+  // 1 KiB in 0.8 s is above the minimum rate, though longer than the idle time in all. A pause that
+  // a busy machine made as long as the idle time says nothing: again.
   const std::string body = R"({"prompt":")" + std::string(2'000, 'y') + R"("})";
-  slow.Send("POST /v1/completions HTTP/1.1\r\n" + kHost +
-            "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) +
-            "\r\n\r\n");
-  for (size_t at = 0; at < body.size(); at += 400) {
-    slow.Send(body.substr(at, 400));
-    std::this_thread::sleep_for(std::chrono::milliseconds(120));
+  int status = 0;
+  for (int tries = 0; status != 200 && tries < 20; ++tries) {
+    RawClient slow(running.port());
+    slow.Send("POST /v1/completions HTTP/1.1\r\n" + kHost +
+              "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) +
+              "\r\n\r\n");
+    auto longest = std::chrono::steady_clock::duration::zero();
+    for (size_t at = 0; at < body.size(); at += 400) {
+      const auto before = std::chrono::steady_clock::now();
+      slow.Send(body.substr(at, 400));
+      std::this_thread::sleep_for(std::chrono::milliseconds(120));
+      longest = std::max(longest, std::chrono::steady_clock::now() - before);
+    }
+    status = StatusOf(slow.ReadAnswer());
+    if (longest < std::chrono::milliseconds(limits.body_idle_ms)) break;
   }
-  CHECK(StatusOf(slow.ReadAnswer(2'000)) == 200);
+  CHECK(status == 200);
 }
 
 TEST_CASE("TLS: a handshake that never comes, or is none, ends by itself") {
@@ -239,7 +250,7 @@ TEST_CASE("TLS: a handshake that never comes, or is none, ends by itself") {
   options.tls_cert = cert.cert_file();
   options.tls_key = cert.key_file();
   api::Limits limits;
-  limits.header_deadline_ms = 300;
+  limits.header_deadline_ms = 2'500;  // the good one's too, on a busy machine
   RunningServer running(limits, options);
   REQUIRE(running.status.ok());
   RawClient silent(running.port()), plain(running.port()), half(running.port());
@@ -252,7 +263,7 @@ TEST_CASE("TLS: a handshake that never comes, or is none, ends by itself") {
   good.Send("GET /livez HTTP/1.1\r\n" + kHost + "\r\n");
   CHECK(StatusOf(good.ReadAnswer()) == 200);
   for (RawClient* client : {&silent, &plain, &half}) {
-    client->ReadAll(2'000);
+    client->ReadAll();
     CHECK(client->closed_by_server());
   }
   CHECK(ScriptedGenerator::Eventually([&] { return running.server->counters().connections == 1; }));

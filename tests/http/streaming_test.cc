@@ -67,7 +67,7 @@ TEST_CASE("HTTP/1.0 gets its stream without chunks, ended by closing") {
   std::string request = PostJson("/v1/chat/completions", kChatStream);
   request.replace(request.find("HTTP/1.1"), 8, "HTTP/1.0");
   client.Send(request);
-  const std::string answer = client.ReadAll(2'000);
+  const std::string answer = client.ReadAll();
   CHECK(client.closed_by_server());
   CHECK(HeaderOf(answer, "Transfer-Encoding").empty());
   CHECK(Events(BodyOf(answer)).back() == "[DONE]");
@@ -180,7 +180,7 @@ TEST_CASE("a reader that stops is cut off, and others do not notice") {
 
   CHECK(ScriptedGenerator::Eventually([&] { return running.generator.cancelled == 1; }));
   CHECK(running.server->counters().cut_off_total == 1);
-  stuck.ReadAll(2'000);
+  stuck.ReadAll();
   CHECK(stuck.closed_by_server());
 }
 
@@ -244,7 +244,7 @@ TEST_CASE("draining: not ready, no new work, streams finish, connections close")
   idle.Send("GET /livez HTTP/1.1\r\nHost: a\r\n\r\n");
   CHECK(StatusOf(idle.ReadAnswer()) == 200);
   running.server->BeginDrain();
-  idle.ReadAll(2'000);
+  idle.ReadAll();
   CHECK(idle.closed_by_server());
   CHECK(StatusOf(running.Get("/readyz")) == 503);
   const std::string alive = running.Get("/livez");
@@ -270,7 +270,7 @@ TEST_CASE("the drain's deadline gives each stream a last error event") {
   waiting.Send(PostJson("/v1/chat/completions", kChat));
   CHECK(ScriptedGenerator::Eventually([&] { return running.generator.running == 2; }));
   CHECK(!running.server->Drain(milliseconds(50)));
-  CHECK(streaming.ReadAll(2'000).find("shutting_down") != std::string::npos);
+  CHECK(streaming.ReadAll().find("shutting_down") != std::string::npos);
   CHECK(StatusOf(waiting.ReadAnswer()) == 503);
   CHECK(ScriptedGenerator::Eventually([&] { return running.generator.cancelled == 2; }));
 }
@@ -293,7 +293,7 @@ TEST_CASE("TLS: the same answers, streams and going away") {
                          absl::StrCat(R"({"prompt":")", std::string(200'000, 'y'), R"("})")));
     CHECK(StatusOf(client.ReadAnswer()) == 200);
     client.Send("GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    CHECK(StatusOf(client.ReadAll(2'000)) == 200);
+    CHECK(StatusOf(client.ReadAll()) == 200);
     CHECK(client.closed_by_server());
   }
   Script script;
@@ -308,7 +308,7 @@ TEST_CASE("TLS: the same answers, streams and going away") {
   CHECK(ScriptedGenerator::Eventually([&] { return running.generator.cancelled == 1; }));
   RawClient plain(running.port());
   plain.Send("GET /livez HTTP/1.1\r\nHost: a\r\n\r\n");
-  plain.ReadAll(2'000);
+  plain.ReadAll();
   CHECK(plain.closed_by_server());
   CHECK(ScriptedGenerator::Eventually([&] { return running.server->counters().connections == 0; }));
 }

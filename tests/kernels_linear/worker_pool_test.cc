@@ -86,9 +86,12 @@ TEST_CASE("jobs after a pause wake sleeping workers, and plain writes are seen a
 TEST_CASE("another worker takes over what a slow one leaves") {
   WorkerPool pool(2);
   std::atomic<int> taken_from_home_of_0{0};
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   pool.Run(40, 1, [&](int first, int, int worker) {
-    if (worker == 0) std::this_thread::sleep_for(std::chrono::milliseconds(20));
     if (worker == 1 && first < 20) taken_from_home_of_0.fetch_add(1);
+    while (worker == 0 && taken_from_home_of_0 <= 10 && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
   });
   CHECK(taken_from_home_of_0 > 10);
 }

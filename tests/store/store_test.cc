@@ -180,7 +180,7 @@ TEST_CASE("bad answers are errors that leave no model behind") {
   const Folder folder;
   const std::string target = folder / "m.gguf";
   DownloadOptions options;
-  options.timeout_s = 1;
+  options.timeout_s = 10;
   const auto run = [&](const std::string& answer) {
     ScriptedServer server([&](const std::string&) { return answer; });
     return Download(server.Url("/m.gguf"), target, options);

@@ -66,7 +66,7 @@ MOST_LIVE_BYTES = 288 << 20
 def flood(title, bytes_of, must_end=True):
     def act(server):
         before = server.metric("modu_process_live_bytes")
-        connection = socket.create_connection(("127.0.0.1", server.grpc_port), timeout=2)
+        connection = socket.create_connection(("127.0.0.1", server.grpc_port), timeout=8)
         ended, answer = False, b""
         try:
             connection.sendall(PREFACE + frame(SETTINGS))

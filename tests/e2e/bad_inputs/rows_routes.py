@@ -9,7 +9,7 @@ from bad_inputs.own_server import answers, key_file, serving
 BODY = b'{"messages":[{"role":"user","content":"hello"}],"max_tokens":2}'
 
 
-def send_raw(server, data, wait_s=2.0):
+def send_raw(server, data, wait_s=10.0):
     """Status of the first answer to raw bytes; 0: closed without one."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=wait_s) as connection:
         try:

@@ -143,21 +143,30 @@ def check_answer(case, status, headers, data):
     assert "/tmp" not in error["message"] and "0x" not in error["message"], error
 
 
+def sent_until_in_time(case, server):
+    """How often it was sent. One that takes too long is sent again, twice at most: a server that is slow is slow again,
+    a machine that was busy elsewhere is not."""
+    for times_sent in (1, 2, 3):
+        started = time.monotonic()
+        if case.act:
+            case.act(server)
+        else:
+            check_answer(case, *server.request(case.method, case.path, case.body, case.headers))
+        took = time.monotonic() - started
+        if took <= case.within_s * SLOWNESS:
+            return times_sent
+    raise AssertionError("took %.2f s" % took)
+
+
 def run_case(case, server, expected_tokens, baseline):
     before = Counts(server)
-    started = time.monotonic()
-    if case.act:
-        case.act(server)
-    else:
-        check_answer(case, *server.request(case.method, case.path, case.body, case.headers))
-    took = time.monotonic() - started
-    assert took <= case.within_s * SLOWNESS, "took %.2f s" % took
+    times_sent = sent_until_in_time(case, server)
     assert normal_answer(server) == expected_tokens, "a normal request afterwards gives other tokens"
     baseline.check()
     after = Counts(server)
     assert after.received == after.ended, "idle, and %d calls have not ended" % (after.received - after.ended)
     if case.act is None:
-        calls = 1 + is_generation(case)
+        calls = 1 + times_sent * is_generation(case)
         assert after.ended - before.ended == calls, "%d terminal increments for %d calls" % (
             after.ended - before.ended, calls)
 

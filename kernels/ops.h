@@ -43,6 +43,16 @@ struct LinearParams {
   int64_t out_stride;          // floats
 };
 
+/// ids[t] = the lowest n below `limit` whose in[t] x weight[n]^T, as `linear` computes it, is the
+/// largest.
+struct ArgmaxParams {
+  int num_tokens;
+  Prepared in;
+  const PackedWeight* weight;  // [N, K], packed with WeightUse::kHead
+  int limit;                   // 1..N
+  int32_t* ids;                // [T]
+};
+
 struct AttentionParams;
 
 enum class Activation : uint8_t { kSilu, kGeluTanh };
@@ -113,6 +123,9 @@ struct OpTable {
   void (*embed)(Device&, const EmbedParams&);
   void (*norm)(Device&, const NormParams&);
   void (*linear)(Device&, const LinearParams&);
+  /// False, having written nothing, where the backend finds no shorter way than to compute all
+  /// products, or one of them may be no finite number.
+  bool (*argmax)(Device&, const ArgmaxParams&);
   void (*gated_linear)(Device&, const GatedLinearParams&);
   void (*rope_table)(Device&, const RopeTableParams&);
   void (*qkv)(Device&, const QkvParams&);

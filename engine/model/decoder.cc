@@ -152,15 +152,24 @@ void Decoder::FeedForward(const DecoderStep& step, int index, const kernels::KvC
                         hidden_->f32(), config_.hidden_size});
 }
 
-float* Decoder::Logits(const int32_t* rows, int num_rows) {
+void Decoder::SelectRows(const int32_t* rows, int num_rows) {
   MODU_CHECK(num_rows > 0 && num_rows <= max_logit_rows_);
-  const kernels::OpTable& ops = device_->ops();
-  const Prepared input{head_input_->data()};
-  ops.norm(*device_, {num_rows, config_.hidden_size, hidden_->f32(), rows,
-                      weights_.final_norm->f32(), config_.norm_eps, weights_.head.get(), input});
-  ops.linear(*device_, {num_rows, input, weights_.head.get(), nullptr, /*accumulate=*/false,
-                        logits_->f32(), config_.vocab_size});
+  num_selected_ = num_rows;
+  device_->ops().norm(
+      *device_, {num_rows, config_.hidden_size, hidden_->f32(), rows, weights_.final_norm->f32(),
+                 config_.norm_eps, weights_.head.get(), Prepared{head_input_->data()}});
+}
+
+float* Decoder::Logits() {
+  device_->ops().linear(*device_,
+                        {num_selected_, Prepared{head_input_->data()}, weights_.head.get(), nullptr,
+                         /*accumulate=*/false, logits_->f32(), config_.vocab_size});
   return logits_->f32();
+}
+
+bool Decoder::Argmax(int limit, int32_t* ids) {
+  return device_->ops().argmax(
+      *device_, {num_selected_, Prepared{head_input_->data()}, weights_.head.get(), limit, ids});
 }
 
 }  // namespace modu::engine

@@ -26,15 +26,19 @@ struct DecoderStep {
 
 class Decoder {
  public:
-  /// max_tokens: T of the largest step. max_logit_rows: rows of one Logits call.
+  /// max_tokens: T of the largest step. max_logit_rows: rows of one SelectRows call.
   Decoder(const ModelConfig& config, ModelWeights weights, kernels::Device* device, int max_tokens,
           int max_logit_rows);
 
-  /// Leaves the residual stream of all T rows in place for Logits.
+  /// Leaves the residual stream of all T rows in place for SelectRows.
   void Forward(const DecoderStep& step, kernels::KvCache* kv);
-  /// Logits of `rows` of the last Forward: [num_rows, vocab_size], valid until the next call.
-  /// num_rows <= max_logit_rows.
-  float* Logits(const int32_t* rows, int num_rows);
+  /// Which rows of the last Forward the output head is applied to: num_rows <= max_logit_rows.
+  void SelectRows(const int32_t* rows, int num_rows);
+  /// The selected rows' logits: [num_rows, vocab_size], valid until the next call.
+  float* Logits();
+  /// The selected rows' ids of the largest logit among those below `limit`, the lowest of equals:
+  /// [num_rows]. False, writing nothing, where only Logits can tell (kernels::OpTable::argmax).
+  bool Argmax(int limit, int32_t* ids);
 
   const ModelConfig& config() const { return config_; }
   const ModelWeights& weights() const { return weights_; }
@@ -55,6 +59,7 @@ class Decoder {
   kernels::Device* const device_;
   const int max_tokens_, max_logit_rows_;
   int64_t buffer_bytes_ = 0;
+  int num_selected_ = 0;
   std::unique_ptr<kernels::Buffer> inv_freq_;  // [R/2]
   std::unique_ptr<kernels::Buffer> hidden_;    // [T, d]
   std::unique_ptr<kernels::Buffer> qkv_;       // [T, (H + 2G) * D]

@@ -263,11 +263,38 @@ void TransformerRunner::SampleSlice(const ForwardInput& input, size_t first, siz
     if (i == 0 || !row.after_draft) runs_.push_back(static_cast<int32_t>(i));
   }
   runs_.push_back(static_cast<int32_t>(count));
-  float* logits = decoder_->Logits(rows_.data(), static_cast<int>(count));
+  decoder_->SelectRows(rows_.data(), static_cast<int>(count));
+  if (ArgmaxSlice(input, first, count, out)) return;
+  float* logits = decoder_->Logits();
   SliceTask task{
       &sampler_,        input.sample_rows.data() + first,        token_ids_.data(),   logits,
       spec_.vocab_size, decoder_->config().tokenizer_vocab_size, out->data() + first, runs_.data()};
   device_->ParallelFor(static_cast<int>(runs_.size()) - 1, SampleRun, &task);
+}
+
+/// Greedy rows of whose logits nobody asks need none where the device can tell the largest.
+bool TransformerRunner::ArgmaxSlice(const ForwardInput& input, size_t first, size_t count,
+                                    std::vector<SampledRow>* out) {
+  const SampleRow* const rows = input.sample_rows.data() + first;
+  if (!std::all_of(rows, rows + count, [&](const auto& row) { return sampler_.IsArgmax(row); })) {
+    return false;
+  }
+  const int32_t known = decoder_->config().tokenizer_vocab_size;
+  ids_.resize(count);
+  if (!decoder_->Argmax(known > 0 ? std::min(known, spec_.vocab_size) : spec_.vocab_size,
+                        ids_.data())) {
+    return false;
+  }
+  SampledRow* const drawn = out->data() + first;
+  for (size_t i = 0; i < count; ++i) {
+    const SampleRow& row = rows[i];
+    // A slice may begin within a run, as in SampleOne.
+    if (row.after_draft &&
+        drawn[static_cast<ptrdiff_t>(i) - 1].token_id != token_ids_[row.token_row])
+      continue;
+    drawn[i].token_id = ids_[i];
+  }
+  return true;
 }
 
 }  // namespace modu::engine

@@ -53,6 +53,8 @@ class TransformerRunner final : public ModelRunner {
   absl::Status ResolveIds(const ForwardInput& input);
   void SampleSlice(const ForwardInput& input, size_t first, size_t count,
                    std::vector<SampledRow>* out);
+  bool ArgmaxSlice(const ForwardInput& input, size_t first, size_t count,
+                   std::vector<SampledRow>* out);
 
   std::unique_ptr<kernels::Device> device_;  // outlives everything below
   std::unique_ptr<Decoder> decoder_;
@@ -64,6 +66,7 @@ class TransformerRunner final : public ModelRunner {
   std::vector<int32_t> token_ids_;  // of the step, PreviousSample resolved
   std::vector<int32_t> rows_;       // of a slice, as the next
   std::vector<int32_t> runs_;       // where each slot's rows begin
+  std::vector<int32_t> ids_;        // of their largest logits
   std::vector<int32_t> previous_;   // what the last step's sample rows drew
 };
 

@@ -257,6 +257,12 @@ SampledRow Sampler::Sample(const modu::engine::SampleRow& row, float* logits) {
   return out;
 }
 
+bool Sampler::IsArgmax(const SampleRow& row) const {
+  if (row.target_id >= 0 || row.top_logprobs >= 0 || row.mask_stop) return false;
+  const SamplingParams& params = slots_[row.slot]->params;
+  return params.temperature < kGreedyBelow && params.logit_bias.empty() && !Penalises(params);
+}
+
 int32_t Sampler::vocab_size() const { return vocab_size_; }
 int32_t Sampler::num_slots_in_use() const {
   return static_cast<int32_t>(slots_.size() - free_slots_.size());

@@ -40,6 +40,10 @@ class Sampler {
   /// temperature and filters.
   SampledRow Sample(const SampleRow& row, float* logits);
 
+  /// Whether all that Sample gives of a row is the id of the largest logit, the lowest of equals,
+  /// and remembers nothing: then it need not be called.
+  bool IsArgmax(const SampleRow& row) const;
+
   int32_t vocab_size() const;
   int32_t num_slots_in_use() const;
 

@@ -40,14 +40,21 @@ class HostBuffer final : public Buffer {
   std::align_val_t alignment_{64};
 };
 
-const OpTable kOps = {Embed, Norm, Linear, GatedLinear, RopeTable, Qkv, Attention};
+const OpTable kOps = {Embed, Norm, Linear, Argmax, GatedLinear, RopeTable, Qkv, Attention};
 
 const LinearKernels& KernelsOf(Isa isa) {
-  static const LinearKernels kAvx2 = {Int8KernelsAvx2(), FloatKernelsAvx2(), {}};
-  static const LinearKernels kAvx512 = {Int8KernelsAvx512(), FloatKernelsAvx512(), {}};
-  static const LinearKernels kAvx512Bf16 = {
-      Int8KernelsAvx512(), FloatKernelsAvx512(), {}, Bf16DotsAvx512Bf16()};
-  static const LinearKernels kAmx = {Int8KernelsAmx(), FloatKernelsAvx512(), Bf16TileKernelsAmx()};
+  static const LinearKernels kAvx2 = {
+      .int8 = Int8KernelsAvx2(), .f32 = FloatKernelsAvx2(), .coarse = CoarseStripAvx2()};
+  static const LinearKernels kAvx512 = {
+      .int8 = Int8KernelsAvx512(), .f32 = FloatKernelsAvx512(), .coarse = CoarseStripAvx512()};
+  static const LinearKernels kAvx512Bf16 = {.int8 = Int8KernelsAvx512(),
+                                            .f32 = FloatKernelsAvx512(),
+                                            .bf16_dots = Bf16DotsAvx512Bf16(),
+                                            .coarse = CoarseStripAvx512()};
+  static const LinearKernels kAmx = {.int8 = Int8KernelsAmx(),
+                                     .f32 = FloatKernelsAvx512(),
+                                     .bf16_tiles = Bf16TileKernelsAmx(),
+                                     .coarse = CoarseStripAvx512()};
   switch (isa) {
     case Isa::kAmx:
       return kAmx;
@@ -100,8 +107,12 @@ std::string CpuDevice::Describe() const {
 
 absl::StatusOr<std::unique_ptr<PackedWeight>> CpuDevice::Pack(std::span<const WeightSource> parts,
                                                               WeightUse use) {
-  return CpuWeight::Create(parts, use, numerics_, pool_, *arena_,
-                           linear_kernels_->bf16_activations());
+  auto weight =
+      CpuWeight::Create(parts, use, numerics_, pool_, *arena_, linear_kernels_->bf16_activations());
+  if (!weight.ok() || use != WeightUse::kHead || linear_kernels_->coarse == nullptr) return weight;
+  const absl::Status status = (*weight)->AddCoarseHead(pool_, *arena_);
+  if (!status.ok()) return status;
+  return weight;
 }
 
 size_t CpuDevice::PreparedBytes(const PackedWeight& consumer, int max_tokens) const {

@@ -49,6 +49,9 @@ class CpuDevice final : public Device {
     return shared_scratch_->data();
   }
   KvAhead& kv_ahead() { return kv_ahead_; }
+  /// Whether this call of argmax is one to try: not the next `calls` after it did not pay.
+  bool TriesArgmax() { return argmax_rest_ == 0 || argmax_rest_-- == 0; }
+  void RestFromArgmax(int calls) { argmax_rest_ = calls; }
   const LinearKernels& linear_kernels() const { return *linear_kernels_; }
   const AttentionKernels& attention_kernels() const { return *attention_kernels_; }
 
@@ -62,15 +65,18 @@ class CpuDevice final : public Device {
   std::unique_ptr<WeightArena> arena_;
   std::unique_ptr<Buffer> shared_scratch_;
   KvAhead kv_ahead_;
+  int argmax_rest_ = 0;
 };
 
 /// The device that an op of this backend's table is called with.
 inline CpuDevice& Cpu(Device& device) { return static_cast<CpuDevice&>(device); }
 
-// The table's entries (linear_ops.cc; norm, rope, qkv and attention in their own files).
+// The table's entries (linear_ops.cc and argmax_ops.cc; norm, rope, qkv and attention in their own
+// files).
 void Embed(Device&, const EmbedParams& p);
 void Norm(Device&, const NormParams& p);
 void Linear(Device&, const LinearParams& p);
+bool Argmax(Device&, const ArgmaxParams& p);
 void GatedLinear(Device&, const GatedLinearParams& p);
 void RopeTable(Device&, const RopeTableParams& p);
 void Qkv(Device&, const QkvParams& p);

@@ -20,6 +20,11 @@ MODU_INLINE Int AddFour(Int codes) {
 }
 MODU_INLINE Int AddInt(Int a, Int b) { return _mm512_add_epi32(a, b); }
 MODU_INLINE Int XorInt(Int a, Int b) { return _mm512_xor_si512(a, b); }
+MODU_INLINE Int OrBits(Int a, Int b) { return _mm512_or_si512(a, b); }
+template <int kByte>
+MODU_INLINE Int AndBytes(Int x) {
+  return _mm512_and_si512(x, _mm512_set1_epi8(kByte));
+}
 template <int kBits>
 MODU_INLINE Int ShiftUp(Int x) {
   return _mm512_slli_epi32(x, kBits);
@@ -41,6 +46,10 @@ template <int kBits>
 MODU_INLINE Int ShiftHalvesUp(Int x) {
   return _mm512_slli_epi16(x, kBits);
 }
+template <int kBits>
+MODU_INLINE Int ShiftHalvesDown(Int x) {
+  return _mm512_srli_epi16(x, kBits);
+}
 /// sum + low halves' product + high halves' product.
 MODU_INLINE Int AddProducts(Int sum, Int a, Int b) { return _mm512_dpwssd_epi32(sum, a, b); }
 #else
@@ -61,6 +70,11 @@ MODU_INLINE Int AddFour(Int codes) {
 }
 MODU_INLINE Int AddInt(Int a, Int b) { return _mm256_add_epi32(a, b); }
 MODU_INLINE Int XorInt(Int a, Int b) { return _mm256_xor_si256(a, b); }
+MODU_INLINE Int OrBits(Int a, Int b) { return _mm256_or_si256(a, b); }
+template <int kByte>
+MODU_INLINE Int AndBytes(Int x) {
+  return _mm256_and_si256(x, _mm256_set1_epi8(kByte));
+}
 template <int kBits>
 MODU_INLINE Int ShiftUp(Int x) {
   return _mm256_slli_epi32(x, kBits);
@@ -80,6 +94,10 @@ MODU_INLINE Int ScaleHalves(Int a, Int b) { return _mm256_mulhrs_epi16(a, b); }
 template <int kBits>
 MODU_INLINE Int ShiftHalvesUp(Int x) {
   return _mm256_slli_epi16(x, kBits);
+}
+template <int kBits>
+MODU_INLINE Int ShiftHalvesDown(Int x) {
+  return _mm256_srli_epi16(x, kBits);
 }
 /// sum + low halves' product + high halves' product.
 MODU_INLINE Int AddProducts(Int sum, Int a, Int b) { return AddInt(sum, _mm256_madd_epi16(a, b)); }

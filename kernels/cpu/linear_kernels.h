@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/cpu/coarse_kernel.h"
 #include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/prepared.h"
 #include "kernels/ops.h"
@@ -127,6 +128,7 @@ struct LinearKernels {
   FloatKernels f32;
   Bf16TileKernels bf16_tiles;        // null below kAmx
   FloatStripFn bf16_dots = nullptr;  // over kBf16Pairs, where there are no tiles; null elsewhere
+  CoarseStripFn coarse = nullptr;    // null: argmax computes all products
 
   /// What bf16 products read.
   PreparedKind bf16_activations() const {

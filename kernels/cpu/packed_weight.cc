@@ -6,6 +6,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu/block_codes.h"
+#include "kernels/cpu/coarse_head.h"
 #include "kernels/cpu/tile_config.h"
 #include "kernels/float_formats.h"
 
@@ -132,6 +133,9 @@ std::vector<T> PairHalves(const std::vector<T>& all) {
 
 }  // namespace
 
+CpuWeight::CpuWeight() = default;
+CpuWeight::~CpuWeight() = default;
+
 absl::StatusOr<std::unique_ptr<CpuWeight>> CpuWeight::Create(std::span<const WeightSource> parts,
                                                              WeightUse use, Numerics numerics,
                                                              WorkerPool& pool, WeightArena& arena,
@@ -223,6 +227,19 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
   });
 
   bytes_ = static_cast<int64_t>(bytes + head_bytes + scales_.size() * sizeof(float));
+  return absl::OkStatus();
+}
+
+absl::Status CpuWeight::AddCoarseHead(WorkerPool& pool, WeightArena& arena) {
+  if (prepared_.kind != PreparedKind::kInt8) return absl::OkStatus();
+  for (const Strip& strip : strips_) {
+    if (strip.format != StripFormat::kW8F16) return absl::OkStatus();
+  }
+  absl::StatusOr<std::unique_ptr<CoarseHead>> head =
+      CoarseHead::Create(strips_, prepared_, pool, arena);
+  if (!head.ok()) return head.status();
+  coarse_head_ = *std::move(head);
+  if (coarse_head_ != nullptr) bytes_ += coarse_head_->bytes();
   return absl::OkStatus();
 }
 

@@ -123,6 +123,8 @@ struct Strip {
   StripOrder order = StripOrder::kByInput;
 };
 
+class CoarseHead;
+
 class CpuWeight final : public PackedWeight {
  public:
   /// Packs over the pool. Sizes and dtypes have been validated; K must be a multiple of 32 for
@@ -132,6 +134,14 @@ class CpuWeight final : public PackedWeight {
                                                            WeightUse use, Numerics numerics,
                                                            WorkerPool& pool, WeightArena& arena,
                                                            PreparedKind bf16 = PreparedKind::kBf16);
+
+  ~CpuWeight() override;
+
+  /// For a head of 8-bit codes in whole numbers, so that argmax (ops.h) need not read all of them;
+  /// nothing for others. Fails as the arena does.
+  absl::Status AddCoarseHead(WorkerPool& pool, WeightArena& arena);
+  /// Null where there is none.
+  const CoarseHead* coarse_head() const { return coarse_head_.get(); }
 
   WeightUse use() const { return use_; }
   const PreparedLayout& prepared() const { return prepared_; }
@@ -152,7 +162,7 @@ class CpuWeight final : public PackedWeight {
   void DecodeRow(int64_t row, float* out) const;
 
  private:
-  CpuWeight() = default;
+  CpuWeight();
   absl::Status Pack(std::span<const WeightSource> parts, WeightUse use, Numerics numerics,
                     WorkerPool& pool, WeightArena& arena, PreparedKind bf16);
 
@@ -165,6 +175,7 @@ class CpuWeight final : public PackedWeight {
   std::vector<float> scales_;
   WeightArena::Piece scales_of_head_;  // in whole numbers: [strips][groups] ScaleBytes, exactly
   WeightArena::Piece memory_;
+  std::unique_ptr<CoarseHead> coarse_head_;
 };
 
 }  // namespace modu::kernels::cpu

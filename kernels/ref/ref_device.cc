@@ -104,7 +104,9 @@ class HostBuffer final : public Buffer {
   ~HostBuffer() override { ::operator delete(data_, std::align_val_t{64}); }
 };
 
-const OpTable kOps = {Embed, Norm, Linear, GatedLinear, RopeTable, Qkv, Attention};
+bool Argmax(Device&, const ArgmaxParams&) { return false; }
+
+const OpTable kOps = {Embed, Norm, Linear, Argmax, GatedLinear, RopeTable, Qkv, Attention};
 
 class RefDevice final : public Device {
  public:

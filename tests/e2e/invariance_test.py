@@ -222,6 +222,21 @@ class TheMatrix(unittest.TestCase):
     def test_fp8(self):
         self.assertEqual(differences(self.fp8(), self.command), [])
 
+    def test_greedy(self):
+        """Without logprobs the largest logit may be found without computing all of them."""
+        model = Model(default_model.path(), 1000, 30000)
+        with Server(model.path, "--draft-tokens", "0") as server:
+            def ids(length, **fields):
+                body = {**model.body(length, temperature=0), **fields}
+                status, answer = server.post_json("/v1/completions", body, timeout=240)
+                assert status == 200, answer
+                return [choice["token_ids"] for choice in answer["choices"]]
+
+            for length in LENGTHS:
+                self.assertEqual(ids(length, logprobs=None), ids(length))
+            several = [model.prompt(length) for length in LENGTHS]  # more rows than it is done for
+            self.assertEqual(ids(1, logprobs=None, prompt=several), ids(1, prompt=several))
+
     def test_right_guesses(self):
         for path in (default_model.path(), self.folder.name):
             model = RepetitiveModel(path, 100, 100, "--no-prefix-cache")
@@ -243,7 +258,7 @@ class Inverse(TheMatrix):
     """The same matrix on servers that are wrong in one way each: it must be seen where it acts, and only there."""
 
     binary = ""
-    test_q4_1 = test_q4_1_int8 = test_fp8 = test_fp8_exact = test_right_guesses = None
+    test_q4_1 = test_q4_1_int8 = test_fp8 = test_fp8_exact = test_greedy = test_right_guesses = None
 
     def seen(self, by, model):
         return {(setup, run) for setup, run, _ in differences(model, (self.binary, by))}

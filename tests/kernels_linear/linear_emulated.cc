@@ -34,6 +34,7 @@ static inline simde__m512i EmulatedCvtepi16Epi32(simde__m256i x) {
 #define _mm512_cvtepi32_ps EmulatedCvtepi32Ps
 #define _mm512_cvtph_ps EmulatedCvtphPs
 
+#include "kernels/cpu/coarse_int8-inl.h"
 #include "kernels/cpu/int8_join-inl.h"
 #include "kernels/cpu/linear_bf16_dots-inl.h"
 #include "kernels/cpu/linear_bf16_tiles-inl.h"
@@ -50,4 +51,5 @@ const Int8Kernels& Int8TileKernelsEmulated() { return emulated::kTileProductKern
 const Bf16TileKernels& Bf16TileKernelsEmulated() { return emulated::kBf16TileKernels<ScalarTiles>; }
 const FloatKernels& FloatKernelsEmulated() { return emulated::kFloatKernels; }
 FloatStripFn Bf16DotsEmulated() { return emulated::Bf16DotsStrip; }
+CoarseStripFn CoarseStripEmulated() { return emulated::CoarseStrip; }
 }  // namespace modu::kernels::cpu

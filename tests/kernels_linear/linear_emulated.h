@@ -6,6 +6,7 @@ namespace modu::kernels::cpu {
 const Int8Kernels& Int8KernelsEmulated();
 const FloatKernels& FloatKernelsEmulated();
 FloatStripFn Bf16DotsEmulated();
+CoarseStripFn CoarseStripEmulated();
 const Int8Kernels& Int8TileKernelsEmulated();  // tiles: the scalar twin
 const Bf16TileKernels& Bf16TileKernelsEmulated();
 }  // namespace modu::kernels::cpu

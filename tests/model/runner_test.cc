@@ -426,6 +426,49 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("greedy rows draw the same whether or not their logits are computed") {
+  tests::SmallModel sizes;
+  sizes.vocab = 3000;
+  // Tied, so that some logits stand out and the head's upper bits can tell the largest.
+  const tests::SmallModel model = tests::MakeSmallModel("qwen3", 23, sizes);
+  const BothKinds files(model, /*q8_0=*/true);
+  LoadedModel loaded = Load(files.gguf(), Backend{"cpu", Numerics::kInt8, 2});
+  ModelRunner* runner = loaded.runner.get();
+  SamplingParams greedy;
+  greedy.temperature = 0;
+  const auto ids = RandomIds(10, model.vocab, 13);
+  constexpr int32_t kAsked = 0, kNotAsked = -1;  // of log probabilities
+  const auto run = [&](int32_t logprobs) {
+    const SamplerSlot slot = runner->StartSequence(greedy, ids, 0);
+    tests::SequenceDriver sequence(runner, 0, 8);
+    std::vector<int32_t> drawn = {
+        sequence.Step(ids, {tests::GreedyRow(9, slot, logprobs)}).rows.at(0).token_id};
+    for (int i = 0; i < 40; ++i) {
+      const StepOutput step = sequence.Step({drawn.back()}, {tests::GreedyRow(0, slot, logprobs)});
+      drawn.push_back(step.rows.at(0).token_id);
+    }
+    runner->EndSequence(slot);
+    return drawn;
+  };
+  const std::vector<int32_t> want = run(kAsked);
+  CHECK(run(kNotAsked) == want);
+  // A guess that is right is followed by a draw, a wrong one by none.
+  for (const bool right : {true, false}) {
+    const SamplerSlot slot = runner->StartSequence(greedy, ids, 0);
+    tests::SequenceDriver sequence(runner, 0, 8);
+    CHECK(sequence.Step(ids, {tests::GreedyRow(9, slot, kNotAsked)}).rows.at(0).token_id ==
+          want[0]);
+    std::vector<SampleRow> rows = {tests::GreedyRow(0, slot, kNotAsked),
+                                   tests::GreedyRow(1, slot, kNotAsked)};
+    rows[1].after_draft = true;
+    const int32_t guess = right ? want[1] : (want[1] + 1) % model.vocab;
+    const StepOutput step = sequence.Step({want[0], guess}, rows);
+    CHECK(step.rows.at(0).token_id == want[1]);
+    CHECK(step.rows.at(1).token_id == (right ? want[2] : -1));
+    runner->EndSequence(slot);
+  }
+}
+
 TEST_CASE("more rows than one head product holds") {
   const tests::SmallModel model = tests::MakeSmallModel("llama", 16);
   const BothKinds files(model);

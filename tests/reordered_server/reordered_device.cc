@@ -54,9 +54,9 @@ class ReorderedDevice final : public Device {
 
 /// An op of the wrapped backend, called with the wrapped backend.
 template <auto kOp, typename Params>
-void Forward(Device& device, const Params& params) {
+auto Forward(Device& device, const Params& params) {
   Device& inner = static_cast<ReorderedDevice&>(device).inner();
-  (inner.ops().*kOp)(inner, params);
+  return (inner.ops().*kOp)(inner, params);
 }
 
 /// By how many blocks sequence s's past is rotated; 0, the real order, for one sequence, one row or
@@ -94,6 +94,7 @@ constexpr kernels::OpTable kOps = {
     Forward<&kernels::OpTable::embed, kernels::EmbedParams>,
     Forward<&kernels::OpTable::norm, kernels::NormParams>,
     Forward<&kernels::OpTable::linear, kernels::LinearParams>,
+    Forward<&kernels::OpTable::argmax, kernels::ArgmaxParams>,
     Forward<&kernels::OpTable::gated_linear, kernels::GatedLinearParams>,
     Forward<&kernels::OpTable::rope_table, kernels::RopeTableParams>,
     Forward<&kernels::OpTable::qkv, kernels::QkvParams>,

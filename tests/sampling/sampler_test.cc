@@ -358,6 +358,43 @@ TEST_CASE("A sequence restarted with its history goes on exactly as if it had ne
   CHECK(sampler.num_slots_in_use() == 1);
 }
 
+TEST_CASE("What IsArgmax says needs no sampler: the largest logit and nothing else") {
+  const int n = 700;
+  Sampler sampler(n, {5});
+  const std::vector<float> logits = NormalLogits(n, 31, 2);
+  const auto largest =
+      static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  SamplingParams greedy;
+  greedy.temperature = 0;
+  greedy.top_k = 3;  // filters do not matter
+  greedy.top_p = 0.1f;
+  const SamplerSlot plain = sampler.StartSequence(greedy, {1, 2, 3}, 1);
+  REQUIRE(sampler.IsArgmax(RowOf(plain, 0)));
+  const SampledRow drawn = SampleCopy(sampler, RowOf(plain, 0), logits);
+  CHECK(drawn.token_id == largest);
+  CHECK(drawn.top_logprobs.empty());
+
+  CHECK_FALSE(sampler.IsArgmax(RowOf(plain, 0, /*top_logprobs=*/0)));
+  SampleRow masked = RowOf(plain, 0);
+  masked.mask_stop = true;
+  CHECK_FALSE(sampler.IsArgmax(masked));
+  SampleRow target;
+  target.target_id = 4;
+  CHECK_FALSE(sampler.IsArgmax(target));
+  const auto with = [&](auto change) {
+    SamplingParams params = greedy;
+    change(params);
+    const SamplerSlot slot = sampler.StartSequence(params, {1, 2, 3}, 1);
+    return sampler.IsArgmax(RowOf(slot, 0));
+  };
+  CHECK(with([](SamplingParams& p) { p.temperature = 1e-6f; }));
+  CHECK_FALSE(with([](SamplingParams& p) { p.temperature = 0.5f; }));
+  CHECK_FALSE(with([](SamplingParams& p) { p.repetition_penalty = 1.1f; }));
+  CHECK_FALSE(with([](SamplingParams& p) { p.presence_penalty = 0.1f; }));
+  CHECK_FALSE(with([](SamplingParams& p) { p.frequency_penalty = -0.1f; }));
+  CHECK_FALSE(with([](SamplingParams& p) { p.logit_bias = {{7, 1.0f}}; }));
+}
+
 TEST_CASE("Rows sampled at once from several threads give what they give one by one") {
   const int n = 3000, slots = 8, steps = 40;
   SamplingParams p;

@@ -123,8 +123,8 @@ struct OpTable {
   void (*embed)(Device&, const EmbedParams&);
   void (*norm)(Device&, const NormParams&);
   void (*linear)(Device&, const LinearParams&);
-  /// False, having written nothing, where the backend finds no shorter way than to compute all
-  /// products, or one of them may be no finite number.
+  /// False, having written nothing, where a product is not finite, or the backend has no shorter
+  /// way than `linear` and a look at all products.
   bool (*argmax)(Device&, const ArgmaxParams&);
   void (*gated_linear)(Device&, const GatedLinearParams&);
   void (*rope_table)(Device&, const RopeTableParams&);

@@ -16,7 +16,7 @@ namespace {
 
 /// Rows of one head product: bounds the logits (vocab * 4 bytes a row) when prompt logprobs want
 /// every row.
-constexpr int32_t kMaxLogitRows = 32;
+constexpr int32_t kMaxLogitRows = 64;
 
 /// False for NaN and both infinities: the row's request fails. Before any masking, which writes
 /// -inf itself.

@@ -1,119 +1,66 @@
-// The largest product of each row with an output head: coarse products of all strips first, then
-// whole ones of those strips that may still hold it.
+// The largest product of each row with an output head.
 #include <algorithm>
+#include <atomic>
 #include <limits>
-#include <span>
 #include <vector>
 
-#include "kernels/cpu/coarse_head.h"
+#include "kernels/check.h"
+#include "kernels/cpu/coarse_argmax.h"
 #include "kernels/cpu/cpu_device.h"
-#include "kernels/cpu/linear_kernels.h"
-#include "kernels/cpu/packed_weight.h"
-#include "kernels/cpu/strip_units.h"
+#include "kernels/cpu/strip_products.h"
 
 namespace modu::kernels::cpu {
 namespace {
 
-/// More rows need too many of the strips, and computing becomes dearer than reading.
-constexpr int kMostRows = 2;
-/// Where coarse products leave more than this share of the strips (logits near to each other), all
-/// products are quicker; then it is not tried again for so many calls.
-constexpr int kMostLeft = 4;
-constexpr int kRest = 15;
-
-struct Largest {
-  float value = -std::numeric_limits<float>::infinity();
-  int32_t id = -1;
-
-  void Meet(float other, int32_t other_id) {
-    if (other > value || (other == value && other_id < id) || id < 0) *this = {other, other_id};
+/// By all products, strip by strip: none is written, and none is read again.
+bool ArgmaxOfAll(CpuDevice& cpu, const ArgmaxParams& p) {
+  const LinearKernels& kernels = cpu.linear_kernels();
+  const CpuWeight& weight = Weight(p.weight);
+  if (weight.prepared().kind == PreparedKind::kBf16Tiles) return false;
+  // Each worker's own, a line apart.
+  const auto stride = static_cast<size_t>((p.num_tokens + 15) / 16 * 16 + 16);
+  const size_t all = stride * static_cast<size_t>(cpu.num_threads());
+  std::vector<float> values(all, -std::numeric_limits<float>::infinity());
+  std::vector<int32_t> ids(all, 0);
+  std::atomic<bool> finite{true};
+  ForBlocks(
+      cpu, (p.limit + kStrip - 1) / kStrip, p.num_tokens, [] { return 0; },
+      [&](int, int index, int row, int rows, int worker, bool is_last) {
+        alignas(64) float tile[kTileRows * kStrip];
+        const Strip& strip = weight.strips()[static_cast<size_t>(index)];
+        const Ahead ahead = AheadOf(weight, strip, worker, cpu.num_threads(), is_last);
+        ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, row), rows, ahead, tile);
+        const size_t at = stride * static_cast<size_t>(worker) + static_cast<size_t>(row);
+        const bool good = kernels.f32.largest({
+            .tile = tile,
+            .rows = rows,
+            .columns = std::min(strip.columns, p.limit - strip.column),
+            .scales = strip.scales,
+            .first_id = strip.column,
+            .values = values.data() + at,
+            .ids = ids.data() + at,
+        });
+        if (!good) finite.store(false, std::memory_order_relaxed);
+      });
+  if (!finite.load(std::memory_order_relaxed)) return false;
+  for (size_t t = 0; t < static_cast<size_t>(p.num_tokens); ++t) {
+    float value = values[t];
+    p.ids[t] = ids[t];
+    for (size_t at = t + stride; at < all; at += stride) {
+      if (values[at] < value || (values[at] == value && ids[at] > p.ids[t])) continue;
+      value = values[at];
+      p.ids[t] = ids[at];
+    }
   }
-};
-
-/// A strip of whole codes that may hold a row's largest product.
-struct WholeStrip {
-  int row;
-  int strip;
-};
-
-/// The largest product of a row with a strip; `next` is read after it, or null.
-Largest LargestOf(const LinearKernels& kernels, const CpuWeight& weight, const Strip& strip,
-                  const Strip* next, const std::byte* in, int limit) {
-  alignas(64) float tile[kStrip];
-  const Ahead ahead = next == nullptr ? Ahead() : Ahead{.data = next->data, .bytes = next->bytes};
-  kernels.int8.strip[static_cast<int>(strip.format)](strip.data, weight.prepared(), in, 1, ahead,
-                                                     tile);
-  Largest largest;
-  const int columns = std::min(strip.columns, limit - strip.column);
-  for (int n = 0; n < columns; ++n) largest.Meet(tile[n], strip.column + n);
-  return largest;
+  return true;
 }
 
 }  // namespace
 
 bool Argmax(Device& device, const ArgmaxParams& p) {
   CpuDevice& cpu = Cpu(device);
-  const CpuWeight& weight = Weight(p.weight);
-  const CoarseHead* const head = weight.coarse_head();
-  if (head == nullptr || p.num_tokens > kMostRows || !cpu.TriesArgmax()) return false;
-  const LinearKernels& kernels = cpu.linear_kernels();
-  const std::span<const Strip> all = weight.strips();
-  const PreparedLayout& layout = weight.prepared();
-  const int strips = (p.limit + kStrip - 1) / kStrip;  // those that hold ids below the limit
-
-  const int64_t groups = 2 * PairsOf(layout.groups());
-  std::vector<CoarseGroup> of_rows(static_cast<size_t>(p.num_tokens * groups));
-  CoarseRow rows[kMostRows];
-  for (int r = 0; r < p.num_tokens; ++r) {
-    if (!head->Describe(layout, layout.Row(p.in, r), of_rows.data() + r * groups, &rows[r])) {
-      return false;
-    }
-  }
-  const auto results = static_cast<size_t>(p.num_tokens) * static_cast<size_t>(strips);
-  auto* const best = reinterpret_cast<float*>(cpu.SharedScratch(2 * results * sizeof(float)));
-  float* const upper = best + results;
-  ForStrips(
-      cpu.pool(), strips, 1, 1, [] { return 0; },
-      [&](int, int strip, int, int, int) {
-        for (int r = 0; r < p.num_tokens; r += kMostCoarseRows) {
-          const auto some = static_cast<size_t>(std::min(kMostCoarseRows, p.num_tokens - r));
-          const int64_t at = int64_t{r} * strips + strip;
-          kernels.coarse(head->strip(strip), layout.groups(), {rows + r, some},
-                         {best + at, upper + at, strips});
-        }
-      });
-
-  std::vector<WholeStrip> left;
-  Largest largest[kMostRows];
-  for (int r = 0; r < p.num_tokens; ++r) {
-    const float* const of_row = best + int64_t{r} * strips;
-    const auto first = static_cast<int>(std::max_element(of_row, of_row + strips) - of_row);
-    // A product that is there bounds the largest from below.
-    largest[r] =
-        LargestOf(kernels, weight, all[static_cast<size_t>(first)], nullptr, rows[r].in, p.limit);
-    const float* const above = upper + int64_t{r} * strips;
-    for (int strip = 0; strip < strips; ++strip) {
-      if (above[strip] >= largest[r].value && strip != first) left.push_back({r, strip});
-    }
-  }
-  if (left.size() > results / kMostLeft) {
-    cpu.RestFromArgmax(kRest);
-    return false;
-  }
-  std::vector<Largest> found(left.size());
-  cpu.pool().Run(static_cast<int>(left.size()), 1, [&](int first, int last, int) {
-    for (auto i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
-      const auto strip_of = [&](size_t at) { return &all[static_cast<size_t>(left[at].strip)]; };
-      found[i] =
-          LargestOf(kernels, weight, *strip_of(i), i + 1 < left.size() ? strip_of(i + 1) : nullptr,
-                    rows[left[i].row].in, p.limit);
-    }
-  });
-  for (size_t i = 0; i < left.size(); ++i) {
-    largest[left[i].row].Meet(found[i].value, found[i].id);
-  }
-  for (int r = 0; r < p.num_tokens; ++r) p.ids[r] = largest[r].id;
-  return true;
+  MODU_CHECK(p.limit > 0 && p.limit <= p.weight->rows());
+  return ArgmaxByCoarse(cpu, p) || ArgmaxOfAll(cpu, p);
 }
 
 }  // namespace modu::kernels::cpu

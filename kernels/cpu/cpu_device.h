@@ -49,9 +49,10 @@ class CpuDevice final : public Device {
     return shared_scratch_->data();
   }
   KvAhead& kv_ahead() { return kv_ahead_; }
-  /// Whether this call of argmax is one to try: not the next `calls` after it did not pay.
-  bool TriesArgmax() { return argmax_rest_ == 0 || argmax_rest_-- == 0; }
-  void RestFromArgmax(int calls) { argmax_rest_ = calls; }
+  /// Whether coarse products are to be tried for this argmax: not the next `calls` after they did
+  /// not pay.
+  bool TriesCoarseArgmax() { return coarse_rest_ == 0 || coarse_rest_-- == 0; }
+  void RestFromCoarseArgmax(int calls) { coarse_rest_ = calls; }
   const LinearKernels& linear_kernels() const { return *linear_kernels_; }
   const AttentionKernels& attention_kernels() const { return *attention_kernels_; }
 
@@ -65,7 +66,7 @@ class CpuDevice final : public Device {
   std::unique_ptr<WeightArena> arena_;
   std::unique_ptr<Buffer> shared_scratch_;
   KvAhead kv_ahead_;
-  int argmax_rest_ = 0;
+  int coarse_rest_ = 0;
 };
 
 /// The device that an op of this backend's table is called with.

@@ -1,6 +1,6 @@
 // Products over f32 activations, for weights of any format: a group of 32 inputs is decoded once
-// into an L1 panel and multiplied with all rows. Also the epilogues (store, gate). Written once
-// over vector-inl.h; included by op_dtype_isa files only.
+// into an L1 panel and multiplied with all rows. Also the epilogues (store, gate, largest). Written
+// once over vector-inl.h; included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/decode_group-inl.h"
 #include "kernels/cpu/linear_kernels.h"
@@ -129,7 +129,37 @@ void GateTile(const GateArgs& args) {
   }
 }
 
-constexpr FloatKernels kFloatKernels = {FloatStrip, StoreTile,   GateTile,
+bool LargestOfTile(const LargestArgs& args) {
+  Float none = Zero();  // NaN where a product is not finite
+  for (int row = 0; row < args.rows; ++row) {
+    const float* const tile = args.tile + row * kStrip;
+    alignas(64) float products[kStrip];
+    Group most = SetGroup(-__builtin_inff());
+    for (int i = 0; i < kStrip; i += kLanes) {
+      Float x = Load(tile + i);
+      if (args.scales != nullptr) x = Mul(x, Load(args.scales + i));
+      none = Fma(x, Zero(), none);
+      Store(products + i, x);
+      if (args.columns < kStrip) x = Select(x, Set(-__builtin_inff()), 0, args.columns - i);
+      Float& part = most.part[i / kLanes % kParts];
+      part = Max(part, x);
+    }
+    const float largest = Max(most);
+    if (!(largest >= args.values[row])) continue;
+    int column = 0;
+    while (column < args.columns && products[column] != largest) ++column;
+    const int32_t id = args.first_id + column;
+    if (largest > args.values[row] || id < args.ids[row]) {
+      args.values[row] = largest;
+      args.ids[row] = id;
+    }
+  }
+  Group all = SetGroup(0.0f);
+  all.part[0] = none;
+  return Sum(all) == 0.0f;
+}
+
+constexpr FloatKernels kFloatKernels = {FloatStrip, StoreTile,   GateTile,  LargestOfTile,
                                         Prepare,    PrepareRows, FinishRows};
 
 }  // namespace

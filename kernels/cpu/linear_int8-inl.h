@@ -39,12 +39,13 @@ template <typename Format>
 constexpr int ColumnVectors(int rows) {
   return rows <= (Format::kNibbles ? 6 : 4) ? 2 : 1;
 }
-/// Rows of the next block: of nibbles 6, whose codes are read and unpacked once for both registers,
-/// but for ends that would leave a row or two to themselves.
+/// Rows of the next block, whose codes are read once for both registers: of nibbles 6, but for ends
+/// that would leave a row or two to themselves. Of wider codes 4: with one register each product
+/// loads an activation of its own, and loads are no quicker than products.
 constexpr int kMostRows = 8;
 template <typename Format>
 constexpr int NextRows(int left) {
-  if (!Format::kNibbles) return left < 8 ? left : 8;
+  if (!Format::kNibbles) return left < 4 ? left : 4;
   switch (left) {
     case 7:
       return 4;

@@ -65,6 +65,19 @@ struct GateArgs {
 };
 using GateFn = void (*)(const GateArgs& args);
 
+/// Joins each row's largest product of a tile, and the lowest id that has it, to those of tiles
+/// before: [rows], -infinity at first. ids of columns: first_id, first_id + 1, ..
+/// False where a product is not finite.
+struct LargestArgs {
+  const float* tile;
+  int rows, columns;
+  const float* scales;  // or null
+  int32_t first_id;
+  float* values;
+  int32_t* ids;
+};
+using LargestFn = bool (*)(const LargestArgs& args);
+
 /// bf16 products on tiles come out with the rows of 16 side by side:
 /// sums: [tiles of 16 rows][2 halves of a strip][16 outputs][16 rows], 64-byte aligned.
 constexpr int kMostTileRows = 256;
@@ -109,6 +122,7 @@ struct FloatKernels {
   FloatStripFn strip;
   StoreFn store;
   GateFn gate;
+  LargestFn largest;
   PrepareFn prepare;
   PrepareRowsFn prepare_rows;
   FinishRowsFn finish_rows;

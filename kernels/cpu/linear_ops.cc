@@ -8,23 +8,11 @@
 #include "kernels/cpu/linear_tile_ops.h"
 #include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/row_finisher.h"
+#include "kernels/cpu/strip_products.h"
 #include "kernels/cpu/strip_units.h"
 
 namespace modu::kernels::cpu {
 namespace {
-
-/// The product of one strip with up to kTileRows rows.
-void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, const Strip& strip,
-                  const std::byte* in, int rows, const Ahead& ahead, float* tile) {
-  const PreparedLayout& layout = weight.prepared();
-  if (layout.kind == PreparedKind::kInt8) {
-    kernels.int8.strip[static_cast<int>(strip.format)](strip.data, layout, in, rows, ahead, tile);
-  } else if (layout.kind == PreparedKind::kBf16Pairs) {
-    kernels.bf16_dots(strip, layout, weight.round_to_bf16(), in, rows, tile);
-  } else {
-    kernels.f32.strip(strip, layout, weight.round_to_bf16(), in, rows, tile);
-  }
-}
 
 /// Outputs lie in L3 or with the other worker, where whoever wrote or read them last left them:
 /// nearer, and as this worker's to write, while the products are made.
@@ -33,14 +21,6 @@ void FetchOutputs(const float* out, int64_t stride, int rows) {
     asm volatile("prefetchw %0" : : "m"(*out));
     asm volatile("prefetchw %0" : : "m"(out[kStrip / 2]));
   }
-}
-
-/// What a worker reads after a strip: the one behind it, after the last of its own ones its share
-/// of the next matrix.
-Ahead AheadOf(const CpuWeight& weight, const Strip& strip, int worker, int workers, bool is_last) {
-  if (!is_last) return {.data = strip.data + strip.bytes, .bytes = strip.bytes};
-  const WeightArena::Region share = weight.FollowingShare(worker, workers);
-  return {.data = share.data, .bytes = std::min(strip.bytes, static_cast<int64_t>(share.bytes))};
 }
 
 /// What is fetched for later while a strip is multiplied with `rows` rows: a line for every 8
@@ -54,19 +34,6 @@ int64_t BytesBeside(const CpuDevice& cpu, const CpuWeight& weight, int rows) {
       int64_t{rows} * (kStrip / 16) * PairsOf(weight.prepared().groups()) * kPairMultiplications;
   return std::max<int64_t>(
       0, multiplications / kMultiplicationsALine * 64 - weight.strips().front().bytes);
-}
-
-/// ForStrips by blocks of kTileRows rows: body(around, strip index, first row, rows, worker,
-/// whether it is the last of the worker's own).
-template <typename Scope, typename Body>
-void ForBlocks(CpuDevice& cpu, int strips, int num_tokens, const Scope& scope, const Body& body) {
-  WorkerPool& pool = cpu.pool();
-  const int units = strips * ((num_tokens + kTileRows - 1) / kTileRows);
-  ForStrips(pool, strips, num_tokens, kTileRows, scope,
-            [&](auto& around, int index, int row, int rows, int worker) {
-              const int unit = row / kTileRows * strips + index;
-              body(around, index, row, rows, worker, unit + 1 == pool.HomeEnd(units, worker));
-            });
 }
 
 }  // namespace

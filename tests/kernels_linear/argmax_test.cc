@@ -1,6 +1,6 @@
-// The largest product of a row found through the upper bits of a head's codes: the id is that of
-// linear's largest, and no product is above what its strip's coarse ones allow, whoever chose the
-// activations.
+// The largest product of a row: the id is that of linear's largest, whether all products are
+// computed or those that the upper bits of a head's codes leave; and no product is above what its
+// strip's coarse ones allow, whoever chose the activations.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -10,7 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cpu/coarse_argmax.h"
 #include "kernels/cpu/coarse_head.h"
+#include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/packed_weight.h"
@@ -80,9 +82,8 @@ struct Packed {
   std::unique_ptr<Device> device;
   std::unique_ptr<PackedWeight> head;
 
-  Packed(const WeightSource& source, const std::string& level)
-      : device(
-            OpenCpuDevice({.numerics = Numerics::kInt8, .num_threads = 2, .isa = level}).value()),
+  Packed(const WeightSource& source, const std::string& level, Numerics numerics = Numerics::kInt8)
+      : device(OpenCpuDevice({.numerics = numerics, .num_threads = 2, .isa = level}).value()),
         head(device->Pack({&source, 1}, WeightUse::kHead).value()) {}
 
   std::unique_ptr<Buffer> Prepare(const std::vector<float>& rows, int num_tokens) {
@@ -101,6 +102,11 @@ struct Packed {
     const auto in = Prepare(rows, num_tokens);
     return device->ops().argmax(*device, {num_tokens, {in->data()}, head.get(), limit, ids});
   }
+  bool ByCoarse(const std::vector<float>& rows, int num_tokens, int limit, int32_t* ids) {
+    const auto in = Prepare(rows, num_tokens);
+    return cpu::ArgmaxByCoarse(cpu::Cpu(*device),
+                               {num_tokens, {in->data()}, head.get(), limit, ids});
+  }
   std::vector<int32_t> LargestOfAll(const std::vector<float>& rows, int num_tokens, int limit) {
     const auto in = Prepare(rows, num_tokens);
     std::vector<float> all(static_cast<size_t>(num_tokens * head->rows()));
@@ -117,7 +123,7 @@ struct Packed {
 
 }  // namespace
 
-TEST_CASE("argmax gives the lowest id of linear's largest product") {
+TEST_CASE("argmax by upper bits gives the lowest id of linear's largest product") {
   for (const std::string& level : Levels()) {
     for (const int64_t cols : {32, 96, 576, 2304}) {
       const int64_t num_rows = 1500;
@@ -136,10 +142,9 @@ TEST_CASE("argmax gives the lowest id of linear's largest product") {
           rows.insert(rows.end(), row.begin(), row.end());
         }
         int32_t ids[2] = {-7, -7};
-        const bool found = packed.Argmax(rows, tokens, limit, ids);
         INFO(level << " cols " << cols << " seed " << seed);
         ++asked;
-        if (!found) {
+        if (!packed.ByCoarse(rows, tokens, limit, ids)) {
           CHECK(ids[0] == -7);
           continue;
         }
@@ -153,44 +158,79 @@ TEST_CASE("argmax gives the lowest id of linear's largest product") {
   }
 }
 
-TEST_CASE("argmax leaves to linear what it cannot tell sooner") {
+TEST_CASE("argmax gives linear's, of any format, mode and number of rows") {
+  for (const std::string& level : Levels()) {
+    for (const Numerics numerics : {Numerics::kExact, Numerics::kBf16, Numerics::kInt8}) {
+      for (const DType dtype : tests::kAllTypes) {
+        const RandomMatrix matrix(dtype, 300, 256, 8);
+        WeightSource source = matrix.source();
+        const float factor = -0.5f;
+        if (dtype == DType::kF8E4M3) {
+          source.scales = &factor;
+          source.num_scales = 1;
+        }
+        Packed packed(source, level, numerics);
+        for (const int tokens : {1, 3, 65}) {
+          Random random(static_cast<uint64_t>(tokens));
+          std::vector<float> rows;
+          for (int i = 0; i < tokens * 256; ++i) rows.push_back(random.Gaussian());
+          std::fill(rows.end() - 256, rows.end(), 0.0f);  // of equals the lowest: 0
+          for (const int limit : {1, 31, 33, 300}) {
+            INFO(level << " " << TraitsOf(dtype).name << " tokens " << tokens << " limit "
+                       << limit);
+            std::vector<int32_t> ids(static_cast<size_t>(tokens), -7);
+            REQUIRE(packed.Argmax(rows, tokens, limit, ids.data()));
+            CHECK(ids == packed.LargestOfAll(rows, tokens, limit));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("argmax leaves to others what they must see") {
   const Head head(1500, 96, 3);
-  Packed packed(head.source(), "avx2");
+  const std::string level = Levels().back();
+  Packed packed(head.source(), level);
   const std::vector<float> clear = ActivationsLike(head, 5, 4.0f, 2);
   int32_t ids[3] = {-7, -7, -7};
-  SECTION("rows that are not finite, or whose products may not be") {
-    std::vector<float> row = clear;
-    row[40] = std::numeric_limits<float>::quiet_NaN();
-    CHECK_FALSE(packed.Argmax(row, 1, 1500, ids));
-    row[40] = 3e38f;
-    CHECK_FALSE(packed.Argmax(row, 1, 1500, ids));
-  }
-  SECTION("many rows") {
+  SECTION("rows that are not finite, among others too") {
     std::vector<float> rows;
     for (int i = 0; i < 3; ++i) rows.insert(rows.end(), clear.begin(), clear.end());
+    rows[40] =
+        GENERATE(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity());
+    CHECK_FALSE(packed.Argmax(rows, 1, 1500, ids));
     CHECK_FALSE(packed.Argmax(rows, 3, 1500, ids));
-  }
-  SECTION("products near to each other, and then a while") {
-    CHECK(packed.Argmax(clear, 1, 1500, ids));
-    ids[0] = -7;
-    CHECK_FALSE(packed.Argmax(std::vector<float>(96, 0.0f), 1, 1500, ids));
-    CHECK_FALSE(packed.Argmax(clear, 1, 1500, ids));
     CHECK(ids[0] == -7);
-    bool again = false;
-    for (int i = 0; i < 100 && !again; ++i) again = packed.Argmax(clear, 1, 1500, ids);
-    CHECK(again);
-    CHECK(ids[0] == 5);
   }
-  SECTION("other formats, and a weight that is not finite") {
-    const RandomMatrix q4(DType::kQ4_1, 1500, 96, 4);
-    CHECK_FALSE(Packed(q4.source(), "avx2").Argmax(clear, 1, 1500, ids));
+  SECTION("a weight that is not finite") {
     std::vector<std::byte> bytes(head.source().data,
                                  head.source().data + 1500 * RowBytes(DType::kQ8_0, 96));
     const uint16_t infinity = 0x7C00;
     std::memcpy(bytes.data() + 700 * RowBytes(DType::kQ8_0, 96), &infinity, sizeof(infinity));
     WeightSource source = head.source();
     source.data = bytes.data();
-    CHECK_FALSE(Packed(source, "avx2").Argmax(clear, 1, 1500, ids));
+    Packed with_infinity(source, level);
+    CHECK_FALSE(with_infinity.Argmax(clear, 1, 1500, ids));
+    CHECK(ids[0] == -7);
+    CHECK(with_infinity.Argmax(clear, 1, 600, ids));  // not one of those asked for
+    CHECK(ids[0] == 5);
+  }
+  SECTION("by upper bits: many rows, huge ones, other formats, products near to each other") {
+    std::vector<float> rows;
+    for (int i = 0; i < 3; ++i) rows.insert(rows.end(), clear.begin(), clear.end());
+    CHECK_FALSE(packed.ByCoarse(rows, 3, 1500, ids));
+    rows[40] = 3e38f;
+    CHECK_FALSE(packed.ByCoarse(rows, 1, 1500, ids));
+    const RandomMatrix q4(DType::kQ4_1, 1500, 96, 4);
+    CHECK_FALSE(Packed(q4.source(), level).ByCoarse(clear, 1, 1500, ids));
+    CHECK_FALSE(packed.ByCoarse(std::vector<float>(96, 0.0f), 1, 1500, ids));
+    CHECK_FALSE(packed.ByCoarse(clear, 1, 1500, ids));  // for a while
+    CHECK(ids[0] == -7);
+    bool again = false;
+    for (int i = 0; i < 100 && !again; ++i) again = packed.ByCoarse(clear, 1, 1500, ids);
+    CHECK(again);
+    CHECK(ids[0] == 5);
   }
   CHECK(ids[1] == -7);
 }

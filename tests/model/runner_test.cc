@@ -383,7 +383,7 @@ TEST_CASE(
   params.repetition_penalty = 1.3f;
   params.presence_penalty = 0.5f;
   params.seed = 4;
-  constexpr int32_t kSteps = 40;
+  constexpr int32_t kSteps = 72;
   // What drafts are checked in: rows [first, first + n) of one step, the drafts' own ids given.
   const auto rows_of = [](SamplerSlot slot, int32_t first_token_row, int32_t position, int32_t n) {
     std::vector<SampleRow> rows;
@@ -405,7 +405,7 @@ TEST_CASE(
     runner->EndSequence(slot);
   }
   // More rows than one head product holds, so that a run of them is cut; one guess is wrong.
-  for (const int32_t wrong : {1, 5, 31, 32, 33, kSteps}) {
+  for (const int32_t wrong : {1, 5, 63, 64, 65, kSteps}) {
     const SamplerSlot slot = runner->StartSequence(params, ids, 0);
     tests::SequenceDriver sequence(runner, 0, 8);
     std::vector<int32_t> fed = ids;

@@ -1,0 +1,50 @@
+// Products of a weight's strips with blocks of rows on vectors, whatever the kind of activations,
+// and what is fetched meanwhile.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/strip_units.h"
+
+namespace modu::kernels::cpu {
+
+/// The product of one strip with up to kTileRows rows.
+inline void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, const Strip& strip,
+                         const std::byte* in, int rows, const Ahead& ahead, float* tile) {
+  const PreparedLayout& layout = weight.prepared();
+  if (layout.kind == PreparedKind::kInt8) {
+    kernels.int8.strip[static_cast<int>(strip.format)](strip.data, layout, in, rows, ahead, tile);
+  } else if (layout.kind == PreparedKind::kBf16Pairs) {
+    kernels.bf16_dots(strip, layout, weight.round_to_bf16(), in, rows, tile);
+  } else {
+    kernels.f32.strip(strip, layout, weight.round_to_bf16(), in, rows, tile);
+  }
+}
+
+/// What a worker reads after a strip: the one behind it, after the last of its own ones its share
+/// of the next matrix.
+inline Ahead AheadOf(const CpuWeight& weight, const Strip& strip, int worker, int workers,
+                     bool is_last) {
+  if (!is_last) return {.data = strip.data + strip.bytes, .bytes = strip.bytes};
+  const WeightArena::Region share = weight.FollowingShare(worker, workers);
+  return {.data = share.data, .bytes = std::min(strip.bytes, static_cast<int64_t>(share.bytes))};
+}
+
+/// ForStrips by blocks of kTileRows rows: body(around, strip index, first row, rows, worker,
+/// whether it is the last of the worker's own).
+template <typename Scope, typename Body>
+void ForBlocks(CpuDevice& cpu, int strips, int num_tokens, const Scope& scope, const Body& body) {
+  WorkerPool& pool = cpu.pool();
+  const int units = strips * ((num_tokens + kTileRows - 1) / kTileRows);
+  ForStrips(pool, strips, num_tokens, kTileRows, scope,
+            [&](auto& around, int index, int row, int rows, int worker) {
+              const int unit = row / kTileRows * strips + index;
+              body(around, index, row, rows, worker, unit + 1 == pool.HomeEnd(units, worker));
+            });
+}
+
+}  // namespace modu::kernels::cpu

@@ -121,9 +121,16 @@ class Device {
   /// Bytes one block takes over all layers of the group, before anything is allocated.
   virtual int64_t KvBlockBytes(const KvLayout& layout) const = 0;
 
+  /// A number that no step of this device's has had: what its layers share need be found once
+  /// (AttentionParams::step).
+  uint64_t NextStep() { return ++last_step_; }
+
   /// Calls task(context, i) once for each i in [0, n), spread over the workers; returns when all
   /// are done. For host work beside the ops (sampling). Order and thread are not specified.
   virtual void ParallelFor(int n, void (*task)(void* context, int i), void* context) = 0;
+
+ private:
+  uint64_t last_step_ = 0;
 };
 
 /// The plain backend: single thread, float64 sums, every op by its formula. The oracle of the

@@ -114,6 +114,9 @@ struct AttentionParams {
   const int32_t* seq_lens;     // [S] KV length including this step's rows
   const int32_t* block_table;  // [S, block_table_stride]
   int block_table_stride;
+  /// Of equal ones (Device::NextStep) the batch is the same: num_tokens, num_seqs and the four
+  /// above. 0: nothing is known.
+  uint64_t step;
   int window;                    // 0: full; w: a row at position p sees (p - w, p]
   const PackedWeight* consumer;  // o_proj
   Prepared out;                  // [T, H*D] for the consumer

@@ -62,6 +62,7 @@ kernels::KvLayout Decoder::kv_layout(kernels::DType dtype) const {
 
 void Decoder::Forward(const DecoderStep& step, kernels::KvCache* kv) {
   MODU_CHECK(step.num_tokens > 0 && step.num_tokens <= max_tokens_);
+  step_number_ = device_->NextStep();
   const kernels::OpTable& ops = device_->ops();
   ops.embed(*device_,
             {step.num_tokens, step.token_ids, &weights_.embedding_table(), 1.0f, hidden_->f32()});
@@ -121,6 +122,7 @@ kernels::AttentionParams Decoder::AttentionOf(const DecoderStep& step, int index
   attention.seq_lens = step.seq_lens;
   attention.block_table = step.block_table;
   attention.block_table_stride = step.block_table_stride;
+  attention.step = step_number_;
   attention.window = config_.window(index);
   attention.consumer = weights_.layers[static_cast<size_t>(index)].output.get();
   attention.out = Prepared{input_->data()};

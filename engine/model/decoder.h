@@ -60,6 +60,7 @@ class Decoder {
   const int max_tokens_, max_logit_rows_;
   int64_t buffer_bytes_ = 0;
   int num_selected_ = 0;
+  uint64_t step_number_ = 0;
   std::unique_ptr<kernels::Buffer> inv_freq_;  // [R/2]
   std::unique_ptr<kernels::Buffer> hidden_;    // [T, d]
   std::unique_ptr<kernels::Buffer> qkv_;       // [T, (H + 2G) * D]

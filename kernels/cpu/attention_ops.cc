@@ -209,7 +209,7 @@ void Attention(Device& device, const AttentionParams& p) {
   const auto run = kv.layout().dtype == DType::kF32 ? kernels.run_f32 : kernels.run_bf16;
   const PrepareFn prepare = cpu.prepare();
 
-  const AttentionPlan plan = PlanAttention(p, cpu.num_threads());
+  const AttentionPlan& plan = cpu.attention_plans().Of(p, cpu.num_threads());
   const AttentionCall call = {p, kv, plan, group, group_width, stride, run};
   // The heads of one KV head are adjacent columns; whole int8 groups can be written at once.
   const bool by_blocks = ByBlocks(layout, p.num_tokens);

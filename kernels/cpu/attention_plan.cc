@@ -174,4 +174,15 @@ AttentionPlan PlanAttention(const AttentionParams& p, int workers, bool join) {
   return plan;
 }
 
+const AttentionPlan& AttentionPlans::Of(const AttentionParams& p, int workers) {
+  if (p.step == 0 || p.step != step_) known_.clear();
+  step_ = p.step;
+  const auto at = std::ranges::find_if(known_, [&](const Known& known) { return known.Fits(p); });
+  if (at != known_.end()) return at->plan;
+  return known_
+      .emplace_back(
+          Known{p.num_heads, p.num_kv_heads, p.head_dim, p.window, PlanAttention(p, workers)})
+      .plan;
+}
+
 }  // namespace modu::kernels::cpu

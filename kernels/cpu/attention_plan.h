@@ -43,4 +43,24 @@ struct AttentionPlan {
 /// join: whether spans with common blocks walk them together; off for tests and measurements.
 AttentionPlan PlanAttention(const AttentionParams& p, int workers, bool join = true);
 
+/// Plans of the step in hand: its layers' are the same, but for their windows.
+class AttentionPlans {
+ public:
+  /// PlanAttention(p, workers), where it is known from a call before with the same p.step. Valid
+  /// until the next call. `workers` must not change.
+  const AttentionPlan& Of(const AttentionParams& p, int workers);
+
+ private:
+  struct Known {
+    int num_heads, num_kv_heads, head_dim, window;
+    AttentionPlan plan;
+    bool Fits(const AttentionParams& p) const {
+      return num_heads == p.num_heads && num_kv_heads == p.num_kv_heads && head_dim == p.head_dim &&
+             window == p.window;
+    }
+  };
+  uint64_t step_ = 0;
+  std::vector<Known> known_;
+};
+
 }  // namespace modu::kernels::cpu

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/kv_ahead.h"
 #include "kernels/cpu/prepared.h"
@@ -49,6 +50,7 @@ class CpuDevice final : public Device {
     return shared_scratch_->data();
   }
   KvAhead& kv_ahead() { return kv_ahead_; }
+  AttentionPlans& attention_plans() { return attention_plans_; }
   /// Whether coarse products are to be tried for this argmax: not the next `calls` after they did
   /// not pay.
   bool TriesCoarseArgmax() { return coarse_rest_ == 0 || coarse_rest_-- == 0; }
@@ -66,6 +68,7 @@ class CpuDevice final : public Device {
   std::unique_ptr<WeightArena> arena_;
   std::unique_ptr<Buffer> shared_scratch_;
   KvAhead kv_ahead_;
+  AttentionPlans attention_plans_;
   int coarse_rest_ = 0;
 };
 

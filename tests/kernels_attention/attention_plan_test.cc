@@ -186,5 +186,31 @@ TEST_CASE("Whatever the batch, every row meets each of its pieces once") {
   CHECK(split > 10);
 }
 
+TEST_CASE("a step's plan is made once for all layers that look alike") {
+  Step first, second;
+  first.Add(1, 0, 100);
+  second.Add(1, 0, 100);
+  second.Add(2, 0, 700);
+  first.Plan(2);
+  second.Plan(2);
+  AttentionPlans plans;
+  const auto spans = [&](Step& step, uint64_t number, int window) {
+    step.params.step = number;
+    step.params.window = window;
+    const AttentionPlan& plan = plans.Of(step.params, 2);
+    return plan.spans.size() * 100 + static_cast<size_t>(plan.spans.back().piece_begin);
+  };
+  CHECK(spans(second, 1, 0) == 200);
+  CHECK(spans(second, 1, 16) == 202);  // behind the window nothing is seen
+  CHECK(spans(second, 1, 0) == 200);
+  // Of a number that was there what is known is taken, right or not: so it is known.
+  CHECK(spans(first, 1, 16) == 202);
+  CHECK(spans(first, 2, 16) == 100);
+  CHECK(spans(second, 2, 0) == 200);
+  // Of none nothing is.
+  CHECK(spans(first, 0, 0) == 100);
+  CHECK(spans(second, 0, 0) == 200);
+}
+
 }  // namespace
 }  // namespace modu::kernels::cpu

@@ -60,6 +60,7 @@ bool ArgmaxOfAll(CpuDevice& cpu, const ArgmaxParams& p) {
 bool Argmax(Device& device, const ArgmaxParams& p) {
   CpuDevice& cpu = Cpu(device);
   MODU_CHECK(p.limit > 0 && p.limit <= p.weight->rows());
+  FetchFollowing(cpu, Weight(p.weight));
   return ArgmaxByCoarse(cpu, p) || ArgmaxOfAll(cpu, p);
 }
 

@@ -58,6 +58,7 @@ void Linear(Device& device, const LinearParams& p) {
   MODU_CHECK(weight.use() != WeightUse::kGatedLinear);
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return LinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
+  FetchFollowing(cpu, weight);
   ForBlocks(
       cpu, static_cast<int>(strips.size()), p.num_tokens, [] { return 0; },
       [&](int, int index, int row, int rows, int worker, bool is_last) {
@@ -86,6 +87,7 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
   MODU_CHECK(weight.use() == WeightUse::kGatedLinear && out_layout.cols * 2 == weight.rows());
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return GatedLinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
+  FetchFollowing(cpu, weight);
   const int num_strips = static_cast<int>(strips.size());
   RowFinisher finisher(kernels.f32, out_layout, p.out, p.num_tokens, kTileRows, num_strips / 2);
   // Whole blocks of rows fetch for later: a last one of few rows has no time for it.

@@ -34,6 +34,14 @@ inline Ahead AheadOf(const CpuWeight& weight, const Strip& strip, int worker, in
   return {.data = share.data, .bytes = std::min(strip.bytes, static_cast<int64_t>(share.bytes))};
 }
 
+/// Workers that wait from now on fetch their share of the matrix after `weight`, or nothing where
+/// there is none: between a decode's matrices lie ops of one row, during which memory has nothing
+/// to do (benchmarks/results/2026-11-28-zen4-head.md).
+inline void FetchFollowing(CpuDevice& cpu, const CpuWeight& weight) {
+  const WeightArena::Region all = weight.FollowingShare(0, 1);
+  cpu.pool().FetchWhenIdle(all.data, all.bytes);
+}
+
 /// ForStrips by blocks of kTileRows rows: body(around, strip index, first row, rows, worker,
 /// whether it is the last of the worker's own).
 template <typename Scope, typename Body>

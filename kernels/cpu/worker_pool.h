@@ -37,6 +37,13 @@ class WorkerPool {
         const_cast<void*>(static_cast<const void*>(&body)));
   }
 
+  /// What workers with nothing to do fetch to their caches from now on, each its share (equal ones,
+  /// in order of the workers). Only fetched: it may be gone. Between jobs only.
+  void FetchWhenIdle(const std::byte* data, size_t bytes) {
+    ahead_bytes_.store(bytes, std::memory_order_relaxed);
+    ahead_.store(data, std::memory_order_relaxed);
+  }
+
   /// One past the last of `units` in a worker's home range.
   int HomeEnd(int units, int worker) const;
 
@@ -57,6 +64,15 @@ class WorkerPool {
     std::atomic<uint64_t> left{0};
   };
 
+  /// How far a worker has come with its share of what is ahead.
+  struct Fetched {
+    const std::byte* of = nullptr;
+    const std::byte* next = nullptr;
+    const std::byte* end = nullptr;
+  };
+  /// Fetches a little; false where nothing is left.
+  bool Fetch(int worker, Fetched* fetched) const;
+
   void Launch(int units, int grain, Function function, void* context);
   void WorkerMain(int worker);
   void Work(uint32_t epoch, int worker);
@@ -72,6 +88,10 @@ class WorkerPool {
   std::atomic<int> grain_{1};
   std::atomic<Function> function_{nullptr};
   std::atomic<void*> context_{nullptr};
+  // What is ahead. A worker that sees one of them without the other fetches what nobody needs.
+  std::atomic<const std::byte*> ahead_{nullptr};
+  std::atomic<size_t> ahead_bytes_{0};
+  Fetched fetched_;  // worker 0's
   std::unique_ptr<Claims[]> claims_;
   std::vector<std::unique_ptr<std::byte[], FreeAligned>> scratch_;
   size_t scratch_bytes_ = 0;

@@ -107,6 +107,20 @@ TEST_CASE("denormals are zero in every worker's jobs and left alone outside") {
   CHECK(outside > 0.0f);
 }
 
+TEST_CASE("what is ahead is only fetched: it may be gone, and change while workers wait") {
+  WorkerPool pool(3);
+  const std::vector<std::byte> there(300'000);
+  for (int i = 0; i < 300; ++i) {
+    if (i % 3 == 0) pool.FetchWhenIdle(there.data(), there.size());
+    if (i % 3 == 1) pool.FetchWhenIdle(reinterpret_cast<const std::byte*>(4096 * i), 1 << 20);
+    if (i % 3 == 2) pool.FetchWhenIdle(nullptr, 0);
+    std::atomic<int> sum{0};
+    pool.Run(7, 1, [&](int first, int last, int) { sum += last - first; });
+    CHECK(sum == 7);
+    if (i % 50 == 0) std::this_thread::sleep_for(std::chrono::microseconds(300));
+  }
+}
+
 TEST_CASE("idle workers use no CPU") {
   WorkerPool pool(4);
   pool.Run(64, 1, [](int, int, int) {});

@@ -35,7 +35,13 @@ enum class WeightUse : uint8_t {
   kLinear,       // parts are stacked along the outputs: q|k|v becomes one matrix
   kGatedLinear,  // exactly two parts of equal shape, gate then up; the backend may interleave them
   kHead,         // output head, also read row by row by `embed` when the embedding is tied to it
+  kTable,        // read row by row by `embed` alone
 };
+
+/// Whether `embed` reads it: rows come out exactly as the file has them.
+constexpr bool ReadByRows(WeightUse use) {
+  return use == WeightUse::kHead || use == WeightUse::kTable;
+}
 
 /// A matrix in the backend's own layout. Opaque to shared code.
 class PackedWeight {
@@ -122,7 +128,7 @@ class Device {
   virtual int64_t KvBlockBytes(const KvLayout& layout) const = 0;
 
   /// A number that no step of this device's has had: what its layers share need be found once
-  /// (AttentionParams::step).
+  /// (AttentionParams::step). Of the device that ops are called with.
   uint64_t NextStep() { return ++last_step_; }
 
   /// Calls task(context, i) once for each i in [0, n), spread over the workers; returns when all

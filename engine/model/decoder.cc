@@ -163,6 +163,7 @@ void Decoder::SelectRows(const int32_t* rows, int num_rows) {
 }
 
 float* Decoder::Logits() {
+  MODU_CHECK(num_selected_ > 0);
   device_->ops().linear(*device_,
                         {num_selected_, Prepared{head_input_->data()}, weights_.head.get(), nullptr,
                          /*accumulate=*/false, logits_->f32(), config_.vocab_size});
@@ -170,6 +171,7 @@ float* Decoder::Logits() {
 }
 
 bool Decoder::Argmax(int limit, int32_t* ids) {
+  MODU_CHECK(num_selected_ > 0);
   return device_->ops().argmax(
       *device_, {num_selected_, Prepared{head_input_->data()}, weights_.head.get(), limit, ids});
 }

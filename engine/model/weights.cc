@@ -162,7 +162,7 @@ absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, Device& d
   ModelWeights weights;
   // In the order of use: a backend may fetch ahead what was packed next.
   if (!config.tie_embeddings) {
-    weights.embedding = load.Matrix({"model.embed_tokens.weight"}, WeightUse::kHead);
+    weights.embedding = load.Matrix({"model.embed_tokens.weight"}, WeightUse::kTable);
   }
   weights.final_norm = load.Floats({"model.norm.weight"});
   for (int i = 0; i < config.num_layers && load.status().ok(); ++i) {

@@ -48,7 +48,7 @@ struct SliceTask {
   const SampleRow* rows;
   const int32_t* token_ids;  // of the flat batch
   float* logits;
-  int32_t vocab_size, tokenizer_vocab_size;
+  int32_t vocab_size, known_ids;  // the tokenizer's are the first ones
   SampledRow* out;
   const int32_t* runs;  // where each run of one slot's rows begins, and the end of the last
 };
@@ -58,14 +58,12 @@ void SampleOne(const SliceTask& task, int i) {
   // A slice may begin within a run: out[-1] is then the last row of the slice before.
   if (row.after_draft && task.out[i - 1].token_id != task.token_ids[row.token_row]) return;
   float* logits = task.logits + int64_t{i} * task.vocab_size;
-  if (!AllFinite(logits, task.vocab_size)) {
+  if (!AllFinite(logits, task.known_ids)) {
     task.out[i].numeric_error = true;
     return;
   }
-  if (task.tokenizer_vocab_size > 0) {
-    std::fill(logits + std::min(task.tokenizer_vocab_size, task.vocab_size),
-              logits + task.vocab_size, -std::numeric_limits<float>::infinity());
-  }
+  std::fill(logits + task.known_ids, logits + task.vocab_size,
+            -std::numeric_limits<float>::infinity());
   task.out[i] = task.sampler->Sample(row, logits);
 }
 
@@ -266,10 +264,16 @@ void TransformerRunner::SampleSlice(const ForwardInput& input, size_t first, siz
   decoder_->SelectRows(rows_.data(), static_cast<int>(count));
   if (ArgmaxSlice(input, first, count, out)) return;
   float* logits = decoder_->Logits();
-  SliceTask task{
-      &sampler_,        input.sample_rows.data() + first,        token_ids_.data(),   logits,
-      spec_.vocab_size, decoder_->config().tokenizer_vocab_size, out->data() + first, runs_.data()};
+  SliceTask task{&sampler_,           input.sample_rows.data() + first,
+                 token_ids_.data(),   logits,
+                 spec_.vocab_size,    NumKnownIds(),
+                 out->data() + first, runs_.data()};
   device_->ParallelFor(static_cast<int>(runs_.size()) - 1, SampleRun, &task);
+}
+
+int32_t TransformerRunner::NumKnownIds() const {
+  const int32_t known = decoder_->config().tokenizer_vocab_size;
+  return known > 0 ? std::min(known, spec_.vocab_size) : spec_.vocab_size;
 }
 
 /// Greedy rows of whose logits nobody asks need none where the device can tell the largest.
@@ -279,12 +283,8 @@ bool TransformerRunner::ArgmaxSlice(const ForwardInput& input, size_t first, siz
   if (!std::all_of(rows, rows + count, [&](const auto& row) { return sampler_.IsArgmax(row); })) {
     return false;
   }
-  const int32_t known = decoder_->config().tokenizer_vocab_size;
   ids_.resize(count);
-  if (!decoder_->Argmax(known > 0 ? std::min(known, spec_.vocab_size) : spec_.vocab_size,
-                        ids_.data())) {
-    return false;
-  }
+  if (!decoder_->Argmax(NumKnownIds(), ids_.data())) return false;
   SampledRow* const drawn = out->data() + first;
   for (size_t i = 0; i < count; ++i) {
     const SampleRow& row = rows[i];

@@ -51,6 +51,8 @@ class TransformerRunner final : public ModelRunner {
   absl::Status CheckInput(const ForwardInput& input) const;
   int64_t NowNs() const { return clock_ != nullptr ? clock_->NowNs() : 0; }
   absl::Status ResolveIds(const ForwardInput& input);
+  /// Ids below it are the tokenizer's; those above are never drawn.
+  int32_t NumKnownIds() const;
   void SampleSlice(const ForwardInput& input, size_t first, size_t count,
                    std::vector<SampledRow>* out);
   bool ArgmaxSlice(const ForwardInput& input, size_t first, size_t count,

@@ -259,6 +259,7 @@ SampledRow Sampler::Sample(const modu::engine::SampleRow& row, float* logits) {
 
 bool Sampler::IsArgmax(const SampleRow& row) const {
   if (row.target_id >= 0 || row.top_logprobs >= 0 || row.mask_stop) return false;
+  MODU_CHECK(row.slot >= 0 && static_cast<size_t>(row.slot) < slots_.size());
   const SamplingParams& params = slots_[row.slot]->params;
   return params.temperature < kGreedyBelow && params.logit_bias.empty() && !Penalises(params);
 }

@@ -59,8 +59,11 @@ bool ArgmaxOfAll(CpuDevice& cpu, const ArgmaxParams& p) {
 
 bool Argmax(Device& device, const ArgmaxParams& p) {
   CpuDevice& cpu = Cpu(device);
+  const CpuWeight& weight = Weight(p.weight);
   MODU_CHECK(p.limit > 0 && p.limit <= p.weight->rows());
-  FetchFollowing(cpu, Weight(p.weight));
+  const int last = (p.limit - 1) / kStrip;  // one part: strips in the order of their ids
+  MODU_CHECK(weight.strips()[static_cast<size_t>(last)].column == last * kStrip);
+  FetchFollowing(cpu, weight);
   return ArgmaxByCoarse(cpu, p) || ArgmaxOfAll(cpu, p);
 }
 

@@ -16,9 +16,9 @@ namespace {
 
 /// More rows need too many of the strips, and computing becomes dearer than reading.
 constexpr int kMostRows = 2;
-/// Where coarse products leave more than this share of the strips (logits near to each other), all
+/// Where coarse products leave more than one in so many strips (logits near to each other), all
 /// products are quicker; then it is not tried again for so many calls.
-constexpr int kMostLeft = 4;
+constexpr int kOneIn = 4;
 constexpr int kRest = 15;
 
 struct Largest {
@@ -87,20 +87,25 @@ bool ArgmaxByCoarse(CpuDevice& cpu, const ArgmaxParams& p) {
         }
       });
 
-  std::vector<WholeStrip> left;
+  // A product that is there bounds the largest from below: one of the strip that promises most.
+  int first[kMostRows];
   Largest largest[kMostRows];
+  cpu.pool().Run(p.num_tokens, 1, [&](int begin, int end, int) {
+    for (int r = begin; r < end; ++r) {
+      const float* const of_row = best + int64_t{r} * strips;
+      first[r] = static_cast<int>(std::max_element(of_row, of_row + strips) - of_row);
+      largest[r] = LargestOf(kernels, weight, all[static_cast<size_t>(first[r])], nullptr,
+                             rows[r].in, p.limit);
+    }
+  });
+  std::vector<WholeStrip> left;
   for (int r = 0; r < p.num_tokens; ++r) {
-    const float* const of_row = best + int64_t{r} * strips;
-    const auto first = static_cast<int>(std::max_element(of_row, of_row + strips) - of_row);
-    // A product that is there bounds the largest from below.
-    largest[r] =
-        LargestOf(kernels, weight, all[static_cast<size_t>(first)], nullptr, rows[r].in, p.limit);
     const float* const above = upper + int64_t{r} * strips;
     for (int strip = 0; strip < strips; ++strip) {
-      if (above[strip] >= largest[r].value && strip != first) left.push_back({r, strip});
+      if (above[strip] >= largest[r].value && strip != first[r]) left.push_back({r, strip});
     }
   }
-  if (left.size() > results / kMostLeft) {
+  if (left.size() > results / kOneIn) {
     cpu.RestFromCoarseArgmax(kRest);
     return false;
   }

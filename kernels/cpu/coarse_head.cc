@@ -135,8 +135,9 @@ bool CoarseHead::Describe(const PreparedLayout& layout, const std::byte* in, Coa
     const double scale = half(pair.scales) / 32768.0, centre = half(pair.centres) / 32.0;
     const double length = std::sqrt(
         std::max(0.0, scale * scale * squares + centre * (2 * scale * sum + centre * kGroup)));
-    // y is rounded by half a step twice, once before the scale; sums of up to 64 floats, below
-    // 2^15 * (scale + centre / 127), by less than that size's 2^-18 each.
+    // y is rounded by half a step twice, once before the scale; what is more is for the floats,
+    // whose up to 64 additions, each of what is below 2^15 * (scale + centre / 127), round by 2^-24
+    // of it.
     const double rounded = 0.5 + scale + std::fabs(centre) / 127;
     groups[g].scale = static_cast<float>(kStep * scale);
     groups[g].begin = static_cast<float>(kStep * kFrom * (scale * sum + centre * kGroup));

@@ -34,8 +34,8 @@ class CoarseHead {
   const std::byte* strip(int64_t index) const { return memory_.data + index * strip_bytes_; }
   int64_t bytes() const { return bytes_; }
 
-  /// Writes [groups] to `groups` and what a row is. False where products with it may be no finite
-  /// numbers.
+  /// Writes [2 * pairs] to `groups` and what a row is. False where products with it may be no
+  /// finite numbers.
   bool Describe(const PreparedLayout& layout, const std::byte* in, CoarseGroup* groups,
                 CoarseRow* row) const;
 

@@ -1,6 +1,5 @@
-// Products of a head's upper bits with int8 activations (coarse_head.h), for AVX2 and AVX-512. Not
-// the same bits on all sets: what they leave out is not either. Included by op_dtype_isa files
-// only.
+// Products of a head's upper bits with int8 activations (coarse_head.h), for AVX2 and AVX-512.
+// Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/coarse_kernel.h"
 #include "kernels/cpu/linear_int8-inl.h"

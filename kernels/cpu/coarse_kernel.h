@@ -30,14 +30,14 @@ constexpr float kLeastLength = 12;  // 32 evenly spread r have 13
 /// A group of kInt8 activations as coarse products need it, in units of the row; with the codes c
 /// and the group's values v
 ///   scale * (sum of c v) + begin + centre * (sum of c)
-/// is the group's y (int8_join-inl.h) and its centre's part, of (8c + 3.5) for each code. The whole
-/// codes' is from that by at most the output's length times `reach`.
+/// is the group's y (int8_join-inl.h) and its centre's part, of 8c + 3.5 - 128 for each code. The
+/// whole codes' is from that by at most the output's length times `reach`.
 struct CoarseGroup {
   float scale, begin, centre, reach;
 };
 struct CoarseRow {
   const std::byte* in;        // the Prepared row
-  const CoarseGroup* groups;  // [groups]
+  const CoarseGroup* groups;  // [2 * pairs]
   const float* unit;          // RowUnit
   float rounding;             // reach of what whole products' centres are rounded by
 };

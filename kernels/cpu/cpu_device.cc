@@ -109,9 +109,9 @@ absl::StatusOr<std::unique_ptr<PackedWeight>> CpuDevice::Pack(std::span<const We
                                                               WeightUse use) {
   auto weight =
       CpuWeight::Create(parts, use, numerics_, pool_, *arena_, linear_kernels_->bf16_activations());
-  if (!weight.ok() || use != WeightUse::kHead || linear_kernels_->coarse == nullptr) return weight;
-  const absl::Status status = (*weight)->AddCoarseHead(pool_, *arena_);
-  if (!status.ok()) return status;
+  if (weight.ok() && use == WeightUse::kHead && linear_kernels_->coarse != nullptr) {
+    (*weight)->AddCoarseHead(pool_, *arena_);
+  }
   return weight;
 }
 

@@ -138,9 +138,13 @@ bool LargestOfTile(const LargestArgs& args) {
     for (int i = 0; i < kStrip; i += kLanes) {
       Float x = Load(tile + i);
       if (args.scales != nullptr) x = Mul(x, Load(args.scales + i));
-      none = Fma(x, Zero(), none);
       Store(products + i, x);
-      if (args.columns < kStrip) x = Select(x, Set(-__builtin_inff()), 0, args.columns - i);
+      Float used = x;
+      if (args.columns < kStrip) {
+        used = Select(x, Zero(), 0, args.columns - i);
+        x = Select(x, Set(-__builtin_inff()), 0, args.columns - i);
+      }
+      none = Fma(used, Zero(), none);
       Float& part = most.part[i / kLanes % kParts];
       part = Max(part, x);
     }

@@ -33,16 +33,17 @@ struct Dots {
 template <typename Format>
 using DotsOf = Dots;
 
-/// Registers of columns at R rows. Of nibbles, sums and results of R x V fit 32 registers; wider
-/// codes have one group's sums besides.
+/// Registers of columns at R rows: sums and results of R x V fit 32 registers; wider codes have one
+/// group's sums besides.
 template <typename Format>
 constexpr int ColumnVectors(int rows) {
-  return rows <= (Format::kNibbles ? 6 : 4) ? 2 : 1;
+  return rows <= 6 ? 2 : 1;
 }
 /// Rows of the next block, whose codes are read once for both registers: of nibbles 6, but for ends
 /// that would leave a row or two to themselves. Of wider codes 4: with one register each product
 /// loads an activation of its own, and loads are no quicker than products.
-constexpr int kMostRows = 8;
+template <typename Format>
+constexpr int kMostRows = Format::kNibbles ? 8 : 4;
 template <typename Format>
 constexpr int NextRows(int left) {
   if (!Format::kNibbles) return left < 4 ? left : 4;
@@ -119,10 +120,11 @@ constexpr int ColumnVectors(int rows) {
   if (rows == 1) return 4;
   return rows == 2 || Format::kNibbles ? 2 : 1;
 }
+template <typename Format>
 constexpr int kMostRows = 4;
 template <typename Format>
 constexpr int NextRows(int left) {
-  return left < kMostRows ? left : kMostRows;
+  return left < kMostRows<Format> ? left : kMostRows<Format>;
 }
 
 #endif
@@ -410,8 +412,9 @@ void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::
     const std::byte* const chunk_in = in + first * static_cast<int64_t>(sizeof(Int8Pair));
     for (int row = 0; row < rows;) {
       const int block = NextRows<Format>(rows - row);
-      AnyBlock<Format, kMostRows>(block, chunk, index, chunk_in + row * layout.row_bytes,
-                                  units + row, layout.row_bytes, fetch, tile + row * kStrip);
+      AnyBlock<Format, kMostRows<Format>>(block, chunk, index, chunk_in + row * layout.row_bytes,
+                                          units + row, layout.row_bytes, fetch,
+                                          tile + row * kStrip);
       row += block;
     }
   }

@@ -27,7 +27,7 @@ PreparedKind KindOf(std::span<const WeightSource> parts, Numerics numerics, Prep
 StripFormat StoredFormat(DType dtype, WeightUse use, PreparedKind kind) {
   const StripFormat format = FormatOf(dtype);
   const bool wide = format == StripFormat::kF32 || format == StripFormat::kF16;
-  return wide && IsBf16(kind) && use != WeightUse::kHead ? StripFormat::kBF16 : format;
+  return wide && IsBf16(kind) && !ReadByRows(use) ? StripFormat::kBF16 : format;
 }
 
 template <typename T>
@@ -179,7 +179,7 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
       strip.bytes = StripBytes(strip, prepared_.groups(), whole);
       strips_.push_back(strip);
       items.push_back({&part, row, 0, head_bytes});
-      if (whole && use == WeightUse::kHead) {
+      if (whole && ReadByRows(use)) {
         head_bytes += static_cast<size_t>(prepared_.groups() * ScaleBytes(format));
       }
     }
@@ -230,17 +230,16 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
   return absl::OkStatus();
 }
 
-absl::Status CpuWeight::AddCoarseHead(WorkerPool& pool, WeightArena& arena) {
-  if (prepared_.kind != PreparedKind::kInt8) return absl::OkStatus();
+void CpuWeight::AddCoarseHead(WorkerPool& pool, WeightArena& arena) {
+  if (prepared_.kind != PreparedKind::kInt8) return;
   for (const Strip& strip : strips_) {
-    if (strip.format != StripFormat::kW8F16) return absl::OkStatus();
+    if (strip.format != StripFormat::kW8F16) return;
   }
   absl::StatusOr<std::unique_ptr<CoarseHead>> head =
       CoarseHead::Create(strips_, prepared_, pool, arena);
-  if (!head.ok()) return head.status();
+  if (!head.ok()) return;
   coarse_head_ = *std::move(head);
   if (coarse_head_ != nullptr) bytes_ += coarse_head_->bytes();
-  return absl::OkStatus();
 }
 
 void CpuWeight::DecodeRow(int64_t row, float* out) const {
@@ -250,7 +249,7 @@ void CpuWeight::DecodeRow(int64_t row, float* out) const {
   const auto index = static_cast<size_t>(part_strips_[part] + row / kStrip);
   const Strip& strip = strips_[index];
   const bool whole = prepared_.kind == PreparedKind::kInt8;
-  MODU_CHECK(!whole || use_ == WeightUse::kHead);
+  MODU_CHECK(!whole || ReadByRows(use_));
   const auto n = static_cast<int>(row % kStrip);
   const std::byte* const scales =
       !whole ? nullptr

@@ -137,9 +137,9 @@ class CpuWeight final : public PackedWeight {
 
   ~CpuWeight() override;
 
-  /// For a head of 8-bit codes in whole numbers, so that argmax (ops.h) need not read all of them;
-  /// nothing for others. Fails as the arena does.
-  absl::Status AddCoarseHead(WorkerPool& pool, WeightArena& arena);
+  /// For a head of 8-bit codes in whole numbers, so that argmax (ops.h) need not read all of them.
+  /// Nothing for others, and nothing where memory does not hold it.
+  void AddCoarseHead(WorkerPool& pool, WeightArena& arena);
   /// Null where there is none.
   const CoarseHead* coarse_head() const { return coarse_head_.get(); }
 

@@ -33,8 +33,8 @@ void FutexWakeAll(std::atomic<T>* word) {
   syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
 }
 
-// Of a share: leaves room in L2 for what is in hand. What a worker's last strip has fetched already
-// comes first and is not fetched again.
+// Of a share: leaves room in L2 for what is in hand; and about what the worker's last strip has
+// fetched of it, a strip's bytes.
 constexpr size_t kMostAhead = size_t{384} << 10;
 constexpr size_t kFetchedAlready = size_t{20} << 10;
 
@@ -102,9 +102,11 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
     FlushDenormals flush;
     Work(epoch, 0);
   }
-  for (int spins = 0; spins < kSpinsBeforeWait; ++spins) {
+  for (int spins = 0; spins < kSpinsBeforeWait;) {
     if (done_.load(std::memory_order_acquire) == units) return;
-    if (!Fetch(0, &fetched_)) _mm_pause();
+    if (Fetch(0, &fetched_)) continue;  // not for long: a share ends
+    _mm_pause();
+    ++spins;
   }
   caller_waits_.store(true, std::memory_order_seq_cst);
   for (;;) {
@@ -118,8 +120,8 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
 bool WorkerPool::Fetch(int worker, Fetched* fetched) const {
   const std::byte* const ahead = ahead_.load(std::memory_order_relaxed);
   if (ahead != fetched->of) {
-    const size_t share =
-        ahead_bytes_.load(std::memory_order_relaxed) / static_cast<size_t>(num_threads_);
+    const size_t all = ahead == nullptr ? 0 : ahead_bytes_.load(std::memory_order_relaxed);
+    const size_t share = all / static_cast<size_t>(num_threads_);
     const std::byte* const begin = ahead + share * static_cast<size_t>(worker);
     fetched->of = ahead;
     fetched->next = begin + std::min(share, kFetchedAlready);

@@ -47,7 +47,7 @@ RefWeight::RefWeight(std::span<const WeightSource> parts, WeightUse weight_use, 
     first += part.rows;
   }
   if (rounding == Rounding::kBf16) {
-    if (use == WeightUse::kHead) table = values;
+    if (ReadByRows(use)) table = values;
     for (float& value : values) value = Bf16ToFloat(FloatToBf16(value));
   }
   bytes_ = static_cast<int64_t>((values.size() + table.size() + row_scales.size()) * sizeof(float));

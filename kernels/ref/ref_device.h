@@ -26,7 +26,7 @@ class RefWeight final : public PackedWeight {
   std::vector<float> values;      // [N, K], as multiplied
   std::vector<float> row_scales;  // [N], 1 but for F8
   std::vector<float>
-      table;  // [N, K] before rounding; kHead only, and only where rounding changed something
+      table;  // [N, K] before rounding; ReadByRows only, and only where rounding changed something
 };
 
 /// [block][layer][k, v][kv_head][block_size][head_dim] of float32 or bf16.

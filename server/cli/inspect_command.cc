@@ -104,7 +104,8 @@ bool PrintText(const engine::TokenizerFiles& files) {
 }
 
 /// The weights as int8 numerics has them: 4-bit codes stay so, wider ones take a byte, each group
-/// of 32 has two bytes of scale and, but for Q8_0, two of a minimum or a second scale.
+/// of 32 has two bytes of scale and, but for Q8_0, two of a minimum or a second scale. A head of
+/// Q8_0 has its upper bits and scales once more.
 int64_t Int8Bytes(const engine::Checkpoint& checkpoint) {
   using kernels::DType;
   int64_t bytes = 0;
@@ -119,7 +120,11 @@ int64_t Int8Bytes(const engine::Checkpoint& checkpoint) {
     const bool f16 = type == DType::kQ4_0 || type == DType::kQ4_1;
     const int64_t as_in_file = type == DType::kQ8_0 ? 2 : f16 ? 4 : 8;
     const bool is_head = tensor.shape[0] == checkpoint.config().vocab_size;
-    bytes += tensor.shape[0] * tensor.shape[1] / 32 * (group + (is_head ? as_in_file : 0));
+    const bool is_multiplied =
+        is_head && (checkpoint.config().tie_embeddings || tensor.name == "lm_head.weight");
+    const int64_t upper_bits = is_multiplied && type == DType::kQ8_0 ? 32 * 5 / 8 + 2 : 0;
+    bytes +=
+        tensor.shape[0] * tensor.shape[1] / 32 * (group + (is_head ? as_in_file : 0) + upper_bits);
   }
   return bytes;
 }

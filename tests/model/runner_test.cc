@@ -452,20 +452,41 @@ TEST_CASE("greedy rows draw the same whether or not their logits are computed") 
   };
   const std::vector<int32_t> want = run(kAsked);
   CHECK(run(kNotAsked) == want);
-  // A guess that is right is followed by a draw, a wrong one by none.
-  for (const bool right : {true, false}) {
+  // A guess that is right is followed by a draw, a wrong one by none; also where a run of guesses
+  // is cut because one head product does not hold its rows.
+  constexpr int32_t kRun = 72;
+  std::vector<int32_t> all = want;
+  {
     const SamplerSlot slot = runner->StartSequence(greedy, ids, 0);
     tests::SequenceDriver sequence(runner, 0, 8);
-    CHECK(sequence.Step(ids, {tests::GreedyRow(9, slot, kNotAsked)}).rows.at(0).token_id ==
-          want[0]);
-    std::vector<SampleRow> rows = {tests::GreedyRow(0, slot, kNotAsked),
-                                   tests::GreedyRow(1, slot, kNotAsked)};
-    rows[1].after_draft = true;
-    const int32_t guess = right ? want[1] : (want[1] + 1) % model.vocab;
-    const StepOutput step = sequence.Step({want[0], guess}, rows);
-    CHECK(step.rows.at(0).token_id == want[1]);
-    CHECK(step.rows.at(1).token_id == (right ? want[2] : -1));
+    std::vector<int32_t> fed = ids;
+    fed.insert(fed.end(), all.begin(), all.end() - 1);
+    sequence.Step(fed, {});
+    while (static_cast<int32_t>(all.size()) < kRun) {
+      all.push_back(
+          sequence.Step({all.back()}, {tests::GreedyRow(0, slot, kAsked)}).rows.at(0).token_id);
+    }
     runner->EndSequence(slot);
+  }
+  for (const int32_t wrong : {1, 2, 63, 64, 65, kRun}) {
+    for (const int32_t num_rows : {2, kRun}) {
+      const SamplerSlot slot = runner->StartSequence(greedy, ids, 0);
+      tests::SequenceDriver sequence(runner, 0, 8);
+      std::vector<int32_t> fed = ids;
+      std::vector<SampleRow> rows;
+      for (int32_t i = 0; i < num_rows; ++i) {
+        if (i > 0) fed.push_back(i == wrong ? (all[i - 1] + 1) % model.vocab : all[i - 1]);
+        rows.push_back(tests::GreedyRow(9 + i, slot, kNotAsked));
+        rows.back().after_draft = i > 0;
+      }
+      const StepOutput step = sequence.Step(fed, rows);
+      REQUIRE(step.status.ok());
+      for (int32_t i = 0; i < num_rows; ++i) {
+        INFO("wrong " << wrong << " of " << num_rows << ", row " << i);
+        CHECK(step.rows[i].token_id == (i < wrong ? all[i] : -1));
+      }
+      runner->EndSequence(slot);
+    }
   }
 }
 
@@ -503,6 +524,24 @@ TEST_CASE("a NaN in one sequence fails that row alone") {
   ModelRunner* runner = loaded.runner.get();
   const std::vector<int32_t> clean = {1, 2, 3, 4, 5}, poisoned = {1, kPoison, 3};
   const auto alone = AllLogprobs(runner, clean, {5});
+  {  // greedily, without logits that anybody asks for
+    SamplingParams greedy;
+    greedy.temperature = 0;
+    const SamplerSlot first = runner->StartSequence(greedy, poisoned, 0);
+    const SamplerSlot second = runner->StartSequence(greedy, clean, 0);
+    tests::SequenceDriver c(runner, 16, 8), d(runner, 24, 8);
+    ForwardInput drawn;
+    c.AddTo(&drawn, poisoned);
+    d.AddTo(&drawn, clean);
+    drawn.sample_rows = {tests::GreedyRow(2, first, -1), tests::GreedyRow(7, second, -1)};
+    const StepOutput step = runner->Wait(runner->Launch(std::move(drawn)));
+    REQUIRE(step.status.ok());
+    CHECK(step.rows[0].numeric_error);
+    CHECK_FALSE(step.rows[1].numeric_error);
+    CHECK(step.rows[1].token_id == alone[4].at(0).token_id);
+    runner->EndSequence(first);
+    runner->EndSequence(second);
+  }
   tests::SequenceDriver a(runner, 0, 8), b(runner, 8, 8);
   ForwardInput input;
   a.AddTo(&input, poisoned);
@@ -526,9 +565,21 @@ TEST_CASE("ids that the tokenizer does not have are never drawn") {
   writer.Strings("tokenizer.ggml.tokens", std::vector<std::string>(40, "t"));
   const tests::TempFolder folder;
   folder.Write("small.gguf", writer.Finish());
-  LoadedModel loaded = Load(folder.Path("small.gguf"), {});
+  LoadedModel loaded =
+      Load(folder.Path("small.gguf"), GENERATE(Backend{}, Backend{"cpu", Numerics::kExact, 2}));
   ModelRunner* runner = loaded.runner.get();
   CHECK(loaded.config.tokenizer_vocab_size == 40);
+  SamplingParams greedy;
+  greedy.temperature = 0;
+  const SamplerSlot slot = runner->StartSequence(greedy, {1}, 0);
+  for (int32_t id = 0; id < 40; ++id) {
+    tests::SequenceDriver one(runner, 8, 8);
+    const int32_t drawn = one.Step({id}, {tests::GreedyRow(0, slot, -1)}).rows.at(0).token_id;
+    CHECK((drawn >= 0 && drawn < 40));
+    tests::SequenceDriver again(runner, 8, 8);
+    CHECK(again.Step({id}, {tests::GreedyRow(0, slot, 0)}).rows.at(0).token_id == drawn);
+  }
+  runner->EndSequence(slot);
   tests::SequenceDriver sequence(runner, 0, 8);
   const StepOutput step = sequence.Step({1, 2, 3}, {tests::TargetRow(2, 0, 96)});
   double mass = 0;

@@ -53,10 +53,15 @@ struct SliceTask {
   const int32_t* runs;  // where each run of one slot's rows begins, and the end of the last
 };
 
+/// Whether the row checks what follows a wrong guess: it draws nothing. out: the row's own; a slice
+/// may begin within a run, out[-1] is then the last row of the slice before.
+bool FollowsWrongGuess(const SampleRow& row, const SampledRow* out, const int32_t* token_ids) {
+  return row.after_draft && out[-1].token_id != token_ids[row.token_row];
+}
+
 void SampleOne(const SliceTask& task, int i) {
   const SampleRow& row = task.rows[i];
-  // A slice may begin within a run: out[-1] is then the last row of the slice before.
-  if (row.after_draft && task.out[i - 1].token_id != task.token_ids[row.token_row]) return;
+  if (FollowsWrongGuess(row, task.out + i, task.token_ids)) return;
   float* logits = task.logits + int64_t{i} * task.vocab_size;
   if (!AllFinite(logits, task.known_ids)) {
     task.out[i].numeric_error = true;
@@ -287,11 +292,7 @@ bool TransformerRunner::ArgmaxSlice(const ForwardInput& input, size_t first, siz
   if (!decoder_->Argmax(NumKnownIds(), ids_.data())) return false;
   SampledRow* const drawn = out->data() + first;
   for (size_t i = 0; i < count; ++i) {
-    const SampleRow& row = rows[i];
-    // A slice may begin within a run, as in SampleOne.
-    if (row.after_draft &&
-        drawn[static_cast<ptrdiff_t>(i) - 1].token_id != token_ids_[row.token_row])
-      continue;
+    if (FollowsWrongGuess(rows[i], drawn + i, token_ids_.data())) continue;
     drawn[i].token_id = ids_[i];
   }
   return true;

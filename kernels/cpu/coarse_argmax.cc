@@ -14,8 +14,6 @@
 namespace modu::kernels::cpu {
 namespace {
 
-/// More rows need too many of the strips, and computing becomes dearer than reading.
-constexpr int kMostRows = 2;
 /// Where coarse products leave more than one in so many strips (logits near to each other), all
 /// products are quicker; then it is not tried again for so many calls.
 constexpr int kOneIn = 4;
@@ -59,7 +57,7 @@ Largest LargestOf(const LinearKernels& kernels, const CpuWeight& weight, const S
 bool ArgmaxByCoarse(CpuDevice& cpu, const ArgmaxParams& p) {
   const CpuWeight& weight = Weight(p.weight);
   const CoarseHead* const head = weight.coarse_head();
-  if (head == nullptr || p.num_tokens > kMostRows || !cpu.TriesCoarseArgmax()) return false;
+  if (head == nullptr || p.num_tokens > kMostCoarseRows || !cpu.TriesCoarseArgmax()) return false;
   const LinearKernels& kernels = cpu.linear_kernels();
   const std::span<const Strip> all = weight.strips();
   const PreparedLayout& layout = weight.prepared();
@@ -67,7 +65,7 @@ bool ArgmaxByCoarse(CpuDevice& cpu, const ArgmaxParams& p) {
 
   const int64_t groups = 2 * PairsOf(layout.groups());
   std::vector<CoarseGroup> of_rows(static_cast<size_t>(p.num_tokens * groups));
-  CoarseRow rows[kMostRows];
+  CoarseRow rows[kMostCoarseRows];
   for (int r = 0; r < p.num_tokens; ++r) {
     if (!head->Describe(layout, layout.Row(p.in, r), of_rows.data() + r * groups, &rows[r])) {
       return false;
@@ -79,17 +77,14 @@ bool ArgmaxByCoarse(CpuDevice& cpu, const ArgmaxParams& p) {
   ForStrips(
       cpu.pool(), strips, 1, 1, [] { return 0; },
       [&](int, int strip, int, int, int) {
-        for (int r = 0; r < p.num_tokens; r += kMostCoarseRows) {
-          const auto some = static_cast<size_t>(std::min(kMostCoarseRows, p.num_tokens - r));
-          const int64_t at = int64_t{r} * strips + strip;
-          kernels.coarse(head->strip(strip), layout.groups(), {rows + r, some},
-                         {best + at, upper + at, strips});
-        }
+        kernels.coarse(head->strip(strip), layout.groups(),
+                       {rows, static_cast<size_t>(p.num_tokens)},
+                       {best + strip, upper + strip, strips});
       });
 
   // A product that is there bounds the largest from below: one of the strip that promises most.
-  int first[kMostRows];
-  Largest largest[kMostRows];
+  int first[kMostCoarseRows];
+  Largest largest[kMostCoarseRows];
   cpu.pool().Run(p.num_tokens, 1, [&](int begin, int end, int) {
     for (int r = begin; r < end; ++r) {
       const float* const of_row = best + int64_t{r} * strips;

@@ -43,7 +43,7 @@ struct CoarseRow {
 };
 
 /// Of one strip, for each of up to kMostCoarseRows rows: the largest coarse product, and what no
-/// product is above.
+/// product is above. Of more rows too many strips are left, and computing is dearer than reading.
 constexpr int kMostCoarseRows = 2;
 struct CoarseResult {
   float* best;   // of row r at [r * stride]

@@ -112,6 +112,8 @@ class Device {
   virtual Numerics numerics() const = 0;
   virtual int num_threads() const = 0;
   virtual int KvBlockSize() const = 0;
+  /// The KV type that its numerics are served with where none is asked for.
+  virtual DType DefaultKvDType() const = 0;
 
   /// Packs into the layout this device computes from; the sources may be freed afterwards.
   /// ResourceExhausted, naming need and limit, where the memory does not hold it.

@@ -10,6 +10,7 @@ enum class DType : uint8_t {
   kF16,
   kBF16,
   kF8E4M3,
+  kI8,  // KV only, with scales beside it (kv_codes.h)
   kQ4_0,
   kQ4_1,
   kQ5_0,
@@ -36,6 +37,8 @@ constexpr DTypeTraits TraitsOf(DType type) {
       return {"BF16", 1, 2};
     case DType::kF8E4M3:
       return {"F8_E4M3", 1, 1};
+    case DType::kI8:
+      return {"I8", 1, 1};
     case DType::kQ4_0:
       return {"Q4_0", 32, 18};
     case DType::kQ4_1:

@@ -105,7 +105,11 @@ void MeasurePrefill(ModelRunner& runner, int length, int chunk, int runs) {
 int Main(int argc, char** argv) {
   kernels::DeviceOptions device;
   device.num_threads = argc > 2 ? std::atoi(argv[2]) : 2;
-  const std::string numerics = argc > 3 ? argv[3] : "int8";
+  std::string numerics = argc > 3 ? argv[3] : "int8", kv;
+  if (const size_t colon = numerics.find(':'); colon != std::string::npos) {
+    kv = numerics.substr(colon + 1);
+    numerics.resize(colon);
+  }
   device.numerics = numerics == "exact"  ? kernels::Numerics::kExact
                     : numerics == "bf16" ? kernels::Numerics::kBf16
                                          : kernels::Numerics::kInt8;
@@ -114,7 +118,7 @@ int Main(int argc, char** argv) {
   options.kv_tokens = 80 * 1024;
   options.max_model_len = 2048;
   options.max_batch_tokens = 2048;
-  options.kv_dtype = DefaultKvDType(*device.numerics);
+  options.kv_dtype = KvDTypeNamed(kv);
   auto opened = kernels::OpenCpuDevice(device);
   if (!opened.ok()) {
     std::fprintf(stderr, "%s\n", std::string(opened.status().message()).c_str());
@@ -170,7 +174,7 @@ int Main(int argc, char** argv) {
 int main(int argc, char** argv) {
   if (argc < 2) {
     std::fprintf(stderr,
-                 "step_benchmark MODEL [threads] [int8|bf16|exact] [isa] "
+                 "step_benchmark MODEL [threads] [int8|bf16|exact[:KV]] [isa] "
                  "[STREAMS CONTEXT STEPS [COMMON] | prefill LENGTH CHUNK]\n");
     return 2;
   }

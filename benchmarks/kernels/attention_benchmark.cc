@@ -1,10 +1,10 @@
 // Attention of the x86 backend against its floors, on the shape of SmolLM2-135M: 30 layers, 9 query
-// heads over 3 KV heads of 64 dims, bf16 KV in 32-token blocks scattered at random. One core,
-// thread CPU time, best of several runs. The floors are measured in the same run: the peak of the
-// level's own instruction and read bandwidth over as many bytes as the KV takes. Prints a table for
-// benchmarks/results; --json is for benchmarks/plots.
-//   attention_benchmark [--json FILE] [avx2|avx512|avx512bf16|amx] [SEQS ROWS CONTEXT [COMMON
-//   TOGETHER]]
+// heads over 3 KV heads of 64 dims, bf16 KV (or codes of 8 bits) in 32-token blocks scattered at
+// random. One core, thread CPU time, best of several runs. The floors are measured in the same run:
+// the peak of the level's own instruction and read bandwidth over as many bytes as the KV takes.
+// Prints a table for benchmarks/results; --json is for benchmarks/plots.
+//   attention_benchmark [--json FILE] [avx2|avx512|avx512bf16|amx[:int8|:fp8]] [SEQS ROWS CONTEXT
+//   [COMMON TOGETHER]]
 // COMMON: tokens that all begin with; TOGETHER: so many sequences (of one row) walk them at once.
 #include <time.h>
 
@@ -54,16 +54,31 @@ struct Load {
   int together = 1;  // sequences of one row each that walk the whole common pieces at once
 };
 
-void Measure(const Load& load, const AttentionKernels& kernels, benchmarks::Roofline* roofline) {
-  const int blocks_per_seq = (load.seq_len + kKvBlockTokens - 1) / kKvBlockTokens;
-  const int common_blocks = load.common / kKvBlockTokens;
-  const int64_t num_blocks = common_blocks + int64_t{load.seqs} * (blocks_per_seq - common_blocks);
-  CpuKvCache cache({kLayers, kKvHeads, kDim, kKvBlockTokens, DType::kBF16}, num_blocks);
-  const KvGeometry& geometry = cache.geometry();
-  auto* words = reinterpret_cast<uint16_t*>(cache.Head(0, 0));
+/// Numbers within 1 of 0. Scales are bytes of the codes' memory: each word of it is one that is
+/// both a small float and four codes.
+void Fill(CpuKvCache& cache) {
+  if (IsKvCode(cache.layout().dtype)) {
+    auto* const words = reinterpret_cast<uint32_t*>(cache.Head(0, 0));
+    for (int64_t i = 0; i < cache.bytes() / 4; ++i) {
+      words[i] = 0x3C000000u + static_cast<uint32_t>(i * 2654435761u >> 9) % 0x800000u;
+    }
+    return;
+  }
+  auto* const words = reinterpret_cast<uint16_t*>(cache.Head(0, 0));
   for (int64_t i = 0; i < cache.bytes() / 2; ++i) {
     words[i] = FloatToBf16(static_cast<float>((i * 2654435761u >> 20) % 2048) / 1024.0f - 1.0f);
   }
+}
+
+void Measure(const Load& load, DType kv, const AttentionKernels& kernels,
+             benchmarks::Roofline* roofline) {
+  const AttentionFn run = kernels.Run(kv);
+  const int blocks_per_seq = (load.seq_len + kKvBlockTokens - 1) / kKvBlockTokens;
+  const int common_blocks = load.common / kKvBlockTokens;
+  const int64_t num_blocks = common_blocks + int64_t{load.seqs} * (blocks_per_seq - common_blocks);
+  CpuKvCache cache({kLayers, kKvHeads, kDim, kKvBlockTokens, kv}, num_blocks);
+  const KvGeometry& geometry = cache.geometry();
+  Fill(cache);
   std::vector<int32_t> blocks(static_cast<size_t>(num_blocks));
   std::iota(blocks.begin(), blocks.end(), 0);
   std::mt19937 random(1);
@@ -82,8 +97,8 @@ void Measure(const Load& load, const AttentionKernels& kernels, benchmarks::Roof
   std::vector<float> q(static_cast<size_t>(tokens * q_stride));
   for (float& x : q) x = static_cast<float>(random() % 1000) * 2e-4f - 0.1f;
   std::vector<float> out(static_cast<size_t>(tokens * kHeads * kDim));
-  const size_t scratch_floats =
-      AttentionScratchFloats(std::max(item_tokens, load.together) * kGroup, geometry.padded_dim);
+  const size_t scratch_floats = AttentionScratchFloats(
+      kv, std::max(item_tokens, load.together) * kGroup, geometry.padded_dim);
   std::vector<float> scratch(scratch_floats + 16);
   const auto address = reinterpret_cast<uintptr_t>(scratch.data());
   float* aligned = scratch.data() + (64 - address % 64) % 64 / sizeof(float);
@@ -121,7 +136,7 @@ void Measure(const Load& load, const AttentionKernels& kernels, benchmarks::Roof
   };
   const auto alone = [&](int layer, int s) {
     for (int token = 0; token < load.query_tokens; token += item_tokens) {
-      for (int head = 0; head < kKvHeads; ++head) kernels.run_bf16(item_of(layer, head, s, token));
+      for (int head = 0; head < kKvHeads; ++head) run(item_of(layer, head, s, token));
     }
   };
   const auto together = [&](int layer, int first, int count) {
@@ -134,12 +149,12 @@ void Measure(const Load& load, const AttentionKernels& kernels, benchmarks::Roof
       item.out = nullptr;
       item.states = states.data();
       for (int64_t r = 0; r < count * kGroup; ++r) item.states[r * state_floats + kHasPieces] = 0;
-      kernels.run_bf16(item);
+      run(item);
       for (int i = 0; i < count; ++i) {
         AttentionItem rest = item_of(layer, head, first + i, 0);
         rest.piece_begin = common_pieces;
         rest.states = states.data() + i * kGroup * state_floats;
-        kernels.run_bf16(rest);
+        run(rest);
       }
     }
   };
@@ -190,7 +205,8 @@ double MemoryReadRate() {
          Best([&] { benchmarks::ReadOnce(memory.data(), memory.size()); });
 }
 
-int Main(const std::string& name, const std::vector<Load>& loads, const std::string& json) {
+int Main(const std::string& name, DType kv, const std::vector<Load>& loads,
+         const std::string& json) {
   Isa isa = DetectIsa();  // and asks the system for tiles
   for (const Isa level : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
     if (NameOf(level) == name && level < isa) isa = level;
@@ -210,7 +226,7 @@ int Main(const std::string& name, const std::vector<Load>& loads, const std::str
       "layer, row) | "
       "GB/s | GOP/s | peak floor ms | read floor ms | share of the floor |\n"
       "|---|--:|--:|--:|--:|--:|--:|--:|--:|\n");
-  for (const Load& load : loads) Measure(load, KernelsOf(isa), &roofline);
+  for (const Load& load : loads) Measure(load, kv, KernelsOf(isa), &roofline);
   return json.empty() || benchmarks::WriteJson(roofline, json) ? 0 : 1;
 }
 
@@ -234,5 +250,10 @@ int main(int argc, char** argv) {
     loads[0].common = number(5);
     loads[0].together = std::max(1, number(6));
   }
-  return modu::kernels::cpu::Main(argc > 1 ? argv[1] : "", loads, json);
+  // LEVEL[:KV]
+  const std::string level = argc > 1 ? argv[1] : "", codes = level.substr(level.find(':') + 1);
+  const auto kv = codes == "int8"  ? modu::kernels::DType::kI8
+                  : codes == "fp8" ? modu::kernels::DType::kF8E4M3
+                                   : modu::kernels::DType::kBF16;
+  return modu::kernels::cpu::Main(level.substr(0, level.find(':')), kv, loads, json);
 }

@@ -3,15 +3,37 @@
 #include <new>
 #include <utility>
 
-namespace modu::engine {
+#include "kernels/kv_codes.h"
 
-kernels::DType DefaultKvDType(kernels::Numerics numerics) {
-  return numerics == kernels::Numerics::kExact ? kernels::DType::kF32 : kernels::DType::kBF16;
+namespace modu::engine {
+namespace {
+
+constexpr std::pair<std::string_view, kernels::DType> kKvDTypes[] = {
+    {"f32", kernels::DType::kF32},
+    {"bf16", kernels::DType::kBF16},
+    {"int8", kernels::DType::kI8},
+    {"fp8", kernels::DType::kF8E4M3}};
+
+}  // namespace
+
+std::optional<kernels::DType> KvDTypeNamed(std::string_view name) {
+  for (const auto& [known, dtype] : kKvDTypes) {
+    if (known == name) return dtype;
+  }
+  return std::nullopt;
+}
+
+std::string NameOfKvDType(kernels::DType kv_dtype) {
+  for (const auto& [name, dtype] : kKvDTypes) {
+    if (dtype == kv_dtype) return std::string(name);
+  }
+  return kernels::TraitsOf(kv_dtype).name;
 }
 
 int64_t KvBytesPerToken(const ModelConfig& config, kernels::DType kv_dtype) {
-  return kernels::RowBytes(kv_dtype,
-                           int64_t{2} * config.num_layers * config.num_kv_heads * config.head_dim);
+  const int64_t head_bytes =
+      2 * kernels::RowBytes(kv_dtype, config.head_dim) + kernels::KvScaleBytes(kv_dtype);
+  return config.num_layers * config.num_kv_heads * head_bytes;
 }
 
 absl::StatusOr<LoadedModel> LoadModel(const std::string& path,

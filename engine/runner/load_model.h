@@ -4,7 +4,9 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -28,8 +30,9 @@ struct LoadedModel {
       unused_tensors;  // in the file, but no part of the model: worth a warning
 };
 
-/// The KV type of a numerics mode where none is asked for: float32 in exact, bf16 otherwise.
-kernels::DType DefaultKvDType(kernels::Numerics numerics);
+/// f32, bf16, int8 or fp8; none for another name.
+std::optional<kernels::DType> KvDTypeNamed(std::string_view name);
+std::string NameOfKvDType(kernels::DType kv_dtype);
 
 /// `progress` may be null. Errors are OpenCheckpoint's, LoadWeights' and
 /// TransformerRunner::Create's.

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/check.h"
+#include "kernels/kv_codes.h"
 
 namespace modu::engine {
 namespace {
@@ -99,8 +100,11 @@ absl::StatusOr<std::unique_ptr<TransformerRunner>> TransformerRunner::Create(
                                                    ", possible are 1 to ", options.max_batch_tokens,
                                                    " (tokens of a step)"));
   }
-  if (options.kv_dtype != kernels::DType::kF32 && options.kv_dtype != kernels::DType::kBF16) {
-    return absl::InvalidArgumentError("kv-dtype: must be f32 or bf16");
+  const kernels::DType kv_dtype = options.kv_dtype.value_or(device->DefaultKvDType());
+  options.kv_dtype = kv_dtype;
+  if (kv_dtype != kernels::DType::kF32 && kv_dtype != kernels::DType::kBF16 &&
+      !kernels::IsKvCode(kv_dtype)) {
+    return absl::InvalidArgumentError("kv-dtype: must be f32, bf16, int8 or fp8");
   }
   const int32_t block_size = device->KvBlockSize();
   constexpr int64_t kMaxKvTokens = int64_t{1} << 30;
@@ -110,7 +114,7 @@ absl::StatusOr<std::unique_ptr<TransformerRunner>> TransformerRunner::Create(
   }
   const int32_t num_blocks = NumBlocks(options.kv_tokens, block_size);
   const kernels::KvLayout layout{config.num_layers, config.num_kv_heads, config.head_dim,
-                                 block_size, options.kv_dtype};
+                                 block_size, kv_dtype};
   const int64_t memory_bytes = MachineMemoryBytes();
   int64_t kv_bytes = 0;
   if (__builtin_mul_overflow(device->KvBlockBytes(layout), int64_t{num_blocks}, &kv_bytes))
@@ -138,7 +142,7 @@ TransformerRunner::TransformerRunner(std::unique_ptr<kernels::Device> device,
   const int32_t logit_rows = std::min(kMaxLogitRows, options.max_batch_tokens);
   decoder_ = std::make_unique<Decoder>(config, std::move(weights), device_.get(),
                                        options.max_batch_tokens, logit_rows);
-  const kernels::KvLayout layout = decoder_->kv_layout(options.kv_dtype);
+  const kernels::KvLayout layout = decoder_->kv_layout(*options.kv_dtype);
   kv_ = device_->CreateKvCache(layout, num_blocks);
   const bool sliding = config.sliding_window > 0;
   spec_.groups.push_back(

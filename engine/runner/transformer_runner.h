@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -21,7 +22,8 @@ struct RunnerOptions {
   int32_t max_sequences = 64;      // sequences of the largest step
   int32_t max_model_len = 0;       // tokens a sequence may have; 0: what the model was made for
   int64_t kv_tokens = 0;  // KV memory, in tokens of all sequences together; 0: max_model_len
-  kernels::DType kv_dtype = kernels::DType::kBF16;  // float32 or bf16
+  // float32, bf16 or codes (kernels/kv_codes.h); none: Device::DefaultKvDType.
+  std::optional<kernels::DType> kv_dtype;
   const Clock* clock = nullptr;  // measures a step's stages; null: they are not measured
 };
 

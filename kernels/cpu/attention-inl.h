@@ -8,6 +8,7 @@
 // positions that all of them see and walk the rest alone.
 // Included by op_dtype_isa files only.
 #pragma once
+#include "kernels/cpu/attention_expand-inl.h"
 #include "kernels/cpu/attention_loops-inl.h"
 #include "kernels/cpu/attention_softmax-inl.h"
 #include "kernels/cpu/kv_cache.h"
@@ -140,12 +141,11 @@ MODU_INLINE void WeighValues(const AttentionItem& item, const float* p, int piec
     const int block = token / kKvBlockTokens;
     const int block_start = block * kKvBlockTokens;
     const int block_end = block_start + kKvBlockTokens < last ? block_start + kKvBlockTokens : last;
-    const int64_t at = item.block_table[block] * item.block_stride;
+    const int64_t at = item.BlockOffset(block);
     int64_t ahead = 0;
     if (after != nullptr) {
-      ahead = block_start + kKvBlockTokens < last
-                  ? item.block_table[block + 1] * item.block_stride - at
-                  : after - (item.k + item.v_offset + at);
+      ahead = block_start + kKvBlockTokens < last ? item.BlockOffset(block + 1) - at
+                                                  : after - (item.k + item.v_offset + at);
     }
     const std::byte* pairs = v + at + (token - block_start) / 2 * Pairs::kBytes;
     const float* weight = p + (token - piece_start);
@@ -240,15 +240,14 @@ unsigned TilePiece(const AttentionItem& item, const float* q, int first_row, int
   const int pairs = item.head_dim / 2;
   for (int token = seen_first / 16 * 16; token < seen_last;) {
     const int block = token / kKvBlockTokens;
-    const int64_t at = item.block_table[block] * item.block_stride;
+    const int64_t at = item.BlockOffset(block);
     const bool upper = token % kKvBlockTokens != 0;
     const std::byte* k = item.k + at + (upper ? item.half_bytes : 0);
     int64_t ahead = 0;
     if (cold) {
       const int next = (block + 1) * kKvBlockTokens;
-      ahead = next < seen_last ? item.block_table[block + 1] * item.block_stride - at
-                               : item.block_table[seen_first / kKvBlockTokens] * item.block_stride +
-                                     item.v_offset - at;
+      ahead = next < seen_last ? item.BlockOffset(block + 1) - at
+                               : item.BlockOffset(seen_first / kKvBlockTokens) + item.v_offset - at;
     }
     float* to = scores + (token - piece_start);
     if (kGroups == 2 && !upper && token + 16 < seen_last) {
@@ -271,7 +270,7 @@ unsigned TilePiece(const AttentionItem& item, const float* q, int first_row, int
   const std::byte* after = nullptr;
   if (cold) {
     const int next = (piece_start + kPieceTokens) / kKvBlockTokens;
-    after = piece + 1 < item.piece_end ? item.k + item.block_table[next] * item.block_stride
+    after = piece + 1 < item.piece_end ? item.k + item.BlockOffset(next)
             : item.next.count > 0      ? item.next.k + item.next.blocks[0] * item.block_stride
                                        : item.k;
   }
@@ -376,6 +375,12 @@ void Run(const AttentionItem& item) {
 
 void RunF32(const AttentionItem& item) { Run<F32Pairs>(item); }
 void RunBf16(const AttentionItem& item) { Run<Bf16Pairs>(item); }
+
+/// This level's, in float32 over any KV.
+constexpr AttentionKernels FloatAttention() {
+  return {RunF32, RunBf16, RunExpanded<Int8Numbers, ToFloats, RunF32>,
+          RunExpanded<F8Numbers, ToFloats, RunF32>, Merge};
+}
 
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/kv_codes.h"
+
 namespace modu::kernels::cpu {
 
 constexpr int kMaxHeadDim = 1024;
@@ -40,7 +42,8 @@ struct AttentionItem {
   // KV of this layer and head
   const std::byte* k;  // block 0
   int64_t half_bytes, v_offset, block_stride;
-  const int32_t* block_table;
+  const int32_t* block_table;  // of blocks from first_block on
+  int first_block;
   int piece_begin, piece_end;
   NextBlocks next;  // what this worker probably reads after these: the first piece of it
   // Result: either final rows, or (partials not null) one state per piece and row,
@@ -52,16 +55,27 @@ struct AttentionItem {
   // any), which this item goes on with and leaves; null: none before, none left.
   float* states;
   float* scratch;  // AttentionScratchFloats(), 64-byte aligned
+
+  const int32_t* Blocks(int from) const { return block_table + (from - first_block); }
+  /// From k to that block of the sequence, in bytes.
+  int64_t BlockOffset(int block) const { return *Blocks(block) * block_stride; }
 };
 
 /// Floats of scratch an item of `rows` rows needs, whatever the kernel: scores (in two types) and
-/// states of one tile of rows, two blocks of V in bf16, and each row's running state and query.
+/// states of one tile of rows, two blocks of V in bf16, and each row's running state and query;
+/// over KV in 8 bits also a piece of it in float32 and each row's state between pieces.
 constexpr int kMaxTileRows = 16;
 constexpr int kScoreStride = kPieceTokens + 16;  // an odd number of lines: rows apart in L1 sets
-constexpr size_t AttentionScratchFloats(int rows, int padded_dim) {
+constexpr size_t PlainScratchFloats(int rows, int padded_dim) {
   return static_cast<size_t>(kMaxTileRows * (2 * kScoreStride + StateFloats(padded_dim)) +
                              32 * padded_dim + rows * StateFloats(padded_dim) +
                              (rows + kMaxTileRows) * (padded_dim + 16));
+}
+constexpr size_t AttentionScratchFloats(DType kv, int rows, int padded_dim) {
+  const size_t plain = PlainScratchFloats(rows, padded_dim);
+  if (!IsKvCode(kv)) return plain;
+  return plain +
+         static_cast<size_t>(2 * kPieceTokens * padded_dim + rows * StateFloats(padded_dim));
 }
 
 /// Positions a row at `position` sees: [first, position].
@@ -80,9 +94,16 @@ struct MergeItem {
 using AttentionFn = void (*)(const AttentionItem&);
 
 struct AttentionKernels {
-  AttentionFn run_f32;
-  AttentionFn run_bf16;
+  // By the type of the KV.
+  AttentionFn run_f32, run_bf16, run_int8, run_fp8;
   void (*merge)(const MergeItem&);
+
+  AttentionFn Run(DType kv) const {
+    return kv == DType::kF32      ? run_f32
+           : kv == DType::kI8     ? run_int8
+           : kv == DType::kF8E4M3 ? run_fp8
+                                  : run_bf16;
+  }
 };
 
 extern const AttentionKernels kAttentionAvx2;

@@ -162,7 +162,7 @@ void Qkv(Device& device, const QkvParams& p) {
   MODU_CHECK(kv.layout().head_dim == p.head_dim && kv.layout().num_kv_heads == p.num_kv_heads);
   MODU_CHECK(p.rotary_dim % 2 == 0 && p.rotary_dim <= p.head_dim);
   const RowKernels& kernels = RowKernelsOf(cpu.isa());
-  const auto run = kv.layout().dtype == DType::kF32 ? kernels.qkv_f32 : kernels.qkv_bf16;
+  const auto run = kernels.Qkv(kv.layout().dtype);
   const int64_t stride = int64_t{p.num_heads + 2 * p.num_kv_heads} * p.head_dim;
   const int grain = RowsPerUnit(p.num_tokens, cpu.num_threads(), 16);
   cpu.pool().Run(p.num_tokens, grain, [&](int first, int last, int) {
@@ -206,7 +206,7 @@ void Attention(Device& device, const AttentionParams& p) {
   MODU_CHECK(layout.cols == width);
   MODU_CHECK(kv.layout().head_dim == p.head_dim && kv.layout().num_kv_heads == p.num_kv_heads);
   const AttentionKernels& kernels = cpu.attention_kernels();
-  const auto run = kv.layout().dtype == DType::kF32 ? kernels.run_f32 : kernels.run_bf16;
+  const auto run = kernels.Run(kv.layout().dtype);
   const PrepareFn prepare = cpu.prepare();
 
   const AttentionPlan& plan = cpu.attention_plans().Of(p, cpu.num_threads());
@@ -222,7 +222,7 @@ void Attention(Device& device, const AttentionParams& p) {
                                   static_cast<size_t>(shared_floats) * sizeof(float)));
   float* const whole = direct ? nullptr : shared + plan.partial_floats;
   const int most_rows = plan.most_tokens * group;
-  const size_t item_floats = AttentionScratchFloats(most_rows, padded_dim);
+  const size_t item_floats = AttentionScratchFloats(kv.layout().dtype, most_rows, padded_dim);
   const size_t out_floats = static_cast<size_t>(plan.most_tokens * group_width);
   const size_t state_room = plan.joined ? static_cast<size_t>(most_rows * state_floats) : 0;
   cpu.pool().ReserveScratch((item_floats + out_floats + state_room) * sizeof(float));

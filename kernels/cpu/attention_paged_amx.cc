@@ -3,6 +3,6 @@
 
 namespace modu::kernels::cpu {
 AttentionKernels AttentionKernelsAmx() {
-  return {kAttentionAvx512.run_f32, amx::RunBf16Tiles<amx::AmxTiles>, kAttentionAvx512.merge};
+  return amx::TileAttention<amx::AmxTiles>(kAttentionAvx512);
 }
 }  // namespace modu::kernels::cpu

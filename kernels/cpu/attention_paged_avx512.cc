@@ -3,8 +3,7 @@
 
 namespace modu::kernels::cpu {
 
-const AttentionKernels kAttentionAvx512 = {avx512::RunF32, avx512::RunBf16, avx512::Merge};
-const RowKernels kRowKernelsAvx512 = {avx512::RmsNorm, avx512::QkvToken<false>,
-                                      avx512::QkvToken<true>};
+const AttentionKernels kAttentionAvx512 = avx512::FloatAttention();
+const RowKernels kRowKernelsAvx512 = avx512::ThisRowKernels();
 
 }  // namespace modu::kernels::cpu

@@ -64,29 +64,28 @@ struct SeenBlocks {
   int first, last;  // absolute positions
 };
 
-/// The V that is read once the scores of a piece are there.
-BlocksAhead ValuesOf(const AttentionItem& item, const SeenBlocks& seen) {
+/// The V, value_bytes in a block, that is read once the scores of a piece are there; key_tiles are
+/// read of K in a block meanwhile.
+BlocksAhead ValuesOf(const AttentionItem& item, const SeenBlocks& seen, int64_t value_bytes,
+                     int key_tiles) {
   const int count = seen.end - seen.begin;
-  const int tiles = 2 * ((item.head_dim + kDimsPerTile - 1) / kDimsPerTile);  // of K, in a block
-  return {item.k + item.v_offset,
-          item.block_stride,
-          int64_t{2} * kKvBlockTokens * item.padded_dim,
-          item.block_table + seen.begin,
-          count,
-          count * tiles};
+  return {item.k + item.v_offset, item.block_stride, value_bytes, item.Blocks(seen.begin), count,
+          count * key_tiles};
 }
 
-/// The K that is read after a piece: of the next one, or of the worker's next item.
-BlocksAhead KeysAfter(const AttentionItem& item, int piece, const SeenBlocks& seen) {
+/// The K that is read after a piece, of the next one or of the worker's next item, while of V
+/// value_tiles are read in a block.
+BlocksAhead KeysAfter(const AttentionItem& item, int piece, const SeenBlocks& seen,
+                      int value_tiles) {
   NextBlocks next = item.next;
   if (piece + 1 < item.piece_end) {
     constexpr int kBlocks = kPieceTokens / kKvBlockTokens;
     const int last = (item.first_position + item.num_tokens - 1) / kKvBlockTokens;
     const int first = (piece + 1) * kBlocks;
-    next = {item.k, item.block_table + first, last - first < kBlocks ? last - first + 1 : kBlocks};
+    next = {item.k, item.Blocks(first), last - first < kBlocks ? last - first + 1 : kBlocks};
   }
   return {next.k,      item.block_stride, item.v_offset,
-          next.blocks, next.count,        (seen.end - seen.begin) * item.padded_dim / 16};
+          next.blocks, next.count,        (seen.end - seen.begin) * value_tiles};
 }
 
 }  // namespace

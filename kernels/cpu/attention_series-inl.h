@@ -46,8 +46,8 @@ void ScoreSeries(const AttentionItem& item, const std::byte* q, int rows, int pi
     int columns = Tiles::SeriesColumns(rows);
     while (half + columns > 2 * seen.end) columns /= 2;
     for (int n = 0; n < columns; ++n) {
-      const std::byte* const keys = item.k + item.block_table[(half + n) / 2] * item.block_stride +
-                                    (half + n) % 2 * item.half_bytes;
+      const std::byte* const keys =
+          item.k + item.BlockOffset((half + n) / 2) + (half + n) % 2 * item.half_bytes;
       for (int t = 0; t < product.tiles; ++t) k[t * columns + n] = keys + t * kTileBytes;
     }
     product.out = scores + (half * 16 - piece_start);

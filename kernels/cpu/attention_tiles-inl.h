@@ -13,45 +13,18 @@
 // may be NaN. Results differ from those of the vector kernels by the roundings to bf16. Included by
 // op_dtype_isa files only.
 #pragma once
+#include "kernels/cpu/attention_expand-inl.h"
+#include "kernels/cpu/attention_rows-inl.h"
 #include "kernels/cpu/attention_series-inl.h"
-#include "kernels/cpu/attention_softmax-inl.h"
-#include "kernels/cpu/vector_bf16-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
 constexpr int64_t kScoreStrideBytes = kScoreStride * static_cast<int64_t>(sizeof(float));
-constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
 
 /// Bytes of 16 query rows as A tiles: [32 dims][16 rows][32] bf16.
-constexpr int64_t QueryTileBytes(int head_dim) {
+constexpr int64_t Bf16QueryTileBytes(int head_dim) {
   return (head_dim + kDimsPerTile - 1) / kDimsPerTile * kTileBytes;
-}
-
-/// Query rows of one item as A tiles, and what one tile of rows needs for one piece.
-struct TileScratch {
-  float* scores;             // [16][kScoreStride]
-  std::byte* probabilities;  // [16][kProbabilityStride]: bf16 of the piece's tokens
-  std::byte* values;         // V of the first and the last seen block, what nobody sees zeroed
-  float* piece;              // [16] states
-  float* totals;             // [rows] running states
-  std::byte* q;              // [tile of 16 rows] QueryTileBytes
-};
-
-TileScratch SplitForTiles(float* scratch, int rows, int padded_dim) {
-  TileScratch s;
-  s.scores = scratch;
-  float* at = s.scores + kMaxTileRows * kScoreStride;
-  s.probabilities = reinterpret_cast<std::byte*>(at);
-  at += kMaxTileRows * kProbabilityStride / 4;
-  s.values = reinterpret_cast<std::byte*>(at);
-  at += kKvBlockTokens * padded_dim;
-  s.piece = at;
-  at += kMaxTileRows * StateFloats(padded_dim);
-  s.totals = at;
-  at += rows * StateFloats(padded_dim);
-  s.q = reinterpret_cast<std::byte*>(at);
-  return s;
 }
 
 /// C 0 to 3, A 4 and B 6 and 7; A 5 and B 7 in scores of head sizes that end in half a tile.
@@ -106,7 +79,7 @@ void ScoreTokens(Tiles& tiles, const AttentionItem& item, const std::byte* q, in
     ScoreSeries<Tiles>(item, q, rows, piece_start, seen, ahead, scores);
   } else {
     for (int block = seen.begin; block < seen.end; ++block) {
-      const std::byte* const k = item.k + item.block_table[block] * item.block_stride;
+      const std::byte* const k = item.k + item.BlockOffset(block);
       float* const to = scores + (block * kKvBlockTokens - piece_start);
       if (block % 2 == 0) {  // neighbours do not wait for each other's sums
         ScoreBlock<kTail, 0, 1>(tiles, item, q, k, ahead, to);
@@ -173,7 +146,7 @@ void WeighTokens(Tiles& tiles, const AttentionItem& item, const TileScratch& s, 
   const std::byte* const values = item.k + item.v_offset;
   for (int block = seen.begin; block < seen.end; ++block) {
     const int i = block - seen.begin;
-    v[i] = values + item.block_table[block] * item.block_stride;
+    v[i] = values + item.BlockOffset(block);
     const int first = seen.first - block * kKvBlockTokens;
     const int last = seen.last - block * kKvBlockTokens;
     if (first <= 0 && last >= kKvBlockTokens) continue;
@@ -207,106 +180,6 @@ void WeighTokens(Tiles& tiles, const AttentionItem& item, const TileScratch& s, 
   }
 }
 
-/// 16 scores at `token` of a row that sees [first, last); `other` outside.
-MODU_INLINE Group SeenScores(const float* scores, int token, int first, int last, float other) {
-  Group x = LoadGroup(scores + token);
-  if (token < first || token + 16 > last) {
-    for (int part = 0; part < kParts; ++part) {
-      const int at = token + part * kLanes;
-      x.part[part] = Select(x.part[part], Set(other), first - at, last - at);
-    }
-  }
-  return x;
-}
-
-/// Of what a row sees, tokens [first, last) of the piece, in blocks [begin, end) tokens of it.
-MODU_INLINE float TopScore(const float* scores, int begin, int end, int first, int last) {
-  Group top[2] = {SetGroup(kLowest), SetGroup(kLowest)};
-  for (int i = begin; i < end; i += kKvBlockTokens) {
-#pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half) {
-      const Group x = SeenScores(scores, i + 16 * half, first, last, kLowest);
-      for (int p = 0; p < kParts; ++p) top[half].part[p] = Max(x.part[p], top[half].part[p]);
-    }
-  }
-  for (int p = 0; p < kParts; ++p) top[0].part[p] = Max(top[0].part[p], top[1].part[p]);
-  return Max(top[0]);
-}
-
-/// 2^(score - top) in bf16 for blocks [begin, end), 0 outside [first, last); returns their sum,
-/// before the rounding to bf16, over 32 fixed lanes.
-MODU_INLINE float Probabilities(const float* scores, int begin, int end, int first, int last,
-                                float top, std::byte* out) {
-  Group sum[2] = {SetGroup(0.0f), SetGroup(0.0f)};
-  for (int i = begin; i < end; i += kKvBlockTokens) {
-    Group x[2];
-#pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half) {
-      const int token = i + 16 * half;
-      x[half] = LoadGroup(scores + token);
-      for (int p = 0; p < kParts; ++p) {
-        x[half].part[p] = PowerOfTwoBelowOne(Sub(x[half].part[p], Set(top)));
-        if (token < first || token + 16 > last) {
-          const int at = token + p * kLanes;
-          x[half].part[p] = Select(x[half].part[p], Zero(), first - at, last - at);
-        }
-        sum[half].part[p] = Add(sum[half].part[p], x[half].part[p]);
-      }
-    }
-    StoreBf16(out + 2 * i, x[0], x[1]);
-  }
-  for (int p = 0; p < kParts; ++p) sum[0].part[p] = Add(sum[0].part[p], sum[1].part[p]);
-  return Sum(sum[0]);
-}
-
-/// One tile of rows over one piece, as TilePiece of the vector kernels.
-template <bool kTail, typename Tiles>
-unsigned PieceOfRows(Tiles& tiles, const AttentionItem& item, const TileScratch& s, int first_row,
-                     int rows, int piece, bool cold, float* states) {
-  const int piece_start = piece * kPieceTokens;
-  const int piece_end = piece_start + kPieceTokens;
-  const int64_t state_floats = StateFloats(item.padded_dim);
-  int first[kTileMaxRows], last[kTileMaxRows];
-  SeenBlocks seen = {0, 0, piece_end, piece_start};
-  unsigned rows_that_see = 0;
-  for (int r = 0; r < rows; ++r) {
-    const int position = item.first_position + (first_row + r) / item.group;
-    const int visible = FirstVisible(position, item.window);
-    first[r] = visible > piece_start ? visible : piece_start;
-    last[r] = position + 1 < piece_end ? position + 1 : piece_end;
-    if (first[r] >= last[r]) continue;
-    rows_that_see |= 1u << r;
-    if (first[r] < seen.first) seen.first = first[r];
-    if (last[r] > seen.last) seen.last = last[r];
-  }
-  if (rows_that_see == 0) return 0;
-  seen.begin = seen.first / kKvBlockTokens;
-  seen.end = (seen.last + kKvBlockTokens - 1) / kKvBlockTokens;
-
-  const std::byte* const q = s.q + first_row / kTileMaxRows * QueryTileBytes(item.head_dim);
-  ScoreTokens<kTail>(tiles, item, q, rows, piece_start, seen,
-                     cold ? ValuesOf(item, seen) : BlocksAhead(), s.scores);
-  const int begin = seen.begin * kKvBlockTokens - piece_start;
-  const int end = seen.end * kKvBlockTokens - piece_start;
-  // Row by row each of the two waits for the sum of its lanes; all rows of one overlap.
-  float top[kTileMaxRows];
-  for (int r = 0; r < rows; ++r) {
-    top[r] = TopScore(s.scores + r * kScoreStride, begin, end, first[r] - piece_start,
-                      last[r] - piece_start);
-  }
-  for (int r = 0; r < rows; ++r) {
-    float* const state = states + r * state_floats;
-    state[0] = top[r] * kLn2;
-    state[1] =
-        Probabilities(s.scores + r * kScoreStride, begin, end, first[r] - piece_start,
-                      last[r] - piece_start, top[r], s.probabilities + r * kProbabilityStride);
-  }
-  WeighTokens<kTail>(tiles, item, s, rows, piece_start, seen,
-                     cold ? KeysAfter(item, piece, seen) : BlocksAhead(), states + kStateHeader,
-                     state_floats);
-  return rows_that_see;
-}
-
 /// q of rows [first, first + rows) times log2(e) as A tiles of bf16, zeros in dims that do not
 /// exist.
 void PackQueryTile(const AttentionItem& item, int first, int rows, std::byte* tile) {
@@ -330,60 +203,62 @@ void PackQueryTile(const AttentionItem& item, int first, int rows, std::byte* ti
   }
 }
 
+/// Products (attention_rows-inl.h) of bf16 KV. kTail: of head sizes that end in half a tile.
 template <bool kTail, typename Tiles>
-void RunTiles(const AttentionItem& item) {
-  const int rows = item.num_tokens * item.group;
-  const int64_t state_floats = StateFloats(item.padded_dim);
-  TileScratch s = SplitForTiles(item.scratch, rows, item.padded_dim);
-  if (item.states != nullptr) s.totals = item.states;
-  for (int row = 0; row < rows; row += kTileMaxRows) {
-    const int n = rows - row < kTileMaxRows ? rows - row : kTileMaxRows;
-    PackQueryTile(item, row, n, s.q + row / kTileMaxRows * QueryTileBytes(item.head_dim));
+class Bf16Products {
+ public:
+  static constexpr bool kScaledValues = false;
+
+  static int64_t QueryTileBytes(int head_dim) { return Bf16QueryTileBytes(head_dim); }
+  static void PackQueries(const AttentionItem& item, int first, int rows, std::byte* to) {
+    PackQueryTile(item, first, rows, to);
   }
-  if (item.states == nullptr) {
-    for (int row = 0; row < rows; ++row) s.totals[row * state_floats + kHasPieces] = 0.0f;
-  }
-  Tiles tiles;
-  int configured = 0;
-  for (int piece = item.piece_begin; piece < item.piece_end; ++piece) {
-    for (int row = 0; row < rows; row += kTileMaxRows) {
-      const int n = rows - row < kTileMaxRows ? rows - row : kTileMaxRows;
-      if constexpr (!MakesSeries<Tiles>) {
-        if (n != configured) tiles.Configure(AttentionShapes(n, item.head_dim % kDimsPerTile));
-        configured = n;
-      }
-      float* const states =
-          item.partials == nullptr
-              ? s.piece
-              : item.partials +
-                    (static_cast<int64_t>(piece - item.piece_begin) * rows + row) * state_floats;
-      const unsigned seen = PieceOfRows<kTail>(tiles, item, s, row, n, piece, row == 0, states);
-      if (item.partials != nullptr) continue;
-      for (int r = 0; r < n; ++r) {
-        if ((seen >> r & 1) == 0) continue;
-        float* const total = s.totals + (row + r) * state_floats;
-        MergeState(states + r * state_floats, total[kHasPieces] == 0.0f, item.padded_dim, total);
-        total[kHasPieces] = 1.0f;
-      }
+  void Configure(int rows, int head_dim) {
+    if constexpr (!MakesSeries<Tiles>) {
+      tiles_.Configure(AttentionShapes(rows, head_dim % kDimsPerTile));
     }
   }
-  if constexpr (!MakesSeries<Tiles>) tiles.Release();
-  if (item.partials != nullptr || item.out == nullptr) return;
-  for (int row = 0; row < rows; ++row) {
-    Finish(s.totals + row * state_floats, item.head_dim,
-           item.out + row / item.group * item.out_stride + row % item.group * item.head_dim);
+  void Release() {
+    if constexpr (!MakesSeries<Tiles>) tiles_.Release();
   }
-}
+  void Score(const AttentionItem& item, const std::byte* q, int rows, int piece_start,
+             const SeenBlocks& seen, BlocksAhead ahead, float* scores) {
+    ScoreTokens<kTail>(tiles_, item, q, rows, piece_start, seen, ahead, scores);
+  }
+  static const float* ValueScales(const AttentionItem&, int) { return nullptr; }
+  void Weigh(const AttentionItem& item, const TileScratch& s, int rows, int piece_start,
+             const SeenBlocks& seen, BlocksAhead ahead, float* o, int64_t o_stride) {
+    WeighTokens<kTail>(tiles_, item, s, rows, piece_start, seen, ahead, o, o_stride);
+  }
+  static int64_t ValueBytes(const AttentionItem& item) {
+    return int64_t{2} * kKvBlockTokens * item.padded_dim;
+  }
+  static int KeyTiles(const AttentionItem& item) {
+    return 2 * ((item.head_dim + kDimsPerTile - 1) / kDimsPerTile);
+  }
+  static int ValueTiles(const AttentionItem& item) { return item.padded_dim / 16; }
+
+ private:
+  Tiles tiles_;
+};
 
 template <typename Tiles>
 void RunBf16Tiles(const AttentionItem& item) {
   if constexpr (MakesSeries<Tiles>) {
-    RunTiles<false, Tiles>(item);
+    RunTiles<Bf16Products<false, Tiles>>(item);
   } else if (item.head_dim % kDimsPerTile == 0) {
-    RunTiles<false, Tiles>(item);
+    RunTiles<Bf16Products<false, Tiles>>(item);
   } else {
-    RunTiles<true, Tiles>(item);
+    RunTiles<Bf16Products<true, Tiles>>(item);
   }
+}
+
+/// On Tiles over KV in bf16 and in 8 bits, the rest as `others`.
+template <typename Tiles>
+AttentionKernels TileAttention(const AttentionKernels& others) {
+  return {others.run_f32, RunBf16Tiles<Tiles>,
+          RunExpanded<Int8Numbers, ToBf16Pairs, RunBf16Tiles<Tiles>>,
+          RunExpanded<F8Numbers, ToBf16Pairs, RunBf16Tiles<Tiles>>, others.merge};
 }
 
 }  // namespace

@@ -106,6 +106,8 @@ StripFormat FormatOf(DType dtype) {
       return StripFormat::kBF16;
     case DType::kF8E4M3:
       return StripFormat::kF8;
+    case DType::kI8:
+      break;
   }
   MODU_CHECK(false);
   return StripFormat::kF32;

@@ -31,6 +31,7 @@ class CpuDevice final : public Device {
   Numerics numerics() const override { return numerics_; }
   int num_threads() const override { return pool_.size(); }
   int KvBlockSize() const override;
+  DType DefaultKvDType() const override;
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(std::span<const WeightSource> parts,
                                                      WeightUse use) override;
   size_t PreparedBytes(const PackedWeight& consumer, int max_tokens) const override;

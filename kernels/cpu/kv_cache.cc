@@ -6,6 +6,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/kv_codes.h"
 
 namespace modu::kernels::cpu {
 namespace {
@@ -19,10 +20,10 @@ constexpr int64_t kSpreadFrom = 32 * kPage;
 KvGeometry::KvGeometry(const KvLayout& layout) {
   MODU_CHECK(layout.block_size == kKvBlockTokens);
   MODU_CHECK(layout.head_dim > 0 && layout.head_dim % 2 == 0);
-  MODU_CHECK(layout.dtype == DType::kF32 || layout.dtype == DType::kBF16);
-  const int64_t element_bytes = layout.dtype == DType::kF32 ? 4 : 2;
+  MODU_CHECK(layout.dtype == DType::kF32 || layout.dtype == DType::kBF16 || IsKvCode(layout.dtype));
+  const int64_t scale_bytes = KvScaleBytes(layout.dtype) / 2;
   padded_dim = (layout.head_dim + 15) / 16 * 16;
-  half_bytes = 16 * element_bytes * padded_dim;
+  half_bytes = 16 * (RowBytes(layout.dtype, padded_dim) + scale_bytes);
   v_offset = 2 * half_bytes;
   head_bytes = 2 * v_offset;
   layer_bytes = layout.num_kv_heads * head_bytes;

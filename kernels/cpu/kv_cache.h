@@ -3,9 +3,12 @@
 // [2 halves of 16 tokens][D/2 pairs of dims][16 tokens][2], its V [D/16 groups of 16 dims][16 pairs
 // of tokens][16 dims][2] (D rounded up to 16): in bf16 these are AMX B tiles, and each dword is a
 // pair that AVX code splits with a shift and a mask. In float32 the pair is two rows of 16 instead,
-// at twice the bytes. The memory is reserved at once and touched on use (RSS grows with use); a
-// fresh block holds whatever was there, so what a reader makes of a token that was not written
-// never counts.
+// at twice the bytes. In 8 bits (kv_codes.h) a half of K is [D/4 quads of dims][16 tokens][4] codes
+// and the 16 tokens' scales, V is [D/16 groups][8 quads of tokens][16 dims][4] codes, a quad's
+// tokens in the order 0, 2, 1, 3, and the 32 tokens' scales; int8 codes are K + 128 and V's sign
+// and magnitude, as the kernels' products and tables take them. The memory is reserved at once and
+// touched on use (RSS grows with use); a fresh block holds whatever was there, so what a reader
+// makes of a token that was not written never counts.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -22,7 +25,7 @@ struct KvGeometry {
   explicit KvGeometry(const KvLayout& layout);
 
   int padded_dim = 0;      // head_dim rounded up to 16
-  int64_t half_bytes = 0;  // K of one head and 16 tokens
+  int64_t half_bytes = 0;  // K of one head and 16 tokens, with its scales
   int64_t v_offset = 0;    // from a head's K to its V
   int64_t head_bytes = 0;  // K and V of one head
   int64_t layer_bytes = 0;

@@ -6,11 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/dtype.h"
+
 namespace modu::kernels::cpu {
 
 /// One token's q heads, k heads and v heads, and its place in the cache.
 struct QkvRow {
-  float* row;  // [(H + 2G) * D]; q and k are left normed, rotated (and q scaled)
+  float* row;  // [(H + 2G) * D]; left as attention reads q: normed, with RoPE, scaled
   int num_heads, num_kv_heads, head_dim;
   const float* q_norm;  // [D] or null
   const float* k_norm;  // [D] or null
@@ -24,11 +26,20 @@ struct QkvRow {
   int offset;  // the token's place in its block
 };
 
+using QkvFn = void (*)(const QkvRow& row);
+
 struct RowKernels {
   /// out = x / sqrt(mean(x^2) + eps) * weight
   void (*rms_norm)(const float* x, int width, const float* weight, float eps, float* out);
-  void (*qkv_f32)(const QkvRow& row);
-  void (*qkv_bf16)(const QkvRow& row);
+  // By the type of the KV.
+  QkvFn qkv_f32, qkv_bf16, qkv_int8, qkv_fp8;
+
+  QkvFn Qkv(DType kv) const {
+    return kv == DType::kF32      ? qkv_f32
+           : kv == DType::kI8     ? qkv_int8
+           : kv == DType::kF8E4M3 ? qkv_fp8
+                                  : qkv_bf16;
+  }
 };
 
 extern const RowKernels kRowKernelsAvx2;

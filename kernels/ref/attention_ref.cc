@@ -1,11 +1,14 @@
 // RoPE, the KV append and attention, each by its formula; softmax and sums in float64, positions in
 // rising order.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "kernels/check.h"
+#include "kernels/float_formats.h"
+#include "kernels/kv_codes.h"
 #include "kernels/ref/ref_device.h"
 
 namespace modu::kernels::ref {
@@ -29,6 +32,63 @@ void RotateHead(float* head, const float* cos_sin, int rotary_dim, bool interlea
     a = static_cast<float>(x * cosine - y * sine);
     b = static_cast<float>(y * cosine + x * sine);
   }
+}
+
+/// What is left of a head's values in 8 bits: codes times a scale of the largest magnitude.
+void RoundToCodes(DType dtype, int head_dim, double* x) {
+  double largest = 0;
+  for (int i = 0; i < head_dim; ++i) largest = std::max(largest, std::abs(x[i]));
+  const double codes = dtype == DType::kI8 ? kLargestInt8Code : kLargestF8Code;
+  if (largest < kLeastKvMagnitude) {
+    std::fill(x, x + head_dim, 0.0);
+    return;
+  }
+  for (int i = 0; i < head_dim; ++i) {
+    const double scaled = x[i] / largest * codes;
+    const double code =
+        dtype == DType::kI8
+            ? std::nearbyint(scaled)
+            : static_cast<double>(F8E4M3ToFloat(FloatToF8E4M3(static_cast<float>(scaled))));
+    x[i] = code * largest / codes;
+  }
+}
+
+/// y = H x / sqrt(span), run by run of the span; its own inverse.
+void RotateDims(int head_dim, double* x) {
+  const int span = RotationSpan(head_dim);
+  std::vector<double> run(static_cast<size_t>(span));
+  for (int base = 0; base < head_dim; base += span) {
+    for (int i = 0; i < span; ++i) {
+      double sum = 0;
+      for (int j = 0; j < span; ++j) {
+        const bool negative = std::popcount(static_cast<unsigned>(i & j)) % 2 != 0;
+        sum += negative ? -x[base + j] : x[base + j];
+      }
+      run[static_cast<size_t>(i)] = sum / std::sqrt(span);
+    }
+    std::copy(run.begin(), run.end(), x + base);
+  }
+}
+
+/// K and V of a head as a cache of codes holds them (kernels/kv_codes.h), K back in its own dims.
+void CodeToken(DType dtype, int head_dim, const float* k, const float* v, float* coded_k,
+               float* coded_v) {
+  const auto finite = [&](const float* x) {
+    return std::all_of(x, x + head_dim, [](float value) { return std::isfinite(value); });
+  };
+  if (!finite(k) || !finite(v)) {
+    std::fill(coded_k, coded_k + head_dim, std::numeric_limits<float>::quiet_NaN());
+    std::fill(coded_v, coded_v + head_dim, 0.0f);
+    return;
+  }
+  std::vector<double> x(k, k + head_dim);
+  RotateDims(head_dim, x.data());
+  RoundToCodes(dtype, head_dim, x.data());
+  RotateDims(head_dim, x.data());
+  std::ranges::transform(x, coded_k, [](double value) { return static_cast<float>(value); });
+  x.assign(v, v + head_dim);
+  RoundToCodes(dtype, head_dim, x.data());
+  std::ranges::transform(x, coded_v, [](double value) { return static_cast<float>(value); });
 }
 
 /// One query row of one head over the positions [first, position] of its sequence.
@@ -86,6 +146,7 @@ void Qkv(Device&, const QkvParams& p) {
   auto& kv = static_cast<RefKvCache&>(*p.kv);
   const int head_dim = p.head_dim;
   const int64_t stride = int64_t{p.num_heads + 2 * p.num_kv_heads} * head_dim;
+  std::vector<float> coded_k(static_cast<size_t>(head_dim)), coded_v(static_cast<size_t>(head_dim));
   for (int t = 0; t < p.num_tokens; ++t) {
     float* row = p.qkv + t * stride;
     for (int h = 0; h < p.num_heads + p.num_kv_heads; ++h) {
@@ -103,6 +164,11 @@ void Qkv(Device&, const QkvParams& p) {
     for (int g = 0; g < p.num_kv_heads; ++g) {
       const float* k = row + int64_t{p.num_heads + g} * head_dim;
       const float* v = k + int64_t{p.num_kv_heads} * head_dim;
+      if (IsKvCode(kv.layout().dtype)) {
+        CodeToken(kv.layout().dtype, head_dim, k, v, coded_k.data(), coded_v.data());
+        k = coded_k.data();
+        v = coded_v.data();
+      }
       kv.Store(kv.Index(p.slot_mapping[t], p.layer, 0, g), k);
       kv.Store(kv.Index(p.slot_mapping[t], p.layer, 1, g), v);
     }

@@ -166,6 +166,8 @@ void DequantizeRow(DType type, const std::byte* data, int64_t cols, float* out) 
       return Blocks(type, data, cols, out, Q5K);
     case DType::kQ6K:
       return Blocks(type, data, cols, out, Q6K);
+    case DType::kI8:
+      break;
   }
   MODU_CHECK(false);
 }

@@ -5,6 +5,7 @@
 
 #include "kernels/check.h"
 #include "kernels/float_formats.h"
+#include "kernels/kv_codes.h"
 #include "kernels/ref/dequantize.h"
 
 namespace modu::kernels {
@@ -53,18 +54,22 @@ RefWeight::RefWeight(std::span<const WeightSource> parts, WeightUse weight_use, 
   bytes_ = static_cast<int64_t>((values.size() + table.size() + row_scales.size()) * sizeof(float));
 }
 
+namespace {
+DType HeldAs(DType kv) { return IsKvCode(kv) ? DType::kF32 : kv; }
+}  // namespace
+
 RefKvCache::RefKvCache(const KvLayout& layout, int64_t num_blocks) {
-  MODU_CHECK(layout.dtype == DType::kF32 || layout.dtype == DType::kBF16);
+  MODU_CHECK(layout.dtype == DType::kF32 || layout.dtype == DType::kBF16 || IsKvCode(layout.dtype));
   layout_ = layout;
   num_blocks_ = num_blocks;
   const int64_t elements = num_blocks * layout.num_layers * 2 * layout.num_kv_heads *
                            layout.block_size * layout.head_dim;
-  if (layout.dtype == DType::kF32) {
-    f32_.resize(static_cast<size_t>(elements));
-  } else {
+  if (layout.dtype == DType::kBF16) {
     bf16_.resize(static_cast<size_t>(elements));
+  } else {
+    f32_.resize(static_cast<size_t>(elements));
   }
-  bytes_ = RowBytes(layout.dtype, elements);
+  bytes_ = RowBytes(HeldAs(layout.dtype), elements);
 }
 
 int64_t RefKvCache::Index(int64_t slot, int layer, int part, int kv_head) const {
@@ -120,6 +125,9 @@ class RefDevice final : public Device {
   Numerics numerics() const override { return numerics_; }
   int num_threads() const override { return 1; }
   int KvBlockSize() const override { return 32; }
+  DType DefaultKvDType() const override {
+    return numerics_ == Numerics::kExact ? DType::kF32 : DType::kBF16;
+  }
 
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(std::span<const WeightSource> parts,
                                                      WeightUse use) override {
@@ -135,8 +143,8 @@ class RefDevice final : public Device {
     return std::make_unique<RefKvCache>(layout, num_blocks);
   }
   int64_t KvBlockBytes(const KvLayout& layout) const override {
-    return RowBytes(layout.dtype, int64_t{2} * layout.num_layers * layout.num_kv_heads *
-                                      layout.block_size * layout.head_dim);
+    return RowBytes(HeldAs(layout.dtype), int64_t{2} * layout.num_layers * layout.num_kv_heads *
+                                              layout.block_size * layout.head_dim);
   }
   void ParallelFor(int n, void (*task)(void* context, int i), void* context) override {
     for (int i = 0; i < n; ++i) task(context, i);

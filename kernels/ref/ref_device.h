@@ -29,7 +29,8 @@ class RefWeight final : public PackedWeight {
       table;  // [N, K] before rounding; ReadByRows only, and only where rounding changed something
 };
 
-/// [block][layer][k, v][kv_head][block_size][head_dim] of float32 or bf16.
+/// [block][layer][k, v][kv_head][block_size][head_dim] of float32 or bf16; in float32 what codes
+/// leave of values, where the layout asks for those.
 class RefKvCache final : public KvCache {
  public:
   RefKvCache(const KvLayout& layout, int64_t num_blocks);

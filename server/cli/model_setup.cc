@@ -66,11 +66,11 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
   options.max_sequences = config.max_seqs;
   options.max_model_len = config.ctx;
   options.clock = clock;
-  options.kv_dtype = config.kv_dtype == "f32"    ? kernels::DType::kF32
-                     : config.kv_dtype == "bf16" ? kernels::DType::kBF16
-                                                 : engine::DefaultKvDType((*device)->numerics());
+  const kernels::DType kv_dtype =
+      engine::KvDTypeNamed(config.kv_dtype).value_or((*device)->DefaultKvDType());
+  options.kv_dtype = kv_dtype;
   const int64_t context = config.ctx > 0 ? config.ctx : model.max_position;
-  options.kv_tokens = KvTokens(config, model, context, options.kv_dtype);
+  options.kv_tokens = KvTokens(config, model, context, kv_dtype);
 
   absl::StatusOr<engine::LoadedModel> loaded =
       engine::LoadModel(path, *std::move(device), options, ShowProgress(config, "loading"));
@@ -78,7 +78,7 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
   absl::StatusOr<api::ServedModel> served = ServedModelOf(config, path, *loaded);
   if (!served.ok()) return InModel(path, served.status());
   return ModelSetup{std::move(*loaded), std::move(*served), options.max_batch_tokens,
-                    options.kv_dtype == kernels::DType::kF32 ? "f32" : "bf16"};
+                    engine::NameOfKvDType(kv_dtype)};
 }
 
 }  // namespace

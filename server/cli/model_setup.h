@@ -16,7 +16,7 @@ struct ModelSetup {
   engine::LoadedModel loaded;
   api::ServedModel served;
   int max_step_tokens = 0;
-  std::string kv_dtype;  // what --kv-dtype auto came to: f32, bf16
+  std::string kv_dtype;  // what --kv-dtype auto came to: f32, bf16, int8, fp8
 };
 
 /// How a command gets its model, from a path that server/store has resolved: `modu` has one on its

@@ -23,7 +23,7 @@ struct Config {
   int text_threads = 0;           // 0: one for every 8 cores
   int ctx = 0;                    // 0: the model's, at most what KV holds
   int64_t kv_tokens = 0;          // 0: by memory
-  std::string kv_dtype = "auto";  // auto, f32, bf16
+  std::string kv_dtype = "auto";  // auto, f32, bf16, int8, fp8
   int max_seqs = 64;
   int max_step_tokens = 0;  // 0: a default, at least max_seqs
   int draft_tokens = 4;

@@ -136,11 +136,13 @@ std::span<const SettingRow> Settings() {
        &Config::kv_tokens, 0, int64_t{1} << 32},
       {"kv-dtype",
        "Engine",
-       "auto: float32 with --numerics exact, else bf16",
+       "auto: float32 with --numerics exact, else bf16; int8 and fp8 hold codes with a scale for "
+       "each "
+       "token and head, in half the memory",
        &Config::kv_dtype,
        0,
        0,
-       {"auto", "f32", "bf16"}},
+       {"auto", "f32", "bf16", "int8", "fp8"}},
       {"prefix-cache", "Engine", "reuse the KV of equal prefixes", &Config::prefix_cache},
 
       {"max-queued", "Limits", "requests that may wait for the engine", &L::max_queued_requests, 1,

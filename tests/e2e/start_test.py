@@ -174,9 +174,14 @@ class Ready(TinyModel):
         self.assertEqual(process.returncode, 0)
 
     def test_the_metrics_say_which_type_the_kv_really_has(self):
-        for flags, dtype in (((), "bf16"), (("--numerics", "exact"), "f32"), (("--kv-dtype", "f32"), "f32")):
+        for flags, dtype in (((), None), (("--numerics", "exact"), "f32"), (("--kv-dtype", "f32"), "f32"),
+                             (("--kv-dtype", "bf16"), "bf16"), (("--kv-dtype", "int8"), "int8"),
+                             (("--kv-dtype", "fp8"), "fp8")):
             with Server(self.model, *flags) as server:
                 info = [sample for sample in server.metrics() if "cache_config_info{" in sample]
+                server.post_json("/v1/completions", {"prompt": "hello", "max_tokens": 2})
+                if dtype is None:
+                    dtype = "int8" if re.search(r"cpu avx512bf16, \d+ threads?, int8", server.log_text()) else "bf16"
             self.assertTrue(info)
             for sample in info:
                 self.assertIn('cache_dtype="%s"' % dtype, sample)

@@ -6,6 +6,6 @@
 namespace modu::kernels::cpu {
 extern const AttentionKernels kAttentionEmulated;
 extern const RowKernels kRowKernelsEmulated;
-AttentionFn Bf16AttentionEmulated();     // tiles: the scalar twin
-AttentionFn Bf16DotAttentionEmulated();  // DotTiles over emulated AVX512-BF16
+AttentionKernels TileAttentionEmulated();  // tiles: the scalar twin
+AttentionKernels DotAttentionEmulated();   // DotTiles over emulated AVX512-BF16
 }  // namespace modu::kernels::cpu

@@ -227,7 +227,7 @@ bool SameBits(const std::vector<std::vector<float>>& a, const std::vector<std::v
 
 TEST_CASE("norms, RoPE, KV append and attention match the plain backend") {
   if (cpu::DetectIsa() == cpu::Isa::kNone) return;
-  for (const DType kv_dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType kv_dtype : {DType::kF32, DType::kBF16, DType::kI8, DType::kF8E4M3}) {
     for (const bool interleaved : {false, true}) {
       for (const bool qk_norm : {false, true}) {
         for (const auto& [head_dim, rotary_dim] :
@@ -243,8 +243,11 @@ TEST_CASE("norms, RoPE, KV append and attention match the plain backend") {
                            << " qk_norm " << qk_norm << " " << TraitsOf(kv_dtype).name);
           Backend cpu = CpuBackend(model, 2), ref = RefBackend(model);
           const std::vector<Chunk> prompts{{1, 0, 70}, {2, 0, 1}, {3, 0, 33}};
-          // A K that the two round apart by one float32 ulp may land on the other bf16.
-          const double limit = kv_dtype == DType::kF32 ? 2e-5 : 2e-3;
+          // A K that the two round apart by one float32 ulp may land on the other bf16 or code.
+          const double limit = kv_dtype == DType::kF32    ? 2e-5
+                               : kv_dtype == DType::kBF16 ? 2e-3
+                               : kv_dtype == DType::kI8   ? 6e-3
+                                                          : 3e-2;
           CHECK(WorstDifference(cpu.Step(prompts), ref.Step(prompts)) < limit);
           const std::vector<Chunk> mixed{{3, 33, 1}, {1, 70, 9}, {2, 1, 1}, {4, 0, 5}};
           CHECK(WorstDifference(cpu.Step(mixed), ref.Step(mixed)) < limit);
@@ -256,10 +259,12 @@ TEST_CASE("norms, RoPE, KV append and attention match the plain backend") {
 
 TEST_CASE("a row's bits do not depend on batch, chunks or workers") {
   if (cpu::DetectIsa() == cpu::Isa::kNone) return;
+  const DType kv_dtype = GENERATE(DType::kBF16, DType::kI8, DType::kF8E4M3);
   for (const bool int8 : {false, true}) {
     for (const int head_dim : {32, 48}) {  // 48 x 3: int8 groups straddle KV heads
       for (const int window : {0, 40}) {
         Model model;
+        model.kv_dtype = kv_dtype;
         model.head_dim = head_dim;
         model.rotary_dim = head_dim;
         model.window = window;
@@ -370,10 +375,10 @@ TEST_CASE("rows of sequences that begin with the same blocks have the bits that 
     DType kv_dtype;
   };
   // More rows than a tile has, a KV head for each query head, one for all, odd dims.
-  const Shape shapes[] = {{6, 2, 32, DType::kBF16},
-                          {2, 2, 48, DType::kBF16},
-                          {8, 1, 64, DType::kBF16},
-                          {3, 1, 20, DType::kF32}};
+  const Shape shapes[] = {{6, 2, 32, DType::kBF16},  {2, 2, 48, DType::kBF16},
+                          {8, 1, 64, DType::kBF16},  {3, 1, 20, DType::kF32},
+                          {6, 2, 32, DType::kI8},    {3, 1, 96, DType::kI8},
+                          {8, 1, 32, DType::kF8E4M3}};
   unsigned seed = 0;
   for (const std::string& level : levels) {
     for (const Shape& shape : shapes) {

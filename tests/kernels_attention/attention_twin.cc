@@ -4,10 +4,8 @@
 #include "kernels/cpu/scalar_tiles.h"
 
 namespace modu::kernels::cpu {
-AttentionKernels AttentionKernelsTwin() {
-  return {kAttentionAvx2.run_f32, avx2::RunBf16Tiles<ScalarTiles>, kAttentionAvx2.merge};
-}
+AttentionKernels AttentionKernelsTwin() { return avx2::TileAttention<ScalarTiles>(kAttentionAvx2); }
 AttentionKernels AttentionKernelsDotTwin() {
-  return {kAttentionAvx2.run_f32, avx2::RunBf16Tiles<ScalarDotTiles>, kAttentionAvx2.merge};
+  return avx2::TileAttention<ScalarDotTiles>(kAttentionAvx2);
 }
 }  // namespace modu::kernels::cpu

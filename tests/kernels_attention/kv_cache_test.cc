@@ -37,20 +37,20 @@ TEST_CASE("KV memory is reserved at once and resident only where it was touched"
 
 TEST_CASE("every element of a block has a place of its own") {
   if (DetectIsa() < Isa::kAvx2) return;
-  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+  for (const DType dtype : {DType::kBF16, DType::kF32, DType::kI8}) {
     for (const int head_dim : {16, 20, 64, 80}) {
       const KvLayout layout{2, 3, head_dim, kKvBlockTokens, dtype};
       CpuKvCache cache(layout, 2);
-      const size_t element = dtype == DType::kF32 ? 4 : 2;
+      const size_t element = static_cast<size_t>(TraitsOf(dtype).block_bytes);
       // Each append of one (layer, token) changes exactly 2 * heads * head_dim elements, none
-      // twice.
+      // twice; of codes also 2 * heads scales, in whole or in part.
       std::set<size_t> taken;
       const auto* bytes = reinterpret_cast<const unsigned char*>(cache.Head(0, 0));
       const size_t size = static_cast<size_t>(cache.geometry().block_stride);
       std::vector<unsigned char> before(size, 0);
-      std::vector<float> row(static_cast<size_t>(3 * 3 * head_dim), 1.5f);
       for (int layer = 0; layer < 2; ++layer) {
         for (int t = 0; t < kKvBlockTokens; ++t) {
+          std::vector<float> row(static_cast<size_t>(3 * 3 * head_dim), 1.5f);
           QkvRow r{};
           r.row = row.data();
           r.num_heads = r.num_kv_heads = 3;
@@ -61,14 +61,16 @@ TEST_CASE("every element of a block has a place of its own") {
           r.half_bytes = cache.geometry().half_bytes;
           r.v_offset = cache.geometry().v_offset;
           r.offset = t;
-          (dtype == DType::kF32 ? kRowKernelsAvx2.qkv_f32 : kRowKernelsAvx2.qkv_bf16)(r);
+          kRowKernelsAvx2.Qkv(dtype)(r);
           size_t changed = 0;
           for (size_t at = 0; at < size; at += element) {
             if (std::memcmp(before.data() + at, bytes + at, element) == 0) continue;
             ++changed;
             CHECK(taken.insert(at).second);
           }
-          REQUIRE(changed == static_cast<size_t>(2 * 3 * head_dim));
+          const auto elements = static_cast<size_t>(2 * 3 * head_dim);
+          REQUIRE(changed >= elements + (IsKvCode(dtype) ? 6 : 0));
+          REQUIRE(changed <= elements + 3 * static_cast<size_t>(KvScaleBytes(dtype)));
           std::memcpy(before.data(), bytes, size);
         }
       }

@@ -63,7 +63,7 @@ class PagedSequence {
       r.half_bytes = cache_.geometry().half_bytes;
       r.v_offset = cache_.geometry().v_offset;
       r.offset = t % kKvBlockTokens;
-      (shape_.dtype == DType::kF32 ? kernels.qkv_f32 : kernels.qkv_bf16)(r);
+      kernels.Qkv(shape_.dtype)(r);
     }
   }
 
@@ -75,7 +75,7 @@ class PagedSequence {
     const int rows = count * shape_.group;
     const int padded = cache_.geometry().padded_dim;
     const int64_t state = StateFloats(padded);
-    std::vector<float> scratch(AttentionScratchFloats(rows, padded), NAN);
+    std::vector<float> scratch(AttentionScratchFloats(shape_.dtype, rows, padded), NAN);
     for (int head = 0; head < shape_.num_kv_heads; ++head) {
       AttentionItem item{};
       const int column = head * shape_.group * shape_.head_dim;
@@ -97,7 +97,7 @@ class PagedSequence {
       item.out = out.data() + column;
       item.out_stride = q_width();
       item.scratch = scratch.data();
-      const auto run = shape_.dtype == DType::kF32 ? kernels.run_f32 : kernels.run_bf16;
+      const auto run = kernels.Run(shape_.dtype);
       if (!split) {
         run(item);
         continue;
@@ -130,31 +130,60 @@ class PagedSequence {
     return out;
   }
 
+  /// One head's K or V as a cache of that type holds it: which code is nearest is decided in
+  /// float32.
+  std::vector<double> Stored(const float* x, DType dtype) const {
+    float largest = 0;
+    for (int i = 0; i < shape_.head_dim; ++i) largest = std::max(largest, std::fabs(x[i]));
+    const float codes = dtype == DType::kI8 ? 127.0f : 448.0f;
+    std::vector<double> stored;
+    for (int i = 0; i < shape_.head_dim; ++i) {
+      float code = x[i] * (codes / largest);
+      if (dtype == DType::kF32) code = x[i];
+      if (dtype == DType::kBF16) code = Bf16ToFloat(FloatToBf16(x[i]));
+      if (dtype == DType::kI8) code = std::nearbyint(code);
+      if (dtype == DType::kF8E4M3) code = F8E4M3ToFloat(FloatToF8E4M3(code));
+      stored.push_back(IsKvCode(dtype) ? static_cast<double>(code) * (largest / codes)
+                                       : static_cast<double>(code));
+    }
+    return stored;
+  }
+
   /// The same rows by the formula, in double, over K and V as the cache's type holds them. After
-  /// Append: q is scaled already.
+  /// Append: q is scaled already, and both q and K are rotated where K is held in codes.
   std::vector<double> Expected(int first, int count) {
     const int d = shape_.head_dim, heads = shape_.group * shape_.num_kv_heads;
-    const auto stored = [&](float x) {
-      return shape_.dtype == DType::kF32 ? x : Bf16ToFloat(FloatToBf16(x));
+    std::vector<std::vector<double>> stored;  // [token][K heads, V heads]
+    for (int s = 0; s < first + count; ++s) {
+      for (int h = 0; h < 2 * shape_.num_kv_heads; ++h) {
+        stored.push_back(Stored(row(s) + (heads + h) * d, shape_.dtype));
+      }
+    }
+    const auto kv = [&](int token, int head) -> const std::vector<double>& {
+      return stored[static_cast<size_t>(token * 2 * shape_.num_kv_heads + head)];
     };
     std::vector<double> out;
     for (int t = first; t < first + count; ++t) {
       for (int h = 0; h < heads; ++h) {
         const float* q = row(t) + h * d;
         const int from = shape_.window > 0 ? std::max(0, t + 1 - shape_.window) : 0;
-        const int k_at = (heads + h / shape_.group) * d, v_at = k_at + shape_.num_kv_heads * d;
+        const int k_head = h / shape_.group, v_head = shape_.num_kv_heads + k_head;
         std::vector<double> weights;
         double top = -1e300, total = 0;
         for (int s = from; s <= t; ++s) {
           double score = 0;
-          for (int i = 0; i < d; ++i) score += static_cast<double>(q[i]) * stored(row(s)[k_at + i]);
+          for (int i = 0; i < d; ++i) {
+            score += static_cast<double>(q[i]) * kv(s, k_head)[static_cast<size_t>(i)];
+          }
           weights.push_back(score);
           top = std::max(top, score);
         }
         for (double& w : weights) total += w = std::exp(w - top);
         for (int i = 0; i < d; ++i) {
           double sum = 0;
-          for (int s = from; s <= t; ++s) sum += weights[s - from] * stored(row(s)[v_at + i]);
+          for (int s = from; s <= t; ++s) {
+            sum += weights[s - from] * kv(s, v_head)[static_cast<size_t>(i)];
+          }
           out.push_back(sum / total);
         }
       }

@@ -76,6 +76,8 @@ class RandomMatrix {
         std::memcpy(bytes_.data() + at, &bits, sizeof(bits));
         return;
       }
+      case DType::kI8:
+        break;  // no weights' type
       case DType::kF8E4M3:
         bytes_[at] = static_cast<std::byte>(kernels::FloatToF8E4M3(random.Gaussian()));
         return;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -27,12 +28,11 @@ struct Backend {
   int threads = 1;
 };
 
-RunnerOptions Options(Numerics numerics) {
+RunnerOptions Options() {
   RunnerOptions options;
   options.max_batch_tokens = 128;
   options.max_sequences = 8;
   options.kv_tokens = 2048;
-  options.kv_dtype = DefaultKvDType(numerics);
   return options;
 }
 
@@ -43,8 +43,12 @@ std::unique_ptr<kernels::Device> OpenDevice(const Backend& backend) {
   return backend.name == "ref" ? kernels::OpenRefDevice(options) : *kernels::OpenCpuDevice(options);
 }
 
-LoadedModel Load(const std::string& path, const Backend& backend) {
-  auto model = LoadModel(path, OpenDevice(backend), Options(backend.numerics), nullptr);
+/// kv_dtype: none: the device's default.
+LoadedModel Load(const std::string& path, const Backend& backend,
+                 std::optional<kernels::DType> kv_dtype = std::nullopt) {
+  RunnerOptions options = Options();
+  options.kv_dtype = kv_dtype;
+  auto model = LoadModel(path, OpenDevice(backend), options, nullptr);
   INFO(model.status().ToString());
   REQUIRE(model.ok());
   return *std::move(model);
@@ -308,6 +312,22 @@ TEST_CASE("a row's bits depend on that row alone") {
   }
 }
 
+TEST_CASE("KV in codes is the plain backend's, up to codes that are as near") {
+  const kernels::DType kv = GENERATE(kernels::DType::kI8, kernels::DType::kF8E4M3);
+  const std::string architecture = GENERATE("llama", "qwen3");
+  const tests::SmallModel model = tests::MakeSmallModel(architecture, 15);
+  const BothKinds files(model);
+  LoadedModel whole = Load(files.gguf(), {}), ref = Load(files.gguf(), {}, kv),
+              cpu = Load(files.gguf(), {"cpu", Numerics::kExact}, kv);
+  const auto ids = RandomIds(80, model.vocab, 9);
+  const auto coded = AllLogprobs(ref.runner.get(), ids, {80});
+  const double between = Compare(AllLogprobs(cpu.runner.get(), ids, {80}), coded).mean;
+  const double codes = Compare(AllLogprobs(whole.runner.get(), ids, {80}), coded).mean;
+  INFO(kernels::TraitsOf(kv).name << " " << architecture << ": " << between << " of " << codes);
+  CHECK(codes > 0);
+  CHECK(between < 0.2 * codes);
+}
+
 TEST_CASE("the x86 backend agrees with the plain one in every numerics mode") {
   const Numerics numerics = GENERATE(Numerics::kExact, Numerics::kBf16, Numerics::kInt8);
   const std::string architecture = GENERATE("llama", "qwen2", "qwen3");
@@ -316,8 +336,9 @@ TEST_CASE("the x86 backend agrees with the plain one in every numerics mode") {
                    << (q8_0 ? " Q8_0" : " F32"));
   const tests::SmallModel model = tests::MakeSmallModel(architecture, 14);
   const BothKinds files(model, q8_0);
-  LoadedModel ref = Load(files.gguf(), {"ref", numerics}),
-              cpu = Load(files.gguf(), {"cpu", numerics});
+  const kernels::DType kv = OpenDevice({"cpu", numerics})->DefaultKvDType();
+  LoadedModel ref = Load(files.gguf(), {"ref", numerics}, kv),
+              cpu = Load(files.gguf(), {"cpu", numerics}, kv);
   const auto ids = RandomIds(80, model.vocab, 9);
   const double difference = Difference(AllLogprobs(ref.runner.get(), ids, {80}),
                                        AllLogprobs(cpu.runner.get(), ids, {80}));
@@ -630,7 +651,7 @@ TEST_CASE("options out of range name themselves") {
   const tests::SmallModel model = tests::MakeSmallModel("llama", 20);
   const BothKinds files(model);
   const auto refused = [&](auto change, const std::string& field) {
-    RunnerOptions options = Options(Numerics::kExact);
+    RunnerOptions options = Options();
     change(options);
     auto loaded = LoadModel(files.folder(), OpenDevice({}), options, nullptr);
     REQUIRE_FALSE(loaded.ok());
@@ -643,7 +664,7 @@ TEST_CASE("options out of range name themselves") {
   refused([](RunnerOptions& o) { o.kv_tokens = 1; }, "kv-tokens");
   refused([](RunnerOptions& o) { o.kv_tokens = int64_t{1} << 30; }, "MiB");
   refused([](RunnerOptions& o) { o.kv_dtype = kernels::DType::kQ8_0; }, "kv-dtype");
-  RunnerOptions options = Options(Numerics::kExact);
+  RunnerOptions options = Options();
   options.kv_tokens = 64;
   int64_t last = -1, total = 0;
   auto loaded = LoadModel(files.folder(), OpenDevice({}), options, [&](int64_t done, int64_t of) {

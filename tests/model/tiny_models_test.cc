@@ -46,7 +46,6 @@ LoadedModel Load(const std::string& path, kernels::Numerics numerics) {
   options.max_batch_tokens = 160;
   options.max_sequences = 8;
   options.kv_tokens = 1024;
-  options.kv_dtype = DefaultKvDType(numerics);
   auto model = LoadModel(path, kernels::OpenRefDevice(device), options, nullptr);
   INFO(model.status().ToString());
   REQUIRE(model.ok());

@@ -26,6 +26,7 @@ class ReorderedDevice final : public Device {
   kernels::Numerics numerics() const override { return inner_->numerics(); }
   int num_threads() const override { return inner_->num_threads(); }
   int KvBlockSize() const override { return inner_->KvBlockSize(); }
+  kernels::DType DefaultKvDType() const override { return inner_->DefaultKvDType(); }
   absl::StatusOr<std::unique_ptr<kernels::PackedWeight>> Pack(
       std::span<const kernels::WeightSource> parts, kernels::WeightUse use) override {
     return inner_->Pack(parts, use);

@@ -1,0 +1,140 @@
+// Attention over KV in 8 bits (kernels/kv_codes.h) where products of codes are not taken as they
+// lie: piece by piece K and V are written out as floats or bf16, which the kernels for those then
+// read. Its cost is one pass over what is seen, whatever the number of rows. Included by
+// op_dtype_isa files only.
+#pragma once
+#include "kernels/cpu/attention_kernel.h"
+#include "kernels/cpu/kv_cache.h"
+#include "kernels/cpu/vector_bf16-inl.h"
+
+namespace modu::kernels::cpu::MODU_ISA {
+namespace {
+
+/// Byte kByte of each dword as the number it codes.
+struct Int8Numbers {
+  template <int kByte>
+  static MODU_INLINE Float Key(Int x) {
+    return Sub(FromInt(And(ShiftRight<8 * kByte>(x), 0xFF)), Set(128.0f));
+  }
+  template <int kByte>
+  static MODU_INLINE Float Value(Int x) {
+    const Float magnitude = FromInt(And(ShiftRight<8 * kByte>(x), 0x7F));
+    return AsFloat(Or(AsInt(magnitude), And(ShiftLeft<24 - 8 * kByte>(x), INT32_MIN)));
+  }
+};
+struct F8Numbers {
+  /// The exponent's bits as a float's are 2^120 too small, for subnormals too; no code is NaN.
+  template <int kByte>
+  static MODU_INLINE Float Key(Int x) {
+    const Int top = ShiftLeft<24 - 8 * kByte>(x);
+    const Int magnitude = ShiftRight<4>(And(top, 0x7F000000));
+    return Mul(AsFloat(Or(magnitude, And(top, INT32_MIN))), Set(0x1p120f));
+  }
+  template <int kByte>
+  static MODU_INLINE Float Value(Int x) {
+    return Key<kByte>(x);
+  }
+};
+
+/// Where elements of two adjacent rows (dims of K, tokens of V) of 16 lanes go.
+struct ToFloats {
+  static constexpr int kElementBytes = 4;
+  static MODU_INLINE void Pair(std::byte* to, const Group& first, const Group& second) {
+    StoreGroup(reinterpret_cast<float*>(to), first);
+    StoreGroup(reinterpret_cast<float*>(to) + 16, second);
+  }
+};
+struct ToBf16Pairs {
+  static constexpr int kElementBytes = 2;
+  static MODU_INLINE void Pair(std::byte* to, const Group& first, const Group& second) {
+    StorePairs(to, first, second);
+  }
+};
+
+template <class Numbers, class To>
+void ExpandKeys(const std::byte* half, int padded_dim, std::byte* to) {
+  constexpr int kPairBytes = 32 * To::kElementBytes;
+  const Group scale = LoadGroup(reinterpret_cast<const float*>(half + 16 * padded_dim));
+  for (int quad = 0; quad < padded_dim / 4; ++quad) {
+    Group dim[4];
+    for (int p = 0; p < kParts; ++p) {
+      const Int codes = LoadPairs(half + quad * 64 + p * kLanes * 4);
+      dim[0].part[p] = Mul(Numbers::template Key<0>(codes), scale.part[p]);
+      dim[1].part[p] = Mul(Numbers::template Key<1>(codes), scale.part[p]);
+      dim[2].part[p] = Mul(Numbers::template Key<2>(codes), scale.part[p]);
+      dim[3].part[p] = Mul(Numbers::template Key<3>(codes), scale.part[p]);
+    }
+    To::Pair(to, dim[0], dim[1]);
+    To::Pair(to + kPairBytes, dim[2], dim[3]);
+    to += 2 * kPairBytes;
+  }
+}
+
+template <class Numbers, class To>
+void ExpandValues(const std::byte* v, int padded_dim, std::byte* to) {
+  constexpr int kPairBytes = 32 * To::kElementBytes;
+  const auto* const scales = reinterpret_cast<const float*>(v + kKvBlockTokens * padded_dim);
+  for (int i = 0; i < padded_dim / 16 * (kKvBlockTokens / 4); ++i) {
+    const float* const scale = scales + i % (kKvBlockTokens / 4) * 4;
+    Group token[4];
+    for (int p = 0; p < kParts; ++p) {
+      const Int codes = LoadPairs(v + i * 64 + p * kLanes * 4);
+      token[0].part[p] = Mul(Numbers::template Value<0>(codes), Set(scale[0]));
+      token[2].part[p] = Mul(Numbers::template Value<1>(codes), Set(scale[2]));
+      token[1].part[p] = Mul(Numbers::template Value<2>(codes), Set(scale[1]));
+      token[3].part[p] = Mul(Numbers::template Value<3>(codes), Set(scale[3]));
+    }
+    To::Pair(to, token[0], token[1]);
+    To::Pair(to + kPairBytes, token[2], token[3]);
+    to += 2 * kPairBytes;
+  }
+}
+
+/// kRun over what Numbers code, written out as To has it.
+template <class Numbers, class To, AttentionFn kRun>
+void RunExpanded(const AttentionItem& item) {
+  constexpr int kBlocks = kPieceTokens / kKvBlockTokens;
+  const int rows = item.num_tokens * item.group;
+  const int64_t state_floats = StateFloats(item.padded_dim);
+  float* const kv = item.scratch + PlainScratchFloats(rows, item.padded_dim);
+  float* const own_states = kv + int64_t{2} * kPieceTokens * item.padded_dim;
+
+  int32_t places[kBlocks];
+  for (int i = 0; i < kBlocks; ++i) places[i] = i;
+  AttentionItem wide = item;
+  wide.k = reinterpret_cast<const std::byte*>(kv);
+  wide.half_bytes = int64_t{16} * To::kElementBytes * item.padded_dim;
+  wide.v_offset = 2 * wide.half_bytes;
+  wide.block_stride = 2 * wide.v_offset;
+  wide.block_table = places;
+  wide.next = {};
+  // From piece to piece rows keep their states, unless each piece leaves one of its own.
+  if (item.partials == nullptr && item.states == nullptr) {
+    wide.states = own_states;
+    for (int r = 0; r < rows; ++r) own_states[r * state_floats + kHasPieces] = 0.0f;
+  }
+  const int first = FirstVisible(item.first_position, item.window) / kKvBlockTokens;
+  const int last = (item.first_position + item.num_tokens - 1) / kKvBlockTokens;
+  for (int piece = item.piece_begin; piece < item.piece_end; ++piece) {
+    wide.first_block = piece * kBlocks;
+    for (int i = 0; i < kBlocks; ++i) {
+      const int block = wide.first_block + i;
+      if (block < first || block > last) continue;
+      const std::byte* const from = item.k + item.BlockOffset(block);
+      auto* const to = reinterpret_cast<std::byte*>(kv) + i * wide.block_stride;
+      ExpandKeys<Numbers, To>(from, item.padded_dim, to);
+      ExpandKeys<Numbers, To>(from + item.half_bytes, item.padded_dim, to + wide.half_bytes);
+      ExpandValues<Numbers, To>(from + item.v_offset, item.padded_dim, to + wide.v_offset);
+    }
+    wide.piece_begin = piece;
+    wide.piece_end = piece + 1;
+    wide.out = piece + 1 == item.piece_end ? item.out : nullptr;
+    if (item.partials != nullptr) {
+      wide.partials = item.partials + int64_t{piece - item.piece_begin} * rows * state_floats;
+    }
+    kRun(wide);
+  }
+}
+
+}  // namespace
+}  // namespace modu::kernels::cpu::MODU_ISA

@@ -1,0 +1,212 @@
+// The walk of attention over tiles of up to 16 query rows and pieces of 256 tokens, whatever the
+// products: scores, softmax of the piece in powers of two, probabilities in bf16, weighted values.
+// Rows of a tile are independent, and a token outside a row's view has probability 0, which adds
+// nothing, so bits depend on the row alone. Included by op_dtype_isa files only.
+#pragma once
+#include "kernels/cpu/attention_pieces-inl.h"
+#include "kernels/cpu/attention_softmax-inl.h"
+#include "kernels/cpu/vector_bf16-inl.h"
+
+namespace modu::kernels::cpu::MODU_ISA {
+namespace {
+
+constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
+
+/// Query rows of one item as A tiles, and what one tile of rows needs for one piece.
+struct TileScratch {
+  float* scores;             // [16][kScoreStride]
+  std::byte* probabilities;  // [16][kProbabilityStride]: bf16 of the piece's tokens
+  std::byte* values;         // V of the first and the last seen block, what nobody sees zeroed
+  float* piece;              // [16] states
+  float* totals;             // [rows] running states
+  std::byte* q;              // [tile of 16 rows] QueryTileBytes
+};
+
+TileScratch SplitForTiles(float* scratch, int rows, int padded_dim) {
+  TileScratch s;
+  s.scores = scratch;
+  float* at = s.scores + kMaxTileRows * kScoreStride;
+  s.probabilities = reinterpret_cast<std::byte*>(at);
+  at += kMaxTileRows * kProbabilityStride / 4;
+  s.values = reinterpret_cast<std::byte*>(at);
+  at += kKvBlockTokens * padded_dim;
+  s.piece = at;
+  at += kMaxTileRows * StateFloats(padded_dim);
+  s.totals = at;
+  at += rows * StateFloats(padded_dim);
+  s.q = reinterpret_cast<std::byte*>(at);
+  return s;
+}
+
+/// 16 scores at `token` of a row that sees [first, last); `other` outside.
+MODU_INLINE Group SeenScores(const float* scores, int token, int first, int last, float other) {
+  Group x = LoadGroup(scores + token);
+  if (token < first || token + 16 > last) {
+    for (int part = 0; part < kParts; ++part) {
+      const int at = token + part * kLanes;
+      x.part[part] = Select(x.part[part], Set(other), first - at, last - at);
+    }
+  }
+  return x;
+}
+
+/// Of what a row sees, tokens [first, last) of the piece, in blocks [begin, end) tokens of it.
+MODU_INLINE float TopScore(const float* scores, int begin, int end, int first, int last) {
+  Group top[2] = {SetGroup(kLowest), SetGroup(kLowest)};
+  for (int i = begin; i < end; i += kKvBlockTokens) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const Group x = SeenScores(scores, i + 16 * half, first, last, kLowest);
+      for (int p = 0; p < kParts; ++p) top[half].part[p] = Max(x.part[p], top[half].part[p]);
+    }
+  }
+  for (int p = 0; p < kParts; ++p) top[0].part[p] = Max(top[0].part[p], top[1].part[p]);
+  return Max(top[0]);
+}
+
+/// 2^(score - top) in bf16 for blocks [begin, end), 0 outside [first, last), each times its token's
+/// scale where there are scales (a block of the piece each); returns the sum without these and
+/// before the rounding to bf16, over 32 fixed lanes.
+template <bool kScaled>
+MODU_INLINE float Probabilities(const float* scores, int begin, int end, int first, int last,
+                                float top, const float* const* scales, std::byte* out) {
+  Group sum[2] = {SetGroup(0.0f), SetGroup(0.0f)};
+  for (int i = begin; i < end; i += kKvBlockTokens) {
+    Group x[2];
+    const float* const scale = kScaled ? scales[i / kKvBlockTokens] : nullptr;
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const int token = i + 16 * half;
+      x[half] = LoadGroup(scores + token);
+      for (int p = 0; p < kParts; ++p) {
+        x[half].part[p] = PowerOfTwoBelowOne(Sub(x[half].part[p], Set(top)));
+        if (token < first || token + 16 > last) {
+          const int at = token + p * kLanes;
+          x[half].part[p] = Select(x[half].part[p], Zero(), first - at, last - at);
+        }
+        sum[half].part[p] = Add(sum[half].part[p], x[half].part[p]);
+        if constexpr (!kScaled) continue;
+        const int lane = 16 * half + p * kLanes;
+        x[half].part[p] = Mul(x[half].part[p], Load(scale + lane));
+        if (token < first || token + 16 > last) {  // a scale that nobody wrote
+          x[half].part[p] = Select(x[half].part[p], Zero(), first - i - lane, last - i - lane);
+        }
+      }
+    }
+    StoreBf16(out + 2 * i, x[0], x[1]);
+  }
+  for (int p = 0; p < kParts; ++p) sum[0].part[p] = Add(sum[0].part[p], sum[1].part[p]);
+  return Sum(sum[0]);
+}
+
+/// Products of a kind of KV have
+///   int64_t QueryTileBytes(head_dim): of 16 query rows as they read them, at most the scratch's;
+///   void PackQueries(item, first, rows, to): rows [first, first + rows) so, times log2(e);
+///   void Configure(rows, head_dim), before the others and whenever rows change; void Release();
+///   void Score(item, q, rows, piece_start, seen, ahead, scores): of whole blocks, to
+///     scores[row][token - piece_start], rows kScoreStride apart;
+///   bool kScaledValues, and if so const float* ValueScales(item, block): what each token's
+///     probability is to be multiplied with;
+///   void Weigh(item, scratch, rows, piece_start, seen, ahead, o, o_stride): o = P V;
+///   int64_t ValueBytes(item): of V in a block; int KeyTiles(item), ValueTiles(item): how often
+///     they fetch ahead in a block.
+template <typename Products>
+unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileScratch& s,
+                     int first_row, int rows, int piece, bool cold, float* states) {
+  const int piece_start = piece * kPieceTokens;
+  const int piece_end = piece_start + kPieceTokens;
+  const int64_t state_floats = StateFloats(item.padded_dim);
+  int first[kTileMaxRows], last[kTileMaxRows];
+  SeenBlocks seen = {0, 0, piece_end, piece_start};
+  unsigned rows_that_see = 0;
+  for (int r = 0; r < rows; ++r) {
+    const int position = item.first_position + (first_row + r) / item.group;
+    const int visible = FirstVisible(position, item.window);
+    first[r] = visible > piece_start ? visible : piece_start;
+    last[r] = position + 1 < piece_end ? position + 1 : piece_end;
+    if (first[r] >= last[r]) continue;
+    rows_that_see |= 1u << r;
+    if (first[r] < seen.first) seen.first = first[r];
+    if (last[r] > seen.last) seen.last = last[r];
+  }
+  if (rows_that_see == 0) return 0;
+  seen.begin = seen.first / kKvBlockTokens;
+  seen.end = (seen.last + kKvBlockTokens - 1) / kKvBlockTokens;
+
+  const std::byte* const q =
+      s.q + first_row / kTileMaxRows * Products::QueryTileBytes(item.head_dim);
+  const auto values = [&] {
+    return ValuesOf(item, seen, Products::ValueBytes(item), Products::KeyTiles(item));
+  };
+  products.Score(item, q, rows, piece_start, seen, cold ? values() : BlocksAhead(), s.scores);
+  const int begin = seen.begin * kKvBlockTokens - piece_start;
+  const int end = seen.end * kKvBlockTokens - piece_start;
+  // Row by row each of the two waits for the sum of its lanes; all rows of one overlap.
+  float top[kTileMaxRows];
+  for (int r = 0; r < rows; ++r) {
+    top[r] = TopScore(s.scores + r * kScoreStride, begin, end, first[r] - piece_start,
+                      last[r] - piece_start);
+  }
+  const float* scales[kPieceTokens / kKvBlockTokens];
+  for (int block = seen.begin; Products::kScaledValues && block < seen.end; ++block) {
+    scales[block - piece_start / kKvBlockTokens] = Products::ValueScales(item, block);
+  }
+  for (int r = 0; r < rows; ++r) {
+    float* const state = states + r * state_floats;
+    state[0] = top[r] * kLn2;
+    state[1] = Probabilities<Products::kScaledValues>(
+        s.scores + r * kScoreStride, begin, end, first[r] - piece_start, last[r] - piece_start,
+        top[r], scales, s.probabilities + r * kProbabilityStride);
+  }
+  const auto keys = [&] { return KeysAfter(item, piece, seen, Products::ValueTiles(item)); };
+  products.Weigh(item, s, rows, piece_start, seen, cold ? keys() : BlocksAhead(),
+                 states + kStateHeader, state_floats);
+  return rows_that_see;
+}
+
+template <typename Products>
+void RunTiles(const AttentionItem& item) {
+  const int rows = item.num_tokens * item.group;
+  const int64_t state_floats = StateFloats(item.padded_dim);
+  TileScratch s = SplitForTiles(item.scratch, rows, item.padded_dim);
+  if (item.states != nullptr) s.totals = item.states;
+  for (int row = 0; row < rows; row += kTileMaxRows) {
+    const int n = rows - row < kTileMaxRows ? rows - row : kTileMaxRows;
+    Products::PackQueries(item, row, n,
+                          s.q + row / kTileMaxRows * Products::QueryTileBytes(item.head_dim));
+  }
+  if (item.states == nullptr) {
+    for (int row = 0; row < rows; ++row) s.totals[row * state_floats + kHasPieces] = 0.0f;
+  }
+  Products products;
+  int configured = 0;
+  for (int piece = item.piece_begin; piece < item.piece_end; ++piece) {
+    for (int row = 0; row < rows; row += kTileMaxRows) {
+      const int n = rows - row < kTileMaxRows ? rows - row : kTileMaxRows;
+      if (n != configured) products.Configure(n, item.head_dim);
+      configured = n;
+      float* const states =
+          item.partials == nullptr
+              ? s.piece
+              : item.partials +
+                    (static_cast<int64_t>(piece - item.piece_begin) * rows + row) * state_floats;
+      const unsigned seen = PieceOfRows(products, item, s, row, n, piece, row == 0, states);
+      if (item.partials != nullptr) continue;
+      for (int r = 0; r < n; ++r) {
+        if ((seen >> r & 1) == 0) continue;
+        float* const total = s.totals + (row + r) * state_floats;
+        MergeState(states + r * state_floats, total[kHasPieces] == 0.0f, item.padded_dim, total);
+        total[kHasPieces] = 1.0f;
+      }
+    }
+  }
+  products.Release();
+  if (item.partials != nullptr || item.out == nullptr) return;
+  for (int row = 0; row < rows; ++row) {
+    Finish(s.totals + row * state_floats, item.head_dim,
+           item.out + row / item.group * item.out_stride + row % item.group * item.head_dim);
+  }
+}
+
+}  // namespace
+}  // namespace modu::kernels::cpu::MODU_ISA

@@ -1,0 +1,148 @@
+// One token's K and V of a head into its place in the paged cache (kv_cache.h), in each of the
+// cache's types. Included by op_dtype_isa files only.
+#pragma once
+#include "kernels/cpu/row_kernels.h"
+#include "kernels/cpu/vector-inl.h"
+#include "kernels/kv_codes.h"
+
+namespace modu::kernels::cpu::MODU_ISA {
+namespace {
+
+/// Nearest even; NaN stays NaN (made quiet).
+MODU_INLINE uint16_t ToBf16(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof(bits));
+  const uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+  const uint32_t nan = (bits >> 16) | 0x40u;
+  return static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? nan : rounded);
+}
+
+constexpr int kChunk = 64;  // dims converted at a time
+
+/// A token whose V is not finite becomes NaN in its K, which only rows that see the token read, and
+/// its V 0: tile products multiply what a row does not see by 0, and 0 x NaN is NaN.
+MODU_INLINE void AppendBf16(const float* k, const float* v, const QkvRow& r, std::byte* head) {
+  std::byte* k_at = head + r.offset / 16 * r.half_bytes + r.offset % 16 * 4;
+  std::byte* v_at = head + r.v_offset + r.offset / 2 * 64 + r.offset % 2 * 2;
+  bool poisoned = false;
+  for (int base = 0; base < r.head_dim; base += kChunk) {
+    const int n = r.head_dim - base < kChunk ? r.head_dim - base : kChunk;
+    uint16_t bits[kChunk];
+    for (int d = 0; d < n; ++d) bits[d] = ToBf16(k[base + d]);
+    for (int d = 0; d < n; d += 2) __builtin_memcpy(k_at + (base + d) / 2 * 64, bits + d, 4);
+    uint16_t largest = 0;  // magnitude
+    for (int d = 0; d < n; ++d) {
+      bits[d] = ToBf16(v[base + d]);
+      const auto magnitude = static_cast<uint16_t>(bits[d] & 0x7FFF);
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    if (largest >= 0x7F80) {
+      for (int d = 0; d < n; ++d) bits[d] = 0;
+      poisoned = true;
+    }
+    for (int d = 0; d < n; ++d) {
+      const int dim = base + d;
+      __builtin_memcpy(v_at + dim / 16 * 1024 + dim % 16 * 4, bits + d, 2);
+    }
+  }
+  if (!poisoned) return;
+  const uint32_t nans = 0x7FC07FC0u;
+  __builtin_memcpy(k_at, &nans, sizeof(nans));
+}
+
+MODU_INLINE void AppendF32(const float* k, const float* v, const QkvRow& r, std::byte* head) {
+  auto* k_at = reinterpret_cast<float*>(head + r.offset / 16 * r.half_bytes) + r.offset % 16;
+  auto* v_at = reinterpret_cast<float*>(head + r.v_offset) + r.offset * 16;
+  for (int d = 0; d < r.head_dim; ++d) k_at[d * 16] = k[d];
+  for (int d = 0; d < r.head_dim; ++d) v_at[d / 16 * 512 + d % 16] = v[d];
+}
+
+/// x / scale as codes of either type; |x| <= kLargest * scale.
+struct Int8Codes {
+  static constexpr float kLargest = kLargestInt8Code;
+  static MODU_INLINE uint8_t Key(float x) {
+    return static_cast<uint8_t>(static_cast<int>(__builtin_rintf(x)) + 128);
+  }
+  static MODU_INLINE uint8_t Value(float x) {
+    const int code = static_cast<int>(__builtin_rintf(x));
+    return static_cast<uint8_t>(code < 0 ? 128 - code : code);
+  }
+};
+struct F8Codes {
+  static constexpr float kLargest = kLargestF8Code;
+  /// Nearest even.
+  static MODU_INLINE uint8_t Key(float x) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &x, sizeof(bits));
+    const uint32_t magnitude = bits & 0x7FFFFFFFu;
+    const uint32_t normal = (magnitude + 0x7FFFFu + (magnitude >> 20 & 1u) - (120u << 23)) >> 20;
+    // Below 2^-6 codes count multiples of 2^-9, what a float at 2^14 counts in its last bit.
+    const float shifted = __builtin_fabsf(x) + 0x1p14f;
+    uint32_t small;
+    __builtin_memcpy(&small, &shifted, sizeof(small));
+    const uint32_t code = magnitude < 0x3C800000u ? small - 0x46800000u : normal;
+    return static_cast<uint8_t>((bits >> 24 & 0x80u) | (code > 0x7Eu ? 0x7Eu : code));
+  }
+  static MODU_INLINE uint8_t Value(float x) { return Key(x); }
+};
+
+/// Bits of the largest magnitude: order of floats, NaN above all.
+MODU_INLINE uint32_t LargestMagnitude(const float* x, int n) {
+  uint32_t largest = 0;
+  for (int i = 0; i < n; ++i) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, x + i, sizeof(bits));
+    bits &= 0x7FFFFFFFu;
+    largest = bits > largest ? bits : largest;
+  }
+  return largest;
+}
+
+/// scale * code = value; inverse is what values are multiplied with.
+struct KvScale {
+  float scale, inverse;
+};
+template <class Codes>
+MODU_INLINE KvScale ScaleOf(uint32_t largest_magnitude) {
+  float largest;
+  __builtin_memcpy(&largest, &largest_magnitude, sizeof(largest));
+  if (!(largest >= kLeastKvMagnitude)) return {0.0f, 0.0f};
+  return {largest / Codes::kLargest, Codes::kLargest / largest};
+}
+
+template <class Codes>
+MODU_INLINE void AppendCodes(const float* k, const float* v, const QkvRow& r, std::byte* head) {
+  constexpr uint32_t kInfinity = 0x7F800000u;
+  const uint32_t largest_k = LargestMagnitude(k, r.head_dim);
+  const uint32_t largest_v = LargestMagnitude(v, r.head_dim);
+  const bool finite = largest_k < kInfinity && largest_v < kInfinity;
+  KvScale k_scale = ScaleOf<Codes>(finite ? largest_k : 0);
+  const KvScale v_scale = ScaleOf<Codes>(finite ? largest_v : 0);
+  if (!finite) k_scale.scale = __builtin_nanf("");
+
+  std::byte* const half = head + r.offset / 16 * r.half_bytes;
+  std::byte* const k_at = half + r.offset % 16 * 4;
+  // Tokens 0, 2, 1, 3 of a quad.
+  std::byte* const v_at =
+      head + r.v_offset + r.offset / 4 * 64 + r.offset % 2 * 2 + r.offset / 2 % 2;
+  for (int base = 0; base < r.head_dim; base += kChunk) {
+    const int n = r.head_dim - base < kChunk ? r.head_dim - base : kChunk;
+    alignas(64) float scaled[kChunk] = {};
+    alignas(64) uint8_t codes[kChunk];
+    for (int d = 0; d < n; ++d) scaled[d] = finite ? k[base + d] * k_scale.inverse : 0.0f;
+    for (int d = 0; d < kChunk; ++d) codes[d] = Codes::Key(scaled[d]);
+    for (int d = 0; d < n; d += 4) __builtin_memcpy(k_at + (base + d) / 4 * 64, codes + d, 4);
+    for (int d = 0; d < n; ++d) scaled[d] = finite ? v[base + d] * v_scale.inverse : 0.0f;
+    for (int d = 0; d < kChunk; ++d) codes[d] = Codes::Value(scaled[d]);
+    for (int d = 0; d < n; ++d) {
+      const int dim = base + d;
+      v_at[dim / 16 * 512 + dim % 16 * 4] = static_cast<std::byte>(codes[d]);
+    }
+  }
+  // Behind the codes.
+  __builtin_memcpy(half + r.half_bytes - 64 + r.offset % 16 * 4, &k_scale.scale, 4);
+  __builtin_memcpy(head + r.head_bytes - 128 + r.offset * 4, &v_scale.scale, 4);
+}
+
+}  // namespace
+}  // namespace modu::kernels::cpu::MODU_ISA

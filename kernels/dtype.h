@@ -65,13 +65,13 @@ constexpr int64_t RowBytes(DType type, int64_t cols) {
   return cols / traits.block_elements * traits.block_bytes;
 }
 
-/// The arithmetic a server was started with. Within a mode a request's bits do not depend on its
-/// neighbours.
+/// The arithmetic a server was started with; its KV has a type of its own
+/// (Device::DefaultKvDType). Within a mode a request's bits do not depend on its neighbours.
 enum class Numerics : uint8_t {
-  kExact,  // float32 activations and KV
-  kBf16,   // bf16 inputs of every matrix product, float32 sums; bf16 KV
-  kInt8,   // activations in groups of 32 int8 with a float32 scale where weights are 4 or 8 bit;
-           // bf16 KV
+  kExact,  // float32 activations
+  kBf16,   // bf16 inputs of every matrix product, float32 sums
+  kInt8,   // activations in groups of 32 int8 with a float32 scale where weights are 4 or 8 bit,
+           // else as kBf16
 };
 
 }  // namespace modu::kernels

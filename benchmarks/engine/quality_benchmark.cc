@@ -35,11 +35,11 @@ constexpr Mode kModes[] = {
     {"exact, int8 KV", kernels::Numerics::kExact, kernels::DType::kI8},
     {"exact, fp8 KV", kernels::Numerics::kExact, kernels::DType::kF8E4M3},
     {"bf16, f32 KV", kernels::Numerics::kBf16, kernels::DType::kF32},
-    {"bf16, bf16 KV (default of bf16)", kernels::Numerics::kBf16, kernels::DType::kBF16},
+    {"bf16, bf16 KV", kernels::Numerics::kBf16, kernels::DType::kBF16},
     {"bf16, int8 KV", kernels::Numerics::kBf16, kernels::DType::kI8},
     {"bf16, fp8 KV", kernels::Numerics::kBf16, kernels::DType::kF8E4M3},
     {"int8, f32 KV", kernels::Numerics::kInt8, kernels::DType::kF32},
-    {"int8, bf16 KV (default)", kernels::Numerics::kInt8, kernels::DType::kBF16},
+    {"int8, bf16 KV", kernels::Numerics::kInt8, kernels::DType::kBF16},
     {"int8, int8 KV", kernels::Numerics::kInt8, kernels::DType::kI8},
     {"int8, fp8 KV", kernels::Numerics::kInt8, kernels::DType::kF8E4M3},
 };

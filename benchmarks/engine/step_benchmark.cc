@@ -1,10 +1,10 @@
 // Whole steps of a model through TransformerRunner: greedy decoding of S sequences and prefill in
 // chunks, wall time, median of the steps after warm-up. No HTTP, scheduler or text.
 //   step_benchmark MODEL [threads=2] [numerics=int8|bf16|exact] [isa=]
-//                  [STREAMS CONTEXT STEPS [COMMON] | prefill LENGTH CHUNK]
+//                  [STREAMS CONTEXT STEPS [COMMON] | prefill LENGTH CHUNK | mixed STREAMS CONTEXT]
 // With the last ones only that many steps of that decoding (and, of one stream, its share of the
 // memory's speed), all of them with their first COMMON tokens in the same KV blocks; or only that
-// prompt.
+// prompt; or steps of so many decodes beside parts of a prompt.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -38,30 +38,40 @@ struct Sequences {
     return (index < common / block ? 0 : sequence * BlocksEach()) + index;
   }
 
-  /// Tokens [first, first + n) of sequences [s, s + num); returns the wall milliseconds.
-  double Step(int s, int num, int first, int n, bool sample) {
+  /// Tokens [first, first + count) of a sequence; sampled: the last one's logits are needed.
+  struct Span {
+    int sequence, first, count;
+    bool sampled;
+  };
+
+  /// Returns the wall milliseconds.
+  double Step(const std::vector<Span>& spans) {
     ForwardInput input;
     input.cu_seqlens.push_back(0);
     input.groups.resize(runner.spec().groups.size());
-    for (int i = s; i < s + num; ++i) {
-      for (int t = first; t < first + n; ++t) {
-        input.token_ids.push_back(100 + (t * 31 + i * 17) % 2000);
+    for (const Span& span : spans) {
+      const int last = span.first + span.count;
+      for (int t = span.first; t < last; ++t) {
+        input.token_ids.push_back(100 + (t * 31 + span.sequence * 17) % 2000);
         input.positions.push_back(t);
       }
       input.cu_seqlens.push_back(static_cast<int32_t>(input.token_ids.size()));
-      input.seq_lens.push_back(first + n);
+      input.seq_lens.push_back(last);
       for (GroupInput& group : input.groups) {
         group.block_table_stride = BlocksEach();
-        for (int b = 0; b < BlocksEach(); ++b) group.block_table.push_back(Block(i, b));
-        for (int t = first; t < first + n; ++t) {
-          group.slot_mapping.push_back(int64_t{Block(i, t / block)} * block + t % block);
+        for (int b = 0; b < BlocksEach(); ++b) {
+          group.block_table.push_back(Block(span.sequence, b));
+        }
+        for (int t = span.first; t < last; ++t) {
+          group.slot_mapping.push_back(int64_t{Block(span.sequence, t / block)} * block +
+                                       t % block);
         }
       }
-      if (sample) {
+      if (span.sampled) {
         SampleRow row;
         row.token_row = input.cu_seqlens.back() - 1;
-        row.slot = slots[static_cast<size_t>(i)];
-        row.position = first;
+        row.slot = slots[static_cast<size_t>(span.sequence)];
+        row.position = span.first;
         input.sample_rows.push_back(row);
       }
     }
@@ -74,7 +84,61 @@ struct Sequences {
     }
     return took;
   }
+
+  /// Those tokens of sequences [s, s + num).
+  double Step(int s, int num, int first, int n, bool sampled) {
+    std::vector<Span> spans;
+    for (int i = s; i < s + num; ++i) spans.push_back({i, first, n, sampled});
+    return Step(spans);
+  }
+
+  /// The first `count` sequences with `context` tokens in the cache.
+  void Fill(const SamplingParams& params, int num, int context) {
+    for (int i = 0; i < num; ++i) {
+      slots.push_back(runner.StartSequence(params, {1}, 0));
+      for (int t = 0; t < context; t += 128) Step(i, 1, t, std::min(128, context - t), false);
+    }
+  }
+  void End() {
+    for (SamplerSlot slot : slots) runner.EndSequence(slot);
+  }
 };
+
+double Median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+/// Steps of `streams` decodes and so many tokens of another sequence's prompt, behind 64 of it, in
+/// turn; and what each token of the prompt adds.
+void MeasureMixed(ModelRunner& runner, const SamplingParams& params, int streams, int context) {
+  const std::vector<int> prompts = {0, 16, 32, 48, 64, 96, 128, 256};
+  constexpr int kRounds = 15, kBehind = 64;
+  Sequences sequences{runner, streams + 1, context + 512};
+  sequences.Fill(params, streams, context);
+  sequences.Step(streams, 1, 0, kBehind, false);
+  std::vector<std::vector<double>> times(prompts.size());
+  for (int round = 0; round < kRounds; ++round) {
+    for (size_t p = 0; p < prompts.size(); ++p) {
+      std::vector<Sequences::Span> spans;
+      for (int i = 0; i < streams; ++i) spans.push_back({i, context + round, 1, true});
+      if (prompts[p] > 0) spans.push_back({streams, kBehind, prompts[p], false});
+      times[p].push_back(sequences.Step(spans));
+    }
+  }
+  sequences.End();
+  const double alone = Median(times[0]);
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    const double took = Median(times[p]);
+    std::printf("| decode %d at %d and %d of a prompt | %.2f | ", streams, context, prompts[p],
+                took);
+    if (prompts[p] == 0) {
+      std::printf("%.0f |\n", streams / took * 1e3);
+    } else {
+      std::printf("%.3f ms a token of the prompt |\n", (took - alone) / prompts[p]);
+    }
+  }
+}
 
 /// How fast a step of one row went through the weights, beside what the same workers read from as
 /// much memory in the same minute.
@@ -143,23 +207,23 @@ int Main(int argc, char** argv) {
     MeasurePrefill(*model->runner, std::atoi(argv[6]), std::atoi(argv[7]), 10);
     return 0;
   }
+  if (one && std::strcmp(argv[5], "mixed") == 0) {
+    MeasureMixed(*model->runner, greedy, std::atoi(argv[6]), std::atoi(argv[7]));
+    return 0;
+  }
   const int common = argc > 8 ? std::atoi(argv[8]) : 0;
   if (one) loads = {{std::atoi(argv[5]), std::atoi(argv[6]), std::atoi(argv[7])}};
   for (const Decode& load : loads) {
     Sequences sequences{*model->runner, load.count, load.context + 64 + load.steps, common};
-    for (int i = 0; i < load.count; ++i) {
-      sequences.slots.push_back(model->runner->StartSequence(greedy, {1}, 0));
-      for (int t = 0; t < load.context; t += 128) sequences.Step(i, 1, t, 128, false);
-    }
+    sequences.Fill(greedy, load.count, load.context);
     std::vector<double> times;
     for (int t = 0; t < load.steps; ++t) {
       times.push_back(sequences.Step(0, load.count, load.context + t, 1, true));
     }
-    for (SamplerSlot slot : sequences.slots) model->runner->EndSequence(slot);
-    std::sort(times.begin(), times.end());
-    const double median = times[times.size() / 2];
+    sequences.End();
+    const double median = Median(times);
     std::printf("| decode %d at %d | %.2f (best %.2f) | %.0f |\n", load.count, load.context, median,
-                times[0], load.count / median * 1e3);
+                std::ranges::min(times), load.count / median * 1e3);
     if (load.count == 1) PrintShare(opened_device, model->weight_bytes, median);
     std::fflush(stdout);
   }
@@ -173,9 +237,10 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr,
-                 "step_benchmark MODEL [threads] [int8|bf16|exact[:KV]] [isa] "
-                 "[STREAMS CONTEXT STEPS [COMMON] | prefill LENGTH CHUNK]\n");
+    std::fprintf(
+        stderr,
+        "step_benchmark MODEL [threads] [int8|bf16|exact[:KV]] [isa] "
+        "[STREAMS CONTEXT STEPS [COMMON] | prefill LENGTH CHUNK | mixed STREAMS CONTEXT]\n");
     return 2;
   }
   return modu::engine::Main(argc, argv);

@@ -1,8 +1,9 @@
 // Attention of the x86 backend against its floors, on the shape of SmolLM2-135M: 30 layers, 9 query
 // heads over 3 KV heads of 64 dims, bf16 KV (or codes of 8 bits) in 32-token blocks scattered at
 // random. One core, thread CPU time, best of several runs. The floors are measured in the same run:
-// the peak of the level's own instruction and read bandwidth over as many bytes as the KV takes.
-// Prints a table for benchmarks/results; --json is for benchmarks/plots.
+// the peak of the level's own instruction (for bf16, over codes too) and read bandwidth over as
+// many bytes as the KV takes. Prints a table for benchmarks/results; --json is for
+// benchmarks/plots.
 //   attention_benchmark [--json FILE] [avx2|avx512|avx512bf16|amx[:int8|:fp8]] [SEQS ROWS CONTEXT
 //   [COMMON TOGETHER]]
 // COMMON: tokens that all begin with; TOGETHER: so many sequences (of one row) walk them at once.

@@ -1,9 +1,10 @@
 // Attention over KV in 8 bits (kernels/kv_codes.h) where products of codes are not taken as they
 // lie: piece by piece K and V are written out as floats or bf16, which the kernels for those then
-// read. Its cost is one pass over what is seen, whatever the number of rows. Included by
-// op_dtype_isa files only.
+// read: a pass over what is seen, whatever the number of rows, and queries packed again for
+// each piece. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/attention_kernel.h"
+#include "kernels/cpu/int8_lanes-inl.h"
 #include "kernels/cpu/kv_cache.h"
 #include "kernels/cpu/vector_bf16-inl.h"
 
@@ -14,21 +15,25 @@ namespace {
 struct Int8Numbers {
   template <int kByte>
   static MODU_INLINE Float Key(Int x) {
-    return Sub(FromInt(And(ShiftRight<8 * kByte>(x), 0xFF)), Set(128.0f));
+    return Sub(ToFloat(And(ShiftDown<8 * kByte>(x), 0xFF)), Set(128.0f));
   }
   template <int kByte>
   static MODU_INLINE Float Value(Int x) {
-    const Float magnitude = FromInt(And(ShiftRight<8 * kByte>(x), 0x7F));
-    return AsFloat(Or(AsInt(magnitude), And(ShiftLeft<24 - 8 * kByte>(x), INT32_MIN)));
+    const Float magnitude = ToFloat(And(ShiftDown<8 * kByte>(x), 0x7F));
+    return AsFloat(OrBits(AsInt(magnitude), And(ShiftUp<24 - 8 * kByte>(x), INT32_MIN)));
   }
 };
 struct F8Numbers {
-  /// The exponent's bits as a float's are 2^120 too small, for subnormals too; no code is NaN.
+  /// The exponent's bits as a float's are 2^120 too small. Of a subnormal code that would be a
+  /// subnormal float, which workers read as zero, and the code counts multiples of 2^-9: as many as
+  /// it does at the next larger codes, fewer than any code above them.
   template <int kByte>
   static MODU_INLINE Float Key(Int x) {
-    const Int top = ShiftLeft<24 - 8 * kByte>(x);
-    const Int magnitude = ShiftRight<4>(And(top, 0x7F000000));
-    return Mul(AsFloat(Or(magnitude, And(top, INT32_MIN))), Set(0x1p120f));
+    const Int top = ShiftUp<24 - 8 * kByte>(x);
+    const Int magnitude = And(top, 0x7F000000);
+    const Float normal = Mul(AsFloat(ShiftDown<4>(magnitude)), Set(0x1p120f));
+    const Float linear = Mul(ToFloat(ShiftDown<24>(magnitude)), Set(0x1p-9f));
+    return AsFloat(OrBits(AsInt(Max(normal, linear)), And(top, INT32_MIN)));
   }
   template <int kByte>
   static MODU_INLINE Float Value(Int x) {

@@ -6,17 +6,18 @@
 // op_dtype_isa files only.
 #pragma once
 #include <array>
-#include <utility>
 
 #include "kernels/cpu/attention_rows-inl.h"
+#include "kernels/cpu/attention_series-inl.h"
 #include "kernels/cpu/dot_pairs-inl.h"
-#include "kernels/cpu/vector-inl.h"
-#include "kernels/kv_codes.h"
+#include "kernels/cpu/int8_lanes-inl.h"
+#include "kernels/cpu/kv_scale-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
 constexpr int kCodesPerTile = 64;  // dims
+constexpr int kQuadsPerTile = kCodesPerTile / 4;
 
 /// 16 query rows: [tiles of 64 dims][16 rows][64] int8, then what follows.
 struct QueryScales {
@@ -30,26 +31,15 @@ constexpr int CodeTiles(int head_dim) { return (head_dim + kCodesPerTile - 1) / 
 /// NaN.
 MODU_INLINE void PackQueryCodes(const float* q, int head_dim, std::byte* tile, float* scale,
                                 int32_t* start) {
-  uint32_t largest_bits = 0;
-  for (int d = 0; d < head_dim; ++d) {
-    uint32_t bits;
-    __builtin_memcpy(&bits, q + d, sizeof(bits));
-    bits &= 0x7FFFFFFFu;
-    largest_bits = bits > largest_bits ? bits : largest_bits;
-  }
-  float largest;
-  __builtin_memcpy(&largest, &largest_bits, sizeof(largest));
-  const bool finite = largest_bits < 0x7F800000u;
-  const bool zero = largest < kLeastKvMagnitude;
-  const float inverse = finite && !zero ? kLargestInt8Code / largest : 0.0f;
-  *scale = !finite ? __builtin_nanf("") : zero ? 0.0f : largest / kLargestInt8Code * kLog2E;
+  const CodeScale of_row = ScaleOf(q, head_dim, kLargestInt8Code);
+  *scale = of_row.scale * kLog2E;
   int32_t sum = 0;
   for (int base = 0; base < head_dim; base += kCodesPerTile, tile += kTileBytes) {
     const int n = head_dim - base < kCodesPerTile ? head_dim - base : kCodesPerTile;
     alignas(64) float scaled[kCodesPerTile] = {};
     alignas(64) int8_t codes[kCodesPerTile];
-    if (finite) {
-      for (int d = 0; d < n; ++d) scaled[d] = q[base + d] * inverse;
+    if (of_row.finite) {
+      for (int d = 0; d < n; ++d) scaled[d] = q[base + d] * of_row.inverse;
     }
     for (int d = 0; d < kCodesPerTile; ++d) {
       codes[d] = static_cast<int8_t>(static_cast<int>(__builtin_rintf(scaled[d])));
@@ -66,57 +56,59 @@ struct CodeScores {
   const QueryScales* scales;
   const std::byte* const* k;  // [columns]: a half of a block each
   int tiles;
-  int last_quads;     // of the last tile; the others have 16
+  int last_quads;     // of the last tile
   int64_t scales_at;  // from k to its tokens' scales
   float* out;         // rows kScoreStride apart
 };
 
-template <int kRows, int kColumns>
-void ScoreCodes(const CodeScores& p, BlocksAhead& ahead) {
-  Int sum[kRows][kColumns];
+struct ScoreCodes {
+  template <int kRows, int kColumns>
+  static void Run(const CodeScores& p, BlocksAhead& ahead) {
+    Int sum[kRows][kColumns];
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int n = 0; n < kColumns; ++n) sum[r][n] = _mm512_set1_epi32(p.scales->start[r]);
-  }
-  const std::byte* columns[kColumns];
+      for (int n = 0; n < kColumns; ++n) sum[r][n] = _mm512_set1_epi32(p.scales->start[r]);
+    }
+    const std::byte* columns[kColumns];
 #pragma GCC unroll 4
-  for (int n = 0; n < kColumns; ++n) columns[n] = p.k[n];
-  for (int t = 0; t < p.tiles; ++t) {
-    const std::byte* a = p.q + t * kTileBytes;
-    const int quads = t + 1 < p.tiles ? kTileMaxRows : p.last_quads;
-    for (int quad = 0; quad < quads; ++quad, a += 4) {
-      Int column[kColumns];
-#pragma GCC unroll 4
-      for (int n = 0; n < kColumns; ++n) {
-        column[n] = _mm512_loadu_si512(columns[n]);
-        columns[n] += kTileRowBytes;
-      }
-      ahead.Fetch<kColumns>();
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) {
-        const Int row = BroadcastPair(a + r * kTileRowBytes);
+    for (int n = 0; n < kColumns; ++n) columns[n] = p.k[n];
+    for (int t = 0; t < p.tiles; ++t) {
+      const std::byte* a = p.q + t * kTileBytes;
+      const int quads = t + 1 < p.tiles ? kQuadsPerTile : p.last_quads;
+      for (int quad = 0; quad < quads; ++quad, a += 4) {
+        Int column[kColumns];
 #pragma GCC unroll 4
         for (int n = 0; n < kColumns; ++n) {
-          sum[r][n] = _mm512_dpbusd_epi32(sum[r][n], column[n], row);
+          column[n] = _mm512_loadu_si512(columns[n]);
+          columns[n] += kTileRowBytes;
+        }
+        ahead.Fetch<kColumns>();
+#pragma GCC unroll 16
+        for (int r = 0; r < kRows; ++r) {
+          const Int row = BroadcastPair(a + r * kTileRowBytes);
+#pragma GCC unroll 4
+          for (int n = 0; n < kColumns; ++n) {
+            sum[r][n] = _mm512_dpbusd_epi32(sum[r][n], column[n], row);
+          }
         }
       }
     }
-  }
-  Float scale[kColumns];
-#pragma GCC unroll 4
-  for (int n = 0; n < kColumns; ++n) {
-    scale[n] = Load(reinterpret_cast<const float*>(p.k[n] + p.scales_at));
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-    const Float row = Set(p.scales->scale[r]);
+    Float scale[kColumns];
 #pragma GCC unroll 4
     for (int n = 0; n < kColumns; ++n) {
-      Store(p.out + r * kScoreStride + 16 * n, Mul(FromInt(sum[r][n]), Mul(row, scale[n])));
+      scale[n] = Load(reinterpret_cast<const float*>(p.k[n] + p.scales_at));
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const Float row = Set(p.scales->scale[r]);
+#pragma GCC unroll 4
+      for (int n = 0; n < kColumns; ++n) {
+        Store(p.out + r * kScoreStride + 16 * n, Mul(ToFloat(sum[r][n]), Mul(row, scale[n])));
+      }
     }
   }
-}
+};
 
 /// The upper (or lower) bytes of the bf16 numbers 0 to 127.
 constexpr std::array<uint8_t, 128> BytesOfBf16(bool upper) {
@@ -167,72 +159,47 @@ struct CodeValues {
 
 constexpr int64_t kValueColumnBytes = int64_t{16} * kKvBlockTokens;
 
-template <int kRows, int kColumns>
-void WeighCodes(const CodeValues& p, BlocksAhead& ahead) {
-  const ValuePairs pairs;
-  Float sum[kRows][kColumns];
+struct WeighCodes {
+  template <int kRows, int kColumns>
+  static void Run(const CodeValues& p, BlocksAhead& ahead) {
+    const ValuePairs pairs;
+    Float sum[kRows][kColumns];
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int n = 0; n < kColumns; ++n) sum[r][n] = Zero();
-  }
-  const std::byte* a = p.probabilities;
-  for (int b = 0; b < p.blocks; ++b) {
-    const std::byte* v = p.v[b];
-    for (int quad = 0; quad < kKvBlockTokens / 4; ++quad, v += kTileRowBytes, a += 8) {
-      Int first[kColumns], second[kColumns];
+      for (int n = 0; n < kColumns; ++n) sum[r][n] = Zero();
+    }
+    const std::byte* a = p.probabilities;
+    for (int b = 0; b < p.blocks; ++b) {
+      const std::byte* v = p.v[b];
+      for (int quad = 0; quad < kKvBlockTokens / 4; ++quad, v += kTileRowBytes, a += 8) {
+        Int first[kColumns], second[kColumns];
 #pragma GCC unroll 4
-      for (int n = 0; n < kColumns; ++n) {
-        pairs.Of(_mm512_loadu_si512(v + n * kValueColumnBytes), first[n], second[n]);
-      }
-      ahead.Fetch<kColumns>();
+        for (int n = 0; n < kColumns; ++n) {
+          pairs.Of(_mm512_loadu_si512(v + n * kValueColumnBytes), first[n], second[n]);
+        }
+        ahead.Fetch<kColumns>();
 #pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) {
-        const Int row = BroadcastPair(a + r * kProbabilityStride);
+        for (int r = 0; r < kRows; ++r) {
+          const Int row = BroadcastPair(a + r * kProbabilityStride);
 #pragma GCC unroll 4
-        for (int n = 0; n < kColumns; ++n) sum[r][n] = DotPairs(sum[r][n], first[n], row);
-      }
+          for (int n = 0; n < kColumns; ++n) sum[r][n] = DotPairs(sum[r][n], first[n], row);
+        }
 #pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) {
-        const Int row = BroadcastPair(a + r * kProbabilityStride + 4);
+        for (int r = 0; r < kRows; ++r) {
+          const Int row = BroadcastPair(a + r * kProbabilityStride + 4);
 #pragma GCC unroll 4
-        for (int n = 0; n < kColumns; ++n) sum[r][n] = DotPairs(sum[r][n], second[n], row);
+          for (int n = 0; n < kColumns; ++n) sum[r][n] = DotPairs(sum[r][n], second[n], row);
+        }
       }
     }
-  }
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int n = 0; n < kColumns; ++n) Store(p.out + r * p.out_stride + 16 * n, sum[r][n]);
+      for (int n = 0; n < kColumns; ++n) Store(p.out + r * p.out_stride + 16 * n, sum[r][n]);
+    }
   }
-}
-
-/// Columns side by side: at least 8 chains from two rows on, at most 16.
-constexpr int CodeColumns(int rows) { return rows <= 4 ? 4 : rows <= 8 ? 2 : 1; }
-
-template <int kColumns, int... kRowsLessOne>
-constexpr auto ScoreTable(std::integer_sequence<int, kRowsLessOne...>) {
-  return std::array{ScoreCodes<kRowsLessOne + 1, kColumns>...};
-}
-template <int kColumns, int... kRowsLessOne>
-constexpr auto WeighTable(std::integer_sequence<int, kRowsLessOne...>) {
-  return std::array{WeighCodes<kRowsLessOne + 1, kColumns>...};
-}
-
-MODU_INLINE void ScoreColumns(int rows, int columns, const CodeScores& p, BlocksAhead& ahead) {
-  static constexpr auto kOne = ScoreTable<1>(std::make_integer_sequence<int, 16>());
-  static constexpr auto kTwo = ScoreTable<2>(std::make_integer_sequence<int, 8>());
-  static constexpr auto kFour = ScoreTable<4>(std::make_integer_sequence<int, 4>());
-  const auto row = static_cast<size_t>(rows - 1);
-  (columns == 1 ? kOne[row] : columns == 2 ? kTwo[row] : kFour[row])(p, ahead);
-}
-MODU_INLINE void WeighColumns(int rows, int columns, const CodeValues& p, BlocksAhead& ahead) {
-  static constexpr auto kOne = WeighTable<1>(std::make_integer_sequence<int, 16>());
-  static constexpr auto kTwo = WeighTable<2>(std::make_integer_sequence<int, 8>());
-  static constexpr auto kFour = WeighTable<4>(std::make_integer_sequence<int, 4>());
-  const auto row = static_cast<size_t>(rows - 1);
-  (columns == 1 ? kOne[row] : columns == 2 ? kTwo[row] : kFour[row])(p, ahead);
-}
+};
 
 /// Products (attention_rows-inl.h) of int8 KV.
 class Int8Products {
@@ -256,7 +223,7 @@ class Int8Products {
 
   void Score(const AttentionItem& item, const std::byte* q, int rows, int piece_start,
              const SeenBlocks& seen, BlocksAhead ahead, float* scores) {
-    const std::byte* k[4];
+    const std::byte* k[kMostSeriesColumns];
     CodeScores p = {};
     p.q = q;
     p.tiles = CodeTiles(item.head_dim);
@@ -266,13 +233,13 @@ class Int8Products {
     p.scales_at = int64_t{16} * item.padded_dim;
     // By halves of blocks, 16 tokens each.
     for (int half = 2 * seen.begin; half < 2 * seen.end;) {
-      int columns = CodeColumns(rows);
+      int columns = SeriesColumns(rows);
       while (half + columns > 2 * seen.end) columns /= 2;
       for (int n = 0; n < columns; ++n) {
         k[n] = item.k + item.BlockOffset((half + n) / 2) + (half + n) % 2 * item.half_bytes;
       }
       p.out = scores + (half * 16 - piece_start);
-      ScoreColumns(rows, columns, p, ahead);
+      SeriesTable<ScoreCodes, CodeScores>::Run(rows, columns, p, ahead);
       half += columns;
     }
   }
@@ -292,13 +259,13 @@ class Int8Products {
     p.out_stride = o_stride;
     const int dim_tiles = item.padded_dim / 16;
     for (int dims = 0; dims < dim_tiles;) {
-      int columns = CodeColumns(rows);
+      int columns = SeriesColumns(rows);
       while (dims + columns > dim_tiles) columns /= 2;
       for (int b = 0; b < p.blocks; ++b) {
         v[b] = item.k + item.BlockOffset(seen.begin + b) + item.v_offset + dims * kValueColumnBytes;
       }
       p.out = o + 16 * dims;
-      WeighColumns(rows, columns, p, ahead);
+      SeriesTable<WeighCodes, CodeValues>::Run(rows, columns, p, ahead);
       dims += columns;
     }
   }
@@ -306,8 +273,10 @@ class Int8Products {
   static int64_t ValueBytes(const AttentionItem& item) {
     return int64_t{kKvBlockTokens} * (item.padded_dim + static_cast<int64_t>(sizeof(float)));
   }
-  static int KeyTiles(const AttentionItem& item) { return 2 * CodeTiles(item.head_dim); }
-  static int ValueTiles(const AttentionItem& item) { return (item.padded_dim + 31) / 32; }
+  static int KeyLines(const AttentionItem& item) { return 2 * ((item.head_dim + 3) / 4); }
+  static int ValueLines(const AttentionItem& item) {
+    return item.padded_dim / 16 * (kKvBlockTokens / 4);
+  }
 };
 
 void RunInt8(const AttentionItem& item) { RunTiles<Int8Products>(item); }

@@ -108,7 +108,8 @@ struct AttentionKernels {
 
 extern const AttentionKernels kAttentionAvx2;
 extern const AttentionKernels kAttentionAvx512;
-/// bf16 KV by products of bf16, queries and probabilities rounded to it too; the rest as
+/// By products of bf16, queries and probabilities rounded to it too: over bf16 KV as it lies, over
+/// codes written out so, but int8 codes at level avx512bf16 (attention_int8-inl.h); float32 KV as
 /// kAttentionAvx512.
 AttentionKernels AttentionKernelsAvx512Bf16();
 AttentionKernels AttentionKernelsAmx();

@@ -19,22 +19,22 @@ constexpr int64_t kProbabilityStride = 2 * kPieceTokens + 64;  // an odd number 
 class BlocksAhead {
  public:
   BlocksAhead() = default;
-  /// `bytes` of each block at `base`, while `tiles` tiles are read.
+  /// `bytes` of each block at `base`, while `lines` lines are read.
   BlocksAhead(const std::byte* base, int64_t block_stride, int64_t bytes, const int32_t* blocks,
-              int count, int tiles)
+              int count, int lines)
       : base_(base),
         block_stride_(block_stride),
         bytes_(bytes),
         block_(blocks),
         end_(blocks + count),
-        tiles_per_tile_(
-            static_cast<int>((count * bytes + tiles * kTileBytes - 1) / (tiles * kTileBytes))) {}
+        lines_per_line_(static_cast<int>((count * bytes + lines * kTileRowBytes - 1) /
+                                         (lines * kTileRowBytes))) {}
 
   MODU_INLINE void FetchTile() { Fetch<kTileMaxRows>(); }
   /// As much of what is ahead as kLines lines of what is read are worth.
   template <int kLines>
   MODU_INLINE void Fetch() {
-    for (int i = 0; i < tiles_per_tile_; ++i) {
+    for (int i = 0; i < lines_per_line_; ++i) {
       if (left_ <= 0) {
         if (block_ == end_) return;
         at_ = base_ + *block_++ * block_stride_;
@@ -53,7 +53,7 @@ class BlocksAhead {
   const std::byte* base_ = nullptr;
   int64_t block_stride_ = 0, bytes_ = 0;
   const int32_t *block_ = nullptr, *end_ = nullptr;
-  int tiles_per_tile_ = 0;  // fetched, for each that is read
+  int lines_per_line_ = 0;  // fetched, for each that is read
   const std::byte* at_ = nullptr;
   int64_t left_ = 0;  // of the block in hand
 };
@@ -64,19 +64,19 @@ struct SeenBlocks {
   int first, last;  // absolute positions
 };
 
-/// The V, value_bytes in a block, that is read once the scores of a piece are there; key_tiles are
+/// The V, value_bytes in a block, that is read once the scores of a piece are there; key_lines are
 /// read of K in a block meanwhile.
 BlocksAhead ValuesOf(const AttentionItem& item, const SeenBlocks& seen, int64_t value_bytes,
-                     int key_tiles) {
+                     int key_lines) {
   const int count = seen.end - seen.begin;
   return {item.k + item.v_offset, item.block_stride, value_bytes, item.Blocks(seen.begin), count,
-          count * key_tiles};
+          count * key_lines};
 }
 
 /// The K that is read after a piece, of the next one or of the worker's next item, while of V
-/// value_tiles are read in a block.
+/// value_lines are read in a block.
 BlocksAhead KeysAfter(const AttentionItem& item, int piece, const SeenBlocks& seen,
-                      int value_tiles) {
+                      int value_lines) {
   NextBlocks next = item.next;
   if (piece + 1 < item.piece_end) {
     constexpr int kBlocks = kPieceTokens / kKvBlockTokens;
@@ -85,7 +85,7 @@ BlocksAhead KeysAfter(const AttentionItem& item, int piece, const SeenBlocks& se
     next = {item.k, item.Blocks(first), last - first < kBlocks ? last - first + 1 : kBlocks};
   }
   return {next.k,      item.block_stride, item.v_offset,
-          next.blocks, next.count,        (seen.end - seen.begin) * value_tiles};
+          next.blocks, next.count,        (seen.end - seen.begin) * value_lines};
 }
 
 }  // namespace

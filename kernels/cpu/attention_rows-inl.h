@@ -3,6 +3,8 @@
 // Rows of a tile are independent, and a token outside a row's view has probability 0, which adds
 // nothing, so bits depend on the row alone. Included by op_dtype_isa files only.
 #pragma once
+#include <concepts>
+
 #include "kernels/cpu/attention_pieces-inl.h"
 #include "kernels/cpu/attention_softmax-inl.h"
 #include "kernels/cpu/vector_bf16-inl.h"
@@ -99,18 +101,35 @@ MODU_INLINE float Probabilities(const float* scores, int begin, int end, int fir
   return Sum(sum[0]);
 }
 
-/// Products of a kind of KV have
-///   int64_t QueryTileBytes(head_dim): of 16 query rows as they read them, at most the scratch's;
-///   void PackQueries(item, first, rows, to): rows [first, first + rows) so, times log2(e);
-///   void Configure(rows, head_dim), before the others and whenever rows change; void Release();
-///   void Score(item, q, rows, piece_start, seen, ahead, scores): of whole blocks, to
-///     scores[row][token - piece_start], rows kScoreStride apart;
-///   bool kScaledValues, and if so const float* ValueScales(item, block): what each token's
-///     probability is to be multiplied with;
-///   void Weigh(item, scratch, rows, piece_start, seen, ahead, o, o_stride): o = P V;
-///   int64_t ValueBytes(item): of V in a block; int KeyTiles(item), ValueTiles(item): how often
-///     they fetch ahead in a block.
+/// What the walk asks of the products of a kind of KV.
 template <typename Products>
+concept MakesProducts =
+    requires(Products products, const AttentionItem& item, const TileScratch& scratch, int n,
+             std::byte* packed, const SeenBlocks& seen, BlocksAhead ahead, float* out) {
+      // Of 16 query rows as it reads them: bytes, and rows [first, first + n) packed so, times
+      // log2(e).
+      { Products::QueryTileBytes(n) } -> std::same_as<int64_t>;
+      Products::PackQueries(item, n, n, packed);
+      // (rows, head_dim), before what follows and whenever rows change; and after all.
+      products.Configure(n, n);
+      products.Release();
+      // (item, q, rows, piece_start, seen, ahead, scores): of whole blocks, to
+      // scores[row][token - piece_start], rows kScoreStride apart.
+      products.Score(item, packed, n, n, seen, ahead, out);
+      // (item, scratch, rows, piece_start, seen, ahead, o, o_stride): o = P V.
+      products.Weigh(item, scratch, n, n, seen, ahead, out, int64_t{n});
+      // Bytes of V in a block; lines of K and of V at which it fetches ahead in a block.
+      { Products::ValueBytes(item) } -> std::same_as<int64_t>;
+      { Products::KeyLines(item) } -> std::same_as<int>;
+      { Products::ValueLines(item) } -> std::same_as<int>;
+      // Whether probabilities are to be multiplied with scales, a block's 32 tokens' at
+      // ValueScales(item, block).
+      { Products::kScaledValues } -> std::convertible_to<bool>;
+    };
+
+/// One tile of rows over one piece: where row r of it is to leave its state, if it sees the piece;
+/// returns a bit for each row that does.
+template <MakesProducts Products>
 unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileScratch& s,
                      int first_row, int rows, int piece, bool cold, float* states) {
   const int piece_start = piece * kPieceTokens;
@@ -136,7 +155,7 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
   const std::byte* const q =
       s.q + first_row / kTileMaxRows * Products::QueryTileBytes(item.head_dim);
   const auto values = [&] {
-    return ValuesOf(item, seen, Products::ValueBytes(item), Products::KeyTiles(item));
+    return ValuesOf(item, seen, Products::ValueBytes(item), Products::KeyLines(item));
   };
   products.Score(item, q, rows, piece_start, seen, cold ? values() : BlocksAhead(), s.scores);
   const int begin = seen.begin * kKvBlockTokens - piece_start;
@@ -148,8 +167,10 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
                       last[r] - piece_start);
   }
   const float* scales[kPieceTokens / kKvBlockTokens];
-  for (int block = seen.begin; Products::kScaledValues && block < seen.end; ++block) {
-    scales[block - piece_start / kKvBlockTokens] = Products::ValueScales(item, block);
+  if constexpr (Products::kScaledValues) {
+    for (int block = seen.begin; block < seen.end; ++block) {
+      scales[block - piece_start / kKvBlockTokens] = Products::ValueScales(item, block);
+    }
   }
   for (int r = 0; r < rows; ++r) {
     float* const state = states + r * state_floats;
@@ -158,13 +179,13 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
         s.scores + r * kScoreStride, begin, end, first[r] - piece_start, last[r] - piece_start,
         top[r], scales, s.probabilities + r * kProbabilityStride);
   }
-  const auto keys = [&] { return KeysAfter(item, piece, seen, Products::ValueTiles(item)); };
+  const auto keys = [&] { return KeysAfter(item, piece, seen, Products::ValueLines(item)); };
   products.Weigh(item, s, rows, piece_start, seen, cold ? keys() : BlocksAhead(),
                  states + kStateHeader, state_floats);
   return rows_that_see;
 }
 
-template <typename Products>
+template <MakesProducts Products>
 void RunTiles(const AttentionItem& item) {
   const int rows = item.num_tokens * item.group;
   const int64_t state_floats = StateFloats(item.padded_dim);

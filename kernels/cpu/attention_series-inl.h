@@ -1,6 +1,9 @@
 // Scores and weighted values where a level sums whole series of tile products in registers instead
 // of tile by tile (attention_tiles-inl.h). Included by op_dtype_isa files only.
 #pragma once
+#include <array>
+#include <utility>
+
 #include "kernels/cpu/attention_pieces-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
@@ -18,14 +21,37 @@ struct SeriesProduct {
   int64_t out_stride;  // floats from a row to the next
 };
 
-/// Such a level has
-///   int SeriesColumns(int rows): columns side by side, 1, 2 or 4;
-///   void Series(int rows, int columns, const SeriesProduct&, BlocksAhead&), which fetches ahead as
-///   it reads B.
+/// Such a level has void Series(int rows, int columns, const SeriesProduct&, BlocksAhead&), which
+/// fetches ahead as it reads B.
 template <typename Tiles>
-concept MakesSeries = requires { Tiles::SeriesColumns(1); };
+concept MakesSeries = requires(const SeriesProduct& product, BlocksAhead& ahead) {
+  Tiles::Series(1, 1, product, ahead);
+};
 
 constexpr int kMostSeriesColumns = 4;
+
+/// Columns side by side: at least 8 chains of dot products from two rows on (they take 6 cycles
+/// each), at most 16.
+constexpr int SeriesColumns(int rows) { return rows <= 4 ? 4 : rows <= 8 ? 2 : 1; }
+
+/// Kernel::Run<rows, columns>(product, ahead).
+template <typename Kernel, typename Product>
+class SeriesTable {
+ public:
+  static void Run(int rows, int columns, const Product& product, BlocksAhead& ahead) {
+    static constexpr auto kOne = Of<1>(std::make_integer_sequence<int, 16>());
+    static constexpr auto kTwo = Of<2>(std::make_integer_sequence<int, 8>());
+    static constexpr auto kFour = Of<4>(std::make_integer_sequence<int, 4>());
+    const auto row = static_cast<size_t>(rows - 1);
+    (columns == 1 ? kOne[row] : columns == 2 ? kTwo[row] : kFour[row])(product, ahead);
+  }
+
+ private:
+  template <int kColumns, int... kRowsLessOne>
+  static constexpr auto Of(std::integer_sequence<int, kRowsLessOne...>) {
+    return std::array{&Kernel::template Run<kRowsLessOne + 1, kColumns>...};
+  }
+};
 
 template <typename Tiles>
 void ScoreSeries(const AttentionItem& item, const std::byte* q, int rows, int piece_start,
@@ -43,7 +69,7 @@ void ScoreSeries(const AttentionItem& item, const std::byte* q, int rows, int pi
   product.out_stride = kScoreStride;
   // By halves of blocks, 16 tokens each.
   for (int half = 2 * seen.begin; half < 2 * seen.end;) {
-    int columns = Tiles::SeriesColumns(rows);
+    int columns = SeriesColumns(rows);
     while (half + columns > 2 * seen.end) columns /= 2;
     for (int n = 0; n < columns; ++n) {
       const std::byte* const keys =
@@ -70,7 +96,7 @@ void WeighSeries(const std::byte* probabilities, int rows, int blocks, const std
   product.pairs = kTileMaxRows;
   product.out_stride = o_stride;
   for (int dims = 0; dims < dim_tiles;) {
-    int columns = Tiles::SeriesColumns(rows);
+    int columns = SeriesColumns(rows);
     while (dims + columns > dim_tiles) columns /= 2;
     for (int t = 0; t < blocks; ++t) {
       for (int n = 0; n < columns; ++n) values[t * columns + n] = v[t] + (dims + n) * kTileBytes;

@@ -1,17 +1,11 @@
-// Attention over paged bf16 KV on tiles, the template argument: AMX's registers, the scalar twin of
-// them or of AVX512-BF16, or AVX512-BF16 itself, which sums whole series of tiles
-// (attention_series-inl.h, dot_tiles-inl.h). K and V of a block are B tiles where they lie
-// (kv_cache.h); rows of A are query rows of one KV head, up to 16 a tile. Queries, scaled so that
-// scores count in powers of two, and the probabilities are rounded to bf16; scores, softmax and
-// sums are f32. Per tile of rows and per piece of 256 tokens:
-//   1. scores: tile products over the head's dims, 32 at a time;
-//   2. softmax of the piece, its probabilities in bf16;
-//   3. o = P V: tile products over the piece's blocks in rising order.
-// Rows of a tile are independent, and a token outside a row's view has probability 0, which adds
-// nothing, so bits depend on the row alone, one row of a decode too: at levels kAvx512Bf16 and kAmx
-// all rows of bf16 KV go this way. What no row of the tile sees of a block is read as 0 V, for it
-// may be NaN. Results differ from those of the vector kernels by the roundings to bf16. Included by
-// op_dtype_isa files only.
+// The products of attention over paged bf16 KV (attention_rows-inl.h) on tiles, the template
+// argument: AMX's registers, the scalar twin of them or of AVX512-BF16, or AVX512-BF16 itself,
+// which sums whole series of tiles (attention_series-inl.h, dot_tiles-inl.h). K and V of a block
+// are B tiles where they lie (kv_cache.h); rows of A are query rows of one KV head, up to 16 a
+// tile. Queries and probabilities are rounded to bf16; scores, softmax and sums are f32. At levels
+// kAvx512Bf16 and kAmx all rows of bf16 KV go this way, one row of a decode too. What no row of the
+// tile sees of a block is read as 0 V, for it may be NaN. Results differ from those of the vector
+// kernels by the roundings to bf16. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/attention_expand-inl.h"
 #include "kernels/cpu/attention_rows-inl.h"
@@ -225,7 +219,6 @@ class Bf16Products {
              const SeenBlocks& seen, BlocksAhead ahead, float* scores) {
     ScoreTokens<kTail>(tiles_, item, q, rows, piece_start, seen, ahead, scores);
   }
-  static const float* ValueScales(const AttentionItem&, int) { return nullptr; }
   void Weigh(const AttentionItem& item, const TileScratch& s, int rows, int piece_start,
              const SeenBlocks& seen, BlocksAhead ahead, float* o, int64_t o_stride) {
     WeighTokens<kTail>(tiles_, item, s, rows, piece_start, seen, ahead, o, o_stride);
@@ -233,10 +226,10 @@ class Bf16Products {
   static int64_t ValueBytes(const AttentionItem& item) {
     return int64_t{2} * kKvBlockTokens * item.padded_dim;
   }
-  static int KeyTiles(const AttentionItem& item) {
-    return 2 * ((item.head_dim + kDimsPerTile - 1) / kDimsPerTile);
+  static int KeyLines(const AttentionItem& item) {
+    return 2 * ((item.head_dim + kDimsPerTile - 1) / kDimsPerTile) * kTileMaxRows;
   }
-  static int ValueTiles(const AttentionItem& item) { return item.padded_dim / 16; }
+  static int ValueLines(const AttentionItem& item) { return item.padded_dim; }
 
  private:
   Tiles tiles_;

@@ -123,8 +123,9 @@ std::unique_ptr<Buffer> CpuDevice::Allocate(size_t bytes) {
   return std::make_unique<HostBuffer>(bytes);
 }
 
-/// int8 where attention multiplies its codes as they lie and products are rounded as coarsely
-/// already: a tenth faster for batches on Zen 4 (benchmarks/results).
+/// int8 where attention multiplies its codes as they lie: batches are a tenth faster on Zen 4, and
+/// the quality stays within the bounds of docs/operations.md, for weights that are multiplied in
+/// bf16 under int8 too (benchmarks/results/2026-11-28-zen4-kv8.md).
 DType CpuDevice::DefaultKvDType() const {
   if (numerics_ == Numerics::kExact) return DType::kF32;
   const bool codes = numerics_ == Numerics::kInt8 && isa_ == Isa::kAvx512Bf16;

@@ -5,10 +5,8 @@
 // bits depend on the row alone, but differ from AMX's. ScalarDotTiles is the twin in plain code,
 // tile by tile. Included by op_dtype_isa files only.
 #pragma once
-#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 
 #include "kernels/cpu/attention_series-inl.h"
 #include "kernels/cpu/dot_pairs-inl.h"
@@ -17,58 +15,47 @@
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
-template <int kRows, int kColumns>
-void DotSeries(const SeriesProduct& p, BlocksAhead& ahead) {
-  Float sum[kRows][kColumns];
+struct DotSeries {
+  template <int kRows, int kColumns>
+  static void Run(const SeriesProduct& p, BlocksAhead& ahead) {
+    Float sum[kRows][kColumns];
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int n = 0; n < kColumns; ++n) sum[r][n] = Zero();
-  }
-  const std::byte* const* b = p.b;
-  for (int t = 0; t < p.tiles; ++t, b += kColumns) {
-    const std::byte* a = p.a + t * p.a_tile_bytes;
-    const std::byte* columns[kColumns];
+      for (int n = 0; n < kColumns; ++n) sum[r][n] = Zero();
+    }
+    const std::byte* const* b = p.b;
+    for (int t = 0; t < p.tiles; ++t, b += kColumns) {
+      const std::byte* a = p.a + t * p.a_tile_bytes;
+      const std::byte* columns[kColumns];
 #pragma GCC unroll 4
-    for (int n = 0; n < kColumns; ++n) columns[n] = b[n];
-    const int64_t end = (t + 1 < p.tiles ? kTileMaxRows : p.pairs) * int64_t{kTileRowBytes};
-    for (int64_t at = 0; at < end; at += kTileRowBytes, a += 4) {
-      Int column[kColumns];
+      for (int n = 0; n < kColumns; ++n) columns[n] = b[n];
+      const int64_t end = (t + 1 < p.tiles ? kTileMaxRows : p.pairs) * int64_t{kTileRowBytes};
+      for (int64_t at = 0; at < end; at += kTileRowBytes, a += 4) {
+        Int column[kColumns];
 #pragma GCC unroll 4
-      for (int n = 0; n < kColumns; ++n) column[n] = _mm512_loadu_si512(columns[n] + at);
-      ahead.Fetch<kColumns>();
+        for (int n = 0; n < kColumns; ++n) column[n] = _mm512_loadu_si512(columns[n] + at);
+        ahead.Fetch<kColumns>();
 #pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) {
-        const Int row = BroadcastPair(a + r * p.a_row_bytes);
+        for (int r = 0; r < kRows; ++r) {
+          const Int row = BroadcastPair(a + r * p.a_row_bytes);
 #pragma GCC unroll 4
-        for (int n = 0; n < kColumns; ++n) sum[r][n] = DotPairs(sum[r][n], column[n], row);
+          for (int n = 0; n < kColumns; ++n) sum[r][n] = DotPairs(sum[r][n], column[n], row);
+        }
       }
     }
-  }
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int n = 0; n < kColumns; ++n) Store(p.out + r * p.out_stride + 16 * n, sum[r][n]);
+      for (int n = 0; n < kColumns; ++n) Store(p.out + r * p.out_stride + 16 * n, sum[r][n]);
+    }
   }
-}
-
-using DotSeriesFn = void (*)(const SeriesProduct& product, BlocksAhead& ahead);
-template <int kColumns, int... kRowsLessOne>
-constexpr std::array<DotSeriesFn, sizeof...(kRowsLessOne)> DotSeriesTable(
-    std::integer_sequence<int, kRowsLessOne...>) {
-  return {DotSeries<kRowsLessOne + 1, kColumns>...};
-}
+};
 
 class DotTiles {
  public:
-  /// At least 8 chains of dot products from two rows on; they take 6 cycles each.
-  static constexpr int SeriesColumns(int rows) { return rows <= 4 ? 4 : rows <= 8 ? 2 : 1; }
   static void Series(int rows, int columns, const SeriesProduct& product, BlocksAhead& ahead) {
-    static constexpr auto kOne = DotSeriesTable<1>(std::make_integer_sequence<int, 16>());
-    static constexpr auto kTwo = DotSeriesTable<2>(std::make_integer_sequence<int, 8>());
-    static constexpr auto kFour = DotSeriesTable<4>(std::make_integer_sequence<int, 4>());
-    const auto row = static_cast<size_t>(rows - 1);
-    (columns == 1 ? kOne[row] : columns == 2 ? kTwo[row] : kFour[row])(product, ahead);
+    SeriesTable<DotSeries, SeriesProduct>::Run(rows, columns, product, ahead);
   }
 };
 

@@ -18,14 +18,13 @@ MODU_INLINE Float Butterfly(Float x) {
 
 /// x[0, n) in runs of span, a power of two that divides n.
 MODU_INLINE void Hadamard(float* x, int n, int span) {
-  int stride = 1;
   if (span >= kLanes) {
     for (int i = 0; i < n; i += kLanes) {
       Float v = Butterfly<4>(Butterfly<2>(Butterfly<1>(Load(x + i))));
       if constexpr (kLanes > 8) v = Butterfly<8>(v);
       Store(x + i, v);
     }
-    for (stride = kLanes; stride < span; stride *= 2) {
+    for (int stride = kLanes; stride < span; stride *= 2) {
       for (int i = 0; i < n; i += kLanes) {
         if ((i & stride) != 0) continue;
         const Float a = Load(x + i), b = Load(x + i + stride);
@@ -35,7 +34,7 @@ MODU_INLINE void Hadamard(float* x, int n, int span) {
     }
     return;
   }
-  for (; stride < span; stride *= 2) {
+  for (int stride = 1; stride < span; stride *= 2) {
     for (int i = 0; i < n; ++i) {
       if ((i & stride) != 0) continue;
       const float a = x[i], b = x[i + stride];

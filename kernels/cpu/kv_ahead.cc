@@ -23,6 +23,7 @@ void KvAhead::List(const AttentionParams* next, int64_t most_bytes, int calls) {
   const auto& kv = static_cast<const CpuKvCache&>(*next->kv);
   const KvGeometry& geometry = kv.geometry();
   const std::byte* const layer = kv.Head(next->layer, 0);
+  const int64_t last_piece = std::max<int64_t>(0, geometry.layer_bytes - kFetchPiece);
   const int32_t* before = nullptr;  // of the last sequence, of whose blocks [first, end) are listed
   int first_before = 0, end_before = 0;
   for (int s = 0; s < next->num_seqs; ++s) {
@@ -39,7 +40,8 @@ void KvAhead::List(const AttentionParams* next, int64_t most_bytes, int calls) {
       const std::byte* const block = layer + blocks[b] * geometry.block_stride;
       for (int64_t at = 0; at < geometry.layer_bytes; at += kFetchPiece) {
         if (pieces_.size() == most) return;
-        pieces_.push_back(block + at);
+        // The last one ends where the layer's ends.
+        pieces_.push_back(block + std::min(at, last_piece));
       }
     }
     before = blocks;

@@ -1,9 +1,9 @@
 // One token's K and V of a head into its place in the paged cache (kv_cache.h), in each of the
 // cache's types. Included by op_dtype_isa files only.
 #pragma once
+#include "kernels/cpu/kv_scale-inl.h"
 #include "kernels/cpu/row_kernels.h"
 #include "kernels/cpu/vector-inl.h"
-#include "kernels/kv_codes.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
@@ -57,7 +57,7 @@ MODU_INLINE void AppendF32(const float* k, const float* v, const QkvRow& r, std:
   for (int d = 0; d < r.head_dim; ++d) v_at[d / 16 * 512 + d % 16] = v[d];
 }
 
-/// x / scale as codes of either type; |x| <= kLargest * scale.
+/// The nearest codes of x, |x| <= kLargest (but for its last bit).
 struct Int8Codes {
   static constexpr float kLargest = kLargestInt8Code;
   static MODU_INLINE uint8_t Key(float x) {
@@ -70,7 +70,7 @@ struct Int8Codes {
 };
 struct F8Codes {
   static constexpr float kLargest = kLargestF8Code;
-  /// Nearest even.
+  /// FloatToF8E4M3 (float_formats.h) of what is finite, without branches: loops of it are vectors.
   static MODU_INLINE uint8_t Key(float x) {
     uint32_t bits;
     __builtin_memcpy(&bits, &x, sizeof(bits));
@@ -86,39 +86,15 @@ struct F8Codes {
   static MODU_INLINE uint8_t Value(float x) { return Key(x); }
 };
 
-/// Bits of the largest magnitude: order of floats, NaN above all.
-MODU_INLINE uint32_t LargestMagnitude(const float* x, int n) {
-  uint32_t largest = 0;
-  for (int i = 0; i < n; ++i) {
-    uint32_t bits;
-    __builtin_memcpy(&bits, x + i, sizeof(bits));
-    bits &= 0x7FFFFFFFu;
-    largest = bits > largest ? bits : largest;
-  }
-  return largest;
-}
-
-/// scale * code = value; inverse is what values are multiplied with.
-struct KvScale {
-  float scale, inverse;
-};
-template <class Codes>
-MODU_INLINE KvScale ScaleOf(uint32_t largest_magnitude) {
-  float largest;
-  __builtin_memcpy(&largest, &largest_magnitude, sizeof(largest));
-  if (!(largest >= kLeastKvMagnitude)) return {0.0f, 0.0f};
-  return {largest / Codes::kLargest, Codes::kLargest / largest};
-}
-
 template <class Codes>
 MODU_INLINE void AppendCodes(const float* k, const float* v, const QkvRow& r, std::byte* head) {
-  constexpr uint32_t kInfinity = 0x7F800000u;
-  const uint32_t largest_k = LargestMagnitude(k, r.head_dim);
-  const uint32_t largest_v = LargestMagnitude(v, r.head_dim);
-  const bool finite = largest_k < kInfinity && largest_v < kInfinity;
-  KvScale k_scale = ScaleOf<Codes>(finite ? largest_k : 0);
-  const KvScale v_scale = ScaleOf<Codes>(finite ? largest_v : 0);
-  if (!finite) k_scale.scale = __builtin_nanf("");
+  CodeScale k_scale = ScaleOf(k, r.head_dim, Codes::kLargest);
+  CodeScale v_scale = ScaleOf(v, r.head_dim, Codes::kLargest);
+  const bool finite = k_scale.finite && v_scale.finite;
+  if (!finite) {
+    k_scale.scale = __builtin_nanf("");
+    v_scale.scale = 0.0f;
+  }
 
   std::byte* const half = head + r.offset / 16 * r.half_bytes;
   std::byte* const k_at = half + r.offset % 16 * 4;

@@ -69,19 +69,9 @@ MODU_INLINE Float Select(Float x, Float other, int first, int last) {
   const auto to = _mm512_cmpgt_epi32_mask(_mm512_set1_epi32(last), lane);
   return _mm512_mask_blend_ps(static_cast<__mmask16>(from & to), other, x);
 }
-MODU_INLINE Float FromInt(Int x) { return _mm512_cvtepi32_ps(x); }
 MODU_INLINE Float AsFloat(Int x) { return _mm512_castsi512_ps(x); }
 MODU_INLINE Int AsInt(Float x) { return _mm512_castps_si512(x); }
 MODU_INLINE Int And(Int x, int mask) { return _mm512_and_si512(x, _mm512_set1_epi32(mask)); }
-MODU_INLINE Int Or(Int a, Int b) { return _mm512_or_si512(a, b); }
-template <int kBits>
-MODU_INLINE Int ShiftLeft(Int x) {
-  return _mm512_slli_epi32(x, kBits);
-}
-template <int kBits>
-MODU_INLINE Int ShiftRight(Int x) {
-  return _mm512_srli_epi32(x, kBits);
-}
 /// Lane i takes lane i ^ kStride, a power of two below kLanes.
 template <int kStride>
 MODU_INLINE Float SwapLanes(Float x) {
@@ -132,19 +122,9 @@ MODU_INLINE Float Select(Float x, Float other, int first, int last) {
                                     _mm256_cmpgt_epi32(_mm256_set1_epi32(last), lane));
   return _mm256_blendv_ps(other, x, _mm256_castsi256_ps(keep));
 }
-MODU_INLINE Float FromInt(Int x) { return _mm256_cvtepi32_ps(x); }
 MODU_INLINE Float AsFloat(Int x) { return _mm256_castsi256_ps(x); }
 MODU_INLINE Int AsInt(Float x) { return _mm256_castps_si256(x); }
 MODU_INLINE Int And(Int x, int mask) { return _mm256_and_si256(x, _mm256_set1_epi32(mask)); }
-MODU_INLINE Int Or(Int a, Int b) { return _mm256_or_si256(a, b); }
-template <int kBits>
-MODU_INLINE Int ShiftLeft(Int x) {
-  return _mm256_slli_epi32(x, kBits);
-}
-template <int kBits>
-MODU_INLINE Int ShiftRight(Int x) {
-  return _mm256_srli_epi32(x, kBits);
-}
 /// Lane i takes lane i ^ kStride, a power of two below kLanes.
 template <int kStride>
 MODU_INLINE Float SwapLanes(Float x) {

@@ -12,6 +12,8 @@ namespace modu::kernels {
 namespace ref {
 namespace {
 
+DType HeldAs(DType kv) { return IsKvCode(kv) ? DType::kF32 : kv; }
+
 bool IsBlockQuantised(DType type) { return TraitsOf(type).block_elements > 1; }
 
 Rounding ChooseRounding(std::span<const WeightSource> parts, Numerics numerics) {
@@ -53,10 +55,6 @@ RefWeight::RefWeight(std::span<const WeightSource> parts, WeightUse weight_use, 
   }
   bytes_ = static_cast<int64_t>((values.size() + table.size() + row_scales.size()) * sizeof(float));
 }
-
-namespace {
-DType HeldAs(DType kv) { return IsKvCode(kv) ? DType::kF32 : kv; }
-}  // namespace
 
 RefKvCache::RefKvCache(const KvLayout& layout, int64_t num_blocks) {
   MODU_CHECK(layout.dtype == DType::kF32 || layout.dtype == DType::kBF16 || IsKvCode(layout.dtype));

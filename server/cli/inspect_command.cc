@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/runner/load_model.h"
 #include "server/cli/in_model.h"
 #include "server/store/store.h"
 #include "server/text/chat_template.h"
@@ -130,13 +131,17 @@ int64_t Int8Bytes(const engine::Checkpoint& checkpoint) {
 }
 
 void PrintMemory(const engine::ModelConfig& config, int64_t weight_bytes, int64_t int8_bytes) {
-  const double kv_token = 2.0 * config.num_layers * config.num_kv_heads * config.head_dim;
+  using kernels::DType;
+  const auto kv_token = [&](DType dtype) {
+    return static_cast<double>(engine::KvBytesPerToken(config, dtype));
+  };
   std::printf(
       "memory         weights about %.0f MiB, %.0f MiB in int8 numerics; KV %.1f KiB a token in "
-      "bf16, %.1f KiB in float32; "
+      "bf16, %.1f KiB in int8 or fp8, %.1f KiB in float32; "
       "a full context %.0f MiB in bf16\n",
       static_cast<double>(weight_bytes) / kMib, static_cast<double>(int8_bytes) / kMib,
-      kv_token * 2 / 1024, kv_token * 4 / 1024, kv_token * 2 * config.max_position / kMib);
+      kv_token(DType::kBF16) / 1024, kv_token(DType::kI8) / 1024, kv_token(DType::kF32) / 1024,
+      kv_token(DType::kBF16) * config.max_position / kMib);
 }
 
 int Inspect(const std::string& model, bool each_tensor) {

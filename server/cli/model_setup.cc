@@ -35,11 +35,14 @@ int64_t PhysicalMemoryBytes() {
 /// KV enough for max-seqs sequences of a planned length, at most a quarter of the memory, at least
 /// one full context.
 int64_t KvTokens(const config::Config& config, const engine::ModelConfig& model, int64_t context,
-                 kernels::DType dtype) {
+                 const kernels::Device& device, kernels::DType kv_dtype) {
   if (config.kv_tokens > 0) return config.kv_tokens;
   const int64_t wanted = config.max_seqs * std::min(context, kPlannedSequenceTokens);
+  const int block_size = device.KvBlockSize();
+  const int64_t block_bytes = device.KvBlockBytes(
+      {model.num_layers, model.num_kv_heads, model.head_dim, block_size, kv_dtype});
   const int64_t affordable =
-      PhysicalMemoryBytes() / 4 / std::max<int64_t>(1, engine::KvBytesPerToken(model, dtype));
+      PhysicalMemoryBytes() / 4 / std::max<int64_t>(1, block_bytes) * block_size;
   return std::max(context, std::min(wanted, affordable));
 }
 
@@ -70,7 +73,7 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
       engine::KvDTypeNamed(config.kv_dtype).value_or((*device)->DefaultKvDType());
   options.kv_dtype = kv_dtype;
   const int64_t context = config.ctx > 0 ? config.ctx : model.max_position;
-  options.kv_tokens = KvTokens(config, model, context, kv_dtype);
+  options.kv_tokens = KvTokens(config, model, context, **device, kv_dtype);
 
   absl::StatusOr<engine::LoadedModel> loaded =
       engine::LoadModel(path, *std::move(device), options, ShowProgress(config, "loading"));

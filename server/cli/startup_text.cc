@@ -46,6 +46,7 @@ void LogServed(const ModelSetup& model, const BoundPorts& ports, double seconds)
        {"format", std::string_view(model.loaded.format)},
        {"device", std::string_view(model.loaded.device)},
        {"weight_bytes", static_cast<int64_t>(model.loaded.weight_bytes)},
+       {"kv_dtype", std::string_view(model.kv_dtype)},
        {"kv_bytes", static_cast<int64_t>(model.loaded.kv_bytes)},
        {"seconds", seconds},
        {"port", int64_t{ports.rest}},
@@ -102,11 +103,11 @@ void PrintServed(const config::Config& config, const ModelSetup& model, const Bo
                  double seconds) {
   if (Json(config)) return LogServed(model, ports, seconds);
   const engine::LoadedModel& loaded = model.loaded;
-  std::fprintf(stderr, "%s: %s, %s; weights %.0f MiB, KV %.0f MiB reserved, buffers %.0f MiB\n",
-               model.served.names.front().c_str(), loaded.format.c_str(), loaded.device.c_str(),
-               static_cast<double>(loaded.weight_bytes) / kMib,
-               static_cast<double>(loaded.kv_bytes) / kMib,
-               static_cast<double>(loaded.buffer_bytes) / kMib);
+  std::fprintf(
+      stderr, "%s: %s, %s; weights %.0f MiB, KV in %s %.0f MiB reserved, buffers %.0f MiB\n",
+      model.served.names.front().c_str(), loaded.format.c_str(), loaded.device.c_str(),
+      static_cast<double>(loaded.weight_bytes) / kMib, model.kv_dtype.c_str(),
+      static_cast<double>(loaded.kv_bytes) / kMib, static_cast<double>(loaded.buffer_bytes) / kMib);
   for (const std::string& name : loaded.unused_tensors) {
     std::fprintf(stderr, "warning: tensor %s is no part of this architecture and is not used\n",
                  name.c_str());

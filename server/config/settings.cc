@@ -136,9 +136,8 @@ std::span<const SettingRow> Settings() {
        &Config::kv_tokens, 0, int64_t{1} << 32},
       {"kv-dtype",
        "Engine",
-       "auto: float32 with --numerics exact, else bf16; int8 and fp8 hold codes with a scale for "
-       "each "
-       "token and head, in half the memory",
+       "auto: float32 with --numerics exact, int8 with int8 on Zen 4, else bf16; int8 and fp8 are "
+       "codes with a scale for each token and head, in about half of bf16's memory",
        &Config::kv_dtype,
        0,
        0,

@@ -1,6 +1,6 @@
 """A request's tokens, text and logprobs are the same bits alone, in a crowd, with and without cache hits, in any
 chunking, with guesses or not, with one thread or two, preempted or not, by REST or gRPC, streamed or not: the matrix, on the default model
-(Q4_1, in the default mode, in int8 where that is another, with KV in int8 and FP8) and on a random FP8 model (bf16 and float32 products).
+(Q4_1, in the default mode, in int8 where that is another, with KV in bf16, int8 and FP8) and on a random FP8 model (bf16 and float32 products).
 
   invariance_test.py                              the matrix, of $MODU_BINARY
   invariance_test.py --expect-difference SERVER   its inverse: SERVER is a modu_reordered_server, whose attention rounds
@@ -9,6 +9,7 @@ chunking, with guesses or not, with one thread or two, preempted or not, by REST
 
 import json
 import os
+import re
 import struct
 import sys
 import tempfile
@@ -222,8 +223,10 @@ class TheMatrix(unittest.TestCase):
     def test_fp8(self):
         self.assertEqual(differences(self.fp8(), self.command), [])
 
-    def test_kv_in_codes(self):
-        for dtype in ("int8", "fp8"):
+    def test_other_types_of_kv(self):
+        with Server(default_model.path()) as server:
+            served = re.search(r"KV in (\w+) ", server.log_text()).group(1)
+        for dtype in {"bf16", "int8", "fp8"} - {served}:
             model = Model(default_model.path(), 1000, 30000, "--kv-dtype", dtype)
             with self.subTest(dtype):
                 self.assertEqual(differences(model, self.command), [])
@@ -264,7 +267,7 @@ class Inverse(TheMatrix):
     """The same matrix on servers that are wrong in one way each: it must be seen where it acts, and only there."""
 
     binary = ""
-    test_q4_1 = test_q4_1_int8 = test_kv_in_codes = test_fp8 = test_fp8_exact = test_greedy = test_right_guesses = None
+    test_q4_1 = test_q4_1_int8 = test_other_types_of_kv = test_fp8 = test_fp8_exact = test_greedy = test_right_guesses = None
 
     def seen(self, by, model):
         return {(setup, run) for setup, run, _ in differences(model, (self.binary, by))}

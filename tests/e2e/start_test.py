@@ -179,7 +179,8 @@ class Ready(TinyModel):
                              (("--kv-dtype", "fp8"), "fp8")):
             with Server(self.model, *flags) as server:
                 info = [sample for sample in server.metrics() if "cache_config_info{" in sample]
-                server.post_json("/v1/completions", {"prompt": "hello", "max_tokens": 2})
+                status, answer = server.post_json("/v1/completions", {"prompt": "hello", "max_tokens": 2})
+                self.assertEqual((status, answer["usage"]["completion_tokens"]), (200, 2))
                 if dtype is None:
                     dtype = "int8" if re.search(r"cpu avx512bf16, \d+ threads?, int8", server.log_text()) else "bf16"
             self.assertTrue(info)

@@ -132,7 +132,7 @@ TEST_CASE("attention matches the formula for every group, head size and window")
     for (const DType dtype : kTypes) {
       for (const int group : {1, 2, 3, 4, 5, 6, 7, 8, 16}) {
         for (const int head_dim : {16, 20, 24, 64, 80, 128}) {
-          if (IsKvCode(dtype) && level.emulated && (group + head_dim) % 5 != 0) continue;
+          if (IsKvCode(dtype) && level.emulated && group != 3) continue;
           AttentionShape shape;
           shape.group = group;
           shape.num_kv_heads = 1;
@@ -144,6 +144,7 @@ TEST_CASE("attention matches the formula for every group, head size and window")
       }
       for (const int window : {1, 8, 16, 33, 300}) {
         for (const int group : {1, 3, 8}) {
+          if (IsKvCode(dtype) && level.emulated && group != 3) continue;
           AttentionShape shape;
           shape.group = group;
           shape.head_dim = 32;
@@ -157,9 +158,16 @@ TEST_CASE("attention matches the formula for every group, head size and window")
       }
     }
   }
-  AttentionShape large;
-  large.head_dim = 256;
-  for (const Level& level : Levels()) CheckAgainstFormula(level, large, 100, 5);
+  for (const Level& level : Levels()) {
+    for (const DType dtype : {DType::kBF16, DType::kI8, DType::kF8E4M3}) {
+      for (const int head_dim : {18, 96, 256}) {  // a quad that is cut, two tiles of codes, four
+        AttentionShape shape;
+        shape.head_dim = head_dim;
+        shape.dtype = dtype;
+        CheckAgainstFormula(level, shape, 100, 5);
+      }
+    }
+  }
 }
 
 // Chunks append and attend before later tokens exist (their slots still hold NaN).
@@ -181,7 +189,7 @@ TEST_CASE("chunks, whole prompts and split pieces give the same bits") {
     for (const DType dtype : kTypes) {
       for (const int window : {0, 33}) {
         for (const int group : {1, 3, 7}) {
-          if (IsKvCode(dtype) && group != 3) continue;
+          if (IsKvCode(dtype) && (group != 3 || (level.emulated && window == 0))) continue;
           AttentionShape shape;
           shape.group = group;
           shape.num_kv_heads = 1;
@@ -226,6 +234,7 @@ TEST_CASE("every instruction set gives the same bits") {
       shape.dtype = dtype;
       // The twin of dot products has int8 KV by way of bf16.
       const bool by_codes = dtype == DType::kI8 && levels.front().name == "dot twin";
+      if (by_codes && levels.size() < 3) WARN("int8 KV by codes: one level alone");
       const auto first = InChunks(by_codes ? levels.back() : levels[0], shape, 300, 60, false);
       for (const Level& level : levels) {
         if (by_codes && level.name == "dot twin") continue;
@@ -290,6 +299,26 @@ TEST_CASE("over codes a token whose K is not finite spoils the rows that see it 
     CHECK(std::memcmp(got.data(), expected.data(), kPoisoned * width * sizeof(float)) == 0);
     CHECK(std::all_of(got.begin() + kPoisoned * static_cast<long>(width), got.end(),
                       [](float x) { return std::isnan(x); }));
+  }
+}
+
+TEST_CASE("the smallest codes of FP8, below its normal numbers, are numbers of their own") {
+  for (const Level& level : Levels()) {
+    AttentionShape shape;
+    shape.dtype = DType::kF8E4M3;
+    shape.num_kv_heads = 1;
+    PagedSequence sequence(shape, 1, 3);
+    float* const v = sequence.row(0) + (shape.group + 1) * shape.head_dim;
+    for (int d = 0; d < shape.head_dim; ++d) {
+      v[d] = static_cast<float>(d % 10) * (d % 20 < 10 ? 0x1p-9f : -0x1p-9f);
+    }
+    v[63] = 448.0f;
+    sequence.Append(*level.rows, 0, 1);
+    const auto got = sequence.Attend(*level.attention, 0, 1);
+    for (int d = 0; d < 63; ++d) {
+      INFO(level.name << " dim " << d);
+      CHECK(std::fabs(got[static_cast<size_t>(d)] - v[d]) <= 0.01f * std::fabs(v[d]));
+    }
   }
 }
 

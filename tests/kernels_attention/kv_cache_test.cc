@@ -2,6 +2,7 @@
 #include "kernels/cpu/kv_cache.h"
 
 #include <fstream>
+#include <random>
 #include <set>
 #include <string>
 
@@ -35,9 +36,16 @@ TEST_CASE("KV memory is reserved at once and resident only where it was touched"
   CHECK(ResidentBytes() - before < 64 << 20);
 }
 
+TEST_CASE("codes of a token and head take a byte each, and four for a scale") {
+  for (const DType dtype : {DType::kI8, DType::kF8E4M3}) {
+    CHECK(CpuKvBlockBytes({2, 3, 64, kKvBlockTokens, dtype}) == 2 * 3 * 32 * 2 * (64 + 4));
+    CHECK(CpuKvBlockBytes({2, 3, 20, kKvBlockTokens, dtype}) == 2 * 3 * 32 * 2 * (32 + 4));
+  }
+}
+
 TEST_CASE("every element of a block has a place of its own") {
   if (DetectIsa() < Isa::kAvx2) return;
-  for (const DType dtype : {DType::kBF16, DType::kF32, DType::kI8}) {
+  for (const DType dtype : {DType::kBF16, DType::kF32, DType::kI8, DType::kF8E4M3}) {
     for (const int head_dim : {16, 20, 64, 80}) {
       const KvLayout layout{2, 3, head_dim, kKvBlockTokens, dtype};
       CpuKvCache cache(layout, 2);
@@ -45,12 +53,15 @@ TEST_CASE("every element of a block has a place of its own") {
       // Each append of one (layer, token) changes exactly 2 * heads * head_dim elements, none
       // twice; of codes also 2 * heads scales, in whole or in part.
       std::set<size_t> taken;
+      std::mt19937 random(static_cast<uint32_t>(head_dim));
       const auto* bytes = reinterpret_cast<const unsigned char*>(cache.Head(0, 0));
       const size_t size = static_cast<size_t>(cache.geometry().block_stride);
       std::vector<unsigned char> before(size, 0);
       for (int layer = 0; layer < 2; ++layer) {
         for (int t = 0; t < kKvBlockTokens; ++t) {
-          std::vector<float> row(static_cast<size_t>(3 * 3 * head_dim), 1.5f);
+          std::vector<float> row(static_cast<size_t>(3 * 3 * head_dim));
+          for (float& x : row)
+            x = 1.0f + static_cast<float>(random() % 1000) * 1e-3f;  // no code is 0
           QkvRow r{};
           r.row = row.data();
           r.num_heads = r.num_kv_heads = 3;

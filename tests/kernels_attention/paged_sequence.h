@@ -1,6 +1,8 @@
 // A sequence with random q, k and v over a paged cache whose unused bytes are all NaN, for tests
 // that run the kernels directly: appends rows, attends to them, and knows the answer in double.
 #pragma once
+#include <immintrin.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -23,6 +25,18 @@ struct AttentionShape {
   DType dtype = DType::kBF16;
 };
 
+/// Denormals as zeros, as the pool's workers compute.
+class AsWorkers {
+ public:
+  AsWorkers() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040u); }
+  ~AsWorkers() { _mm_setcsr(saved_); }
+  AsWorkers(const AsWorkers&) = delete;
+  AsWorkers& operator=(const AsWorkers&) = delete;
+
+ private:
+  const unsigned saved_;
+};
+
 class PagedSequence {
  public:
   PagedSequence(const AttentionShape& shape, int seq_len, uint32_t seed)
@@ -35,7 +49,8 @@ class PagedSequence {
     std::normal_distribution<float> normal;
     rows_.resize(static_cast<size_t>(seq_len) * row_width());
     for (float& x : rows_) x = normal(random);
-    std::memset(cache_.Head(0, 0), 0xFF, static_cast<size_t>(cache_.bytes()));  // NaN in both types
+    std::memset(cache_.Head(0, 0), 0xFF,
+                static_cast<size_t>(cache_.bytes()));  // NaN, or codes with that scale
     std::vector<int32_t> free(static_cast<size_t>(2 * blocks_ + 3));
     for (size_t i = 0; i < free.size(); ++i) free[i] = static_cast<int32_t>(i);
     std::shuffle(free.begin(), free.end(), random);
@@ -50,6 +65,7 @@ class PagedSequence {
 
   /// Through the backend's own append; no norm, no RoPE.
   void Append(const RowKernels& kernels, int first, int count) {
+    const AsWorkers flushing;
     for (int t = first; t < first + count; ++t) {
       QkvRow r{};
       r.row = row(t);
@@ -71,6 +87,7 @@ class PagedSequence {
   /// then merged; reversed: merged in falling order (a deliberate mistake).
   std::vector<float> Attend(const AttentionKernels& kernels, int first, int count,
                             bool split = false, bool reversed = false) {
+    const AsWorkers flushing;
     std::vector<float> out(static_cast<size_t>(count) * q_width(), NAN);
     const int rows = count * shape_.group;
     const int padded = cache_.geometry().padded_dim;
@@ -135,7 +152,7 @@ class PagedSequence {
   std::vector<double> Stored(const float* x, DType dtype) const {
     float largest = 0;
     for (int i = 0; i < shape_.head_dim; ++i) largest = std::max(largest, std::fabs(x[i]));
-    const float codes = dtype == DType::kI8 ? 127.0f : 448.0f;
+    const float codes = dtype == DType::kI8 ? kLargestInt8Code : kLargestF8Code;
     std::vector<double> stored;
     for (int i = 0; i < shape_.head_dim; ++i) {
       float code = x[i] * (codes / largest);

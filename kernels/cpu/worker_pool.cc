@@ -102,9 +102,11 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
     FlushDenormals flush;
     Work(epoch, 0);
   }
-  for (int spins = 0; spins < kSpinsBeforeWait; ++spins) {
+  for (int spins = 0; spins < kSpinsBeforeWait;) {
     if (done_.load(std::memory_order_acquire) == units) return;
-    if (!Fetch(0, &fetched_)) _mm_pause();
+    if (Fetch(0, &fetched_)) continue;  // not for long: a share ends
+    _mm_pause();
+    ++spins;
   }
   caller_waits_.store(true, std::memory_order_seq_cst);
   for (;;) {

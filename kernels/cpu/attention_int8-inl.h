@@ -86,7 +86,7 @@ struct ScoreCodes {
         ahead.Fetch<kColumns>();
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
-          const Int row = BroadcastPair(a + r * kTileRowBytes);
+          const Int row = BroadcastPair(a + r * kTileRowBytes);  // four codes
 #pragma GCC unroll 4
           for (int n = 0; n < kColumns; ++n) {
             sum[r][n] = _mm512_dpbusd_epi32(sum[r][n], column[n], row);

@@ -36,6 +36,12 @@ LoadedModel Load(Numerics numerics, std::optional<kernels::DType> kv_dtype) {
 struct Bounds {
   double mean, p99, max, gap;
 };
+/// So many log probabilities of given tokens may be off by more than Bounds::max, by less than
+/// this.
+struct FarScores {
+  int count = 0;
+  double bound = 0;
+};
 constexpr Bounds kReadmeBf16 = {0.02, 0.1, 0.19, 0.068};
 constexpr Bounds kReadmeInt8 = {0.09, 0.44, 0.93, 0.399};
 constexpr Bounds kServedBf16 = {0.03, 0.15, 0.35, 0.08};  // 0.021 / 0.11 / 0.312 / 0.068
@@ -51,7 +57,7 @@ constexpr Bounds kDotsBf16 = {0.02, 0.105, 0.25, 0.068};
 /// else) is about three times bf16's: 0.076 / 0.39 / 0.871, the argmax changed once at 0.713, and a
 /// token of log probability -8.9 behind two others without a context is off by 1.83.
 constexpr Bounds kServedInt8Codes = {0.09, 0.44, 0.93, 0.75};
-constexpr double kServedInt8CodesScore = 2.0;
+constexpr FarScores kServedInt8CodesFar = {1, 2.0};
 
 bool IsAt(const LoadedModel& model, const char* level) {
   return model.device.find(std::string("cpu ") + level + ",") != std::string::npos;
@@ -80,8 +86,10 @@ void CheckBounds(const tests::ErrorStatistics& statistics, const Bounds& bounds)
   CHECK(statistics.largest_changed_gap <= bounds.gap);
 }
 
-void CheckScores(ModelRunner* runner, const nlohmann::json& golden, double bound) {
+void CheckScores(ModelRunner* runner, const nlohmann::json& golden, double bound,
+                 const FarScores& far = {}) {
   double worst = 0, there = 0;
+  int num_far = 0;
   for (const auto& score : golden.at("scores")) {
     const auto ids = score.at("ids").get<std::vector<int32_t>>();
     const auto rows = tests::ScoreSequence(runner, ids, 1, 1, 256);
@@ -89,7 +97,12 @@ void CheckScores(ModelRunner* runner, const nlohmann::json& golden, double bound
       INFO(score.at("id").get<std::string>() << " place " << i);
       const double expected = score.at("logprobs")[i].get<double>();
       const double error = std::fabs(rows[i - 1].logprob - expected);
-      CHECK(error < bound);
+      if (!(error < bound) && num_far < far.count) {
+        ++num_far;
+        CHECK(error < far.bound);
+      } else {
+        CHECK(error < bound);
+      }
       if (error > worst) worst = error, there = expected;
     }
   }
@@ -153,37 +166,38 @@ TEST_CASE("bf16 and int8 products: within the arithmetic's honest error") {
   CheckBounds(ScoreAll(model.runner.get(), golden), kReadmeInt8);
 }
 
+/// All that is recorded.
+void CheckServed(ModelRunner* runner, const nlohmann::json& golden, const Bounds& bounds,
+                 const FarScores& far = {}) {
+  CheckBounds(ScoreAll(runner, golden), bounds);
+  CheckScores(runner, golden, bounds.max, far);
+  CheckPerplexity(runner, golden, kHalfPercent);
+  CheckGreedy(runner, golden, bounds.gap);
+}
+
 TEST_CASE("bf16 as served: within the errors of its products and of its KV") {
   const nlohmann::json golden = tests::LoadGolden();
   if (golden.is_null()) return;
   LoadedModel model = Load(Numerics::kBf16, std::nullopt);
-  const Bounds bounds = IsAt(model, "amx") ? kServedTilesBf16 : kServedBf16;
-  CheckBounds(ScoreAll(model.runner.get(), golden), bounds);
-  CheckScores(model.runner.get(), golden, bounds.max);
-  CheckPerplexity(model.runner.get(), golden, kHalfPercent);
-  CheckGreedy(model.runner.get(), golden, bounds.gap);
+  CheckServed(model.runner.get(), golden, IsAt(model, "amx") ? kServedTilesBf16 : kServedBf16);
 }
 
 TEST_CASE("int8 as served: within the errors of its products and of its KV") {
   const nlohmann::json golden = tests::LoadGolden();
   if (golden.is_null()) return;
   LoadedModel model = Load(Numerics::kInt8, std::nullopt);
-  const bool codes = IsAt(model, "avx512bf16");
-  const Bounds bounds = codes ? kServedInt8Codes : kReadmeInt8;
-  CheckBounds(ScoreAll(model.runner.get(), golden), bounds);
-  CheckScores(model.runner.get(), golden, codes ? kServedInt8CodesScore : bounds.max);
-  CheckPerplexity(model.runner.get(), golden, kHalfPercent);
-  CheckGreedy(model.runner.get(), golden, bounds.gap);
+  if (IsAt(model, "avx512bf16")) {
+    CheckServed(model.runner.get(), golden, kServedInt8Codes, kServedInt8CodesFar);
+  } else {
+    CheckServed(model.runner.get(), golden, kReadmeInt8);
+  }
 }
 
 TEST_CASE("int8 with KV in bf16: within the README's bounds for the products alone") {
   const nlohmann::json golden = tests::LoadGolden();
   if (golden.is_null()) return;
   LoadedModel model = Load(Numerics::kInt8, kernels::DType::kBF16);
-  CheckBounds(ScoreAll(model.runner.get(), golden), kReadmeInt8);
-  CheckScores(model.runner.get(), golden, kReadmeInt8.max);
-  CheckPerplexity(model.runner.get(), golden, kHalfPercent);
-  CheckGreedy(model.runner.get(), golden, kReadmeInt8.gap);
+  CheckServed(model.runner.get(), golden, kReadmeInt8);
 }
 
 /// What codes cost alone: 0.025 / 0.15 / 0.347 of int8 and 0.11 / 0.64 / 2.77 of FP8 (3 bits of

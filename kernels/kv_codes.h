@@ -1,9 +1,10 @@
 // KV in 8 bits, as every backend holds it: each token's K and V of a head are codes times a float32
 // scale of their own, codes either whole numbers in [-127, 127] or FP8 E4M3. Before K is coded, it
 // and the queries go through a Walsh-Hadamard matrix, which leaves their products as they are and
-// spreads K's few large dims over all (QuaRot, arXiv 2404.00456). A token that is not finite, or
-// whose K overflows in being rotated (above 3e38 / the head's size), has the scale NaN in K and 0
-// in V.
+// spreads K's few large dims over all (QuaRot, arXiv 2404.00456); so does V, and the weighted sums
+// of it go through the matrix once more, which is its own inverse but for a factor. A token that is
+// not finite, or overflows in being rotated (above 3e38 / the head's size), has the scale NaN in K
+// and 0 in V.
 #pragma once
 #include <cmath>
 #include <cstdint>

@@ -9,6 +9,7 @@
 // Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/attention_expand-inl.h"
+#include "kernels/cpu/attention_int16-inl.h"
 #include "kernels/cpu/attention_loops-inl.h"
 #include "kernels/cpu/attention_softmax-inl.h"
 #include "kernels/cpu/kv_cache.h"
@@ -368,7 +369,7 @@ void Run(const AttentionItem& item) {
   }
   if (item.partials != nullptr || item.out == nullptr) return;
   for (int row = 0; row < rows; ++row) {
-    Finish(s.totals + row * state_floats, item.head_dim,
+    Finish(s.totals + row * state_floats, item.head_dim, item.value_span,
            item.out + row / item.group * item.out_stride + row % item.group * item.head_dim);
   }
 }
@@ -376,10 +377,9 @@ void Run(const AttentionItem& item) {
 void RunF32(const AttentionItem& item) { Run<F32Pairs>(item); }
 void RunBf16(const AttentionItem& item) { Run<Bf16Pairs>(item); }
 
-/// This level's, in float32 over any KV.
+/// This level's: over int8 KV by products of 16 bits, over any other in float32.
 constexpr AttentionKernels FloatAttention() {
-  return {RunF32, RunBf16, RunExpanded<Int8Numbers, ToFloats, RunF32>,
-          RunExpanded<F8Numbers, ToFloats, RunF32>, Merge};
+  return {RunF32, RunBf16, RunInt16, RunExpanded<F8Numbers, ToFloats, RunF32>, Merge};
 }
 
 }  // namespace

@@ -19,8 +19,12 @@ struct Int8Numbers {
   }
   template <int kByte>
   static MODU_INLINE Float Value(Int x) {
+#if defined(MODU_VECTOR_AVX512)
     const Float magnitude = ToFloat(And(ShiftDown<8 * kByte>(x), 0x7F));
     return AsFloat(OrBits(AsInt(magnitude), And(ShiftUp<24 - 8 * kByte>(x), INT32_MIN)));
+#else
+    return Key<kByte>(x);
+#endif
   }
 };
 struct F8Numbers {

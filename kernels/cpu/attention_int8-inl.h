@@ -249,6 +249,9 @@ class Int8Products {
                                           int64_t{kKvBlockTokens} * item.padded_dim);
   }
 
+  float Round(int, const ScoredRow& row, std::byte* out) {
+    return Bf16Probabilities<true>(row, out);
+  }
   void Weigh(const AttentionItem& item, const TileScratch& s, int rows, int piece_start,
              const SeenBlocks& seen, BlocksAhead ahead, float* o, int64_t o_stride) {
     const std::byte* v[kPieceTokens / kKvBlockTokens];

@@ -38,7 +38,8 @@ struct AttentionItem {
   int group;           // query heads per KV head
   int first_position;  // of the first token
   int head_dim, padded_dim;
-  int window;  // 0: none
+  int window;          // 0: none
+  int value_span = 1;  // dims of V that are rotated together (kv_codes.h)
   // KV of this layer and head
   const std::byte* k;  // block 0
   int64_t half_bytes, v_offset, block_stride;
@@ -88,7 +89,8 @@ struct MergeItem {
   int64_t piece_stride;   // floats from piece to piece
   int num_pieces;         // that the row sees
   int head_dim, padded_dim;
-  float* out;  // [head_dim]
+  int value_span = 1;  // as of the items that left the partials
+  float* out;          // [head_dim]
 };
 
 using AttentionFn = void (*)(const AttentionItem&);

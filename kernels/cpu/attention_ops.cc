@@ -40,6 +40,7 @@ struct AttentionCall {
   int group;
   int64_t group_width;
   int64_t q_stride;
+  int value_span;
   AttentionFn run;
 
   /// The blocks of the first piece that is read from `piece` on.
@@ -63,6 +64,7 @@ struct AttentionCall {
     item.head_dim = p.head_dim;
     item.padded_dim = kv.geometry().padded_dim;
     item.window = p.window;
+    item.value_span = value_span;
     item.k = kv.Head(p.layer, kv_head);
     item.half_bytes = kv.geometry().half_bytes;
     item.v_offset = kv.geometry().v_offset;
@@ -210,7 +212,8 @@ void Attention(Device& device, const AttentionParams& p) {
   const PrepareFn prepare = cpu.prepare();
 
   const AttentionPlan& plan = cpu.attention_plans().Of(p, cpu.num_threads());
-  const AttentionCall call = {p, kv, plan, group, group_width, stride, run};
+  const int value_span = IsKvCode(kv.layout().dtype) ? RotationSpan(p.head_dim) : 1;
+  const AttentionCall call = {p, kv, plan, group, group_width, stride, value_span, run};
   // The heads of one KV head are adjacent columns; whole int8 groups can be written at once.
   const bool by_blocks = ByBlocks(layout, p.num_tokens);
   const bool direct =
@@ -292,6 +295,7 @@ void Attention(Device& device, const AttentionParams& p) {
             item.num_pieces = position / kPieceTokens - from + 1;
             item.head_dim = p.head_dim;
             item.padded_dim = padded_dim;
+            item.value_span = value_span;
             item.out = out + int64_t{h} * p.head_dim;
             kernels.merge(item);
           }

@@ -1,5 +1,6 @@
 // The walk of attention over tiles of up to 16 query rows and pieces of 256 tokens, whatever the
-// products: scores, softmax of the piece in powers of two, probabilities in bf16, weighted values.
+// products: scores, softmax of the piece in powers of two, probabilities rounded as the products
+// take them, weighted values.
 // Rows of a tile are independent, and a token outside a row's view has probability 0, which adds
 // nothing, so bits depend on the row alone. Included by op_dtype_isa files only.
 #pragma once
@@ -17,7 +18,7 @@ constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
 /// Query rows of one item as A tiles, and what one tile of rows needs for one piece.
 struct TileScratch {
   float* scores;             // [16][kScoreStride]
-  std::byte* probabilities;  // [16][kProbabilityStride]: bf16 of the piece's tokens
+  std::byte* probabilities;  // [16][kProbabilityStride]: 16 bits for each of the piece's tokens
   std::byte* values;         // V of the first and the last seen block, what nobody sees zeroed
   float* piece;              // [16] states
   float* totals;             // [rows] running states
@@ -66,22 +67,32 @@ MODU_INLINE float TopScore(const float* scores, int begin, int end, int first, i
   return Max(top[0]);
 }
 
-/// 2^(score - top) in bf16 for blocks [begin, end), 0 outside [first, last), each times its token's
-/// scale where there are scales (a block of the piece each); returns the sum without these and
-/// before the rounding to bf16, over 32 fixed lanes.
-template <bool kScaled>
-MODU_INLINE float Probabilities(const float* scores, int begin, int end, int first, int last,
-                                float top, const float* const* scales, std::byte* out) {
+/// One row's scores of a piece. Tokens count from the piece's first: the row sees [first, last),
+/// the blocks that its tile sees are [begin, end).
+struct ScoredRow {
+  float* scores;
+  int begin, end;
+  int first, last;
+  float top;                   // TopScore
+  const float* const* scales;  // [blocks of a piece]: V's, of 32 tokens each; null: none
+};
+
+/// 2^(score - top) of all blocks, 0 for what the row does not see, each times its token's scale
+/// where there are scales: write(token, x), 32 tokens at a time. Returns the sum without the
+/// scales, over 32 fixed lanes.
+template <bool kScaled, typename Write>
+MODU_INLINE float Probabilities(const ScoredRow& row, const Write& write) {
   Group sum[2] = {SetGroup(0.0f), SetGroup(0.0f)};
-  for (int i = begin; i < end; i += kKvBlockTokens) {
+  const int first = row.first, last = row.last;
+  for (int i = row.begin; i < row.end; i += kKvBlockTokens) {
     Group x[2];
-    const float* const scale = kScaled ? scales[i / kKvBlockTokens] : nullptr;
+    const float* const scale = kScaled ? row.scales[i / kKvBlockTokens] : nullptr;
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
       const int token = i + 16 * half;
-      x[half] = LoadGroup(scores + token);
+      x[half] = LoadGroup(row.scores + token);
       for (int p = 0; p < kParts; ++p) {
-        x[half].part[p] = PowerOfTwoBelowOne(Sub(x[half].part[p], Set(top)));
+        x[half].part[p] = PowerOfTwoBelowOne(Sub(x[half].part[p], Set(row.top)));
         if (token < first || token + 16 > last) {
           const int at = token + p * kLanes;
           x[half].part[p] = Select(x[half].part[p], Zero(), first - at, last - at);
@@ -95,17 +106,25 @@ MODU_INLINE float Probabilities(const float* scores, int begin, int end, int fir
         }
       }
     }
-    StoreBf16(out + 2 * i, x[0], x[1]);
+    write(i, x);
   }
   for (int p = 0; p < kParts; ++p) sum[0].part[p] = Add(sum[0].part[p], sum[1].part[p]);
   return Sum(sum[0]);
+}
+
+/// The same in bf16 to `out`, two bytes a token.
+template <bool kScaled>
+MODU_INLINE float Bf16Probabilities(const ScoredRow& row, std::byte* out) {
+  return Probabilities<kScaled>(
+      row, [out](int token, const Group(&x)[2]) { StoreBf16(out + 2 * token, x[0], x[1]); });
 }
 
 /// What the walk asks of the products of a kind of KV.
 template <typename Products>
 concept MakesProducts =
     requires(Products products, const AttentionItem& item, const TileScratch& scratch, int n,
-             std::byte* packed, const SeenBlocks& seen, BlocksAhead ahead, float* out) {
+             std::byte* packed, const SeenBlocks& seen, const ScoredRow& row, BlocksAhead ahead,
+             float* out) {
       // Of 16 query rows as it reads them: bytes, and rows [first, first + n) packed so, times
       // log2(e).
       { Products::QueryTileBytes(n) } -> std::same_as<int64_t>;
@@ -116,6 +135,8 @@ concept MakesProducts =
       // (item, q, rows, piece_start, seen, ahead, scores): of whole blocks, to
       // scores[row][token - piece_start], rows kScoreStride apart.
       products.Score(item, packed, n, n, seen, ahead, out);
+      // (row of the tile, its scores, where its probabilities go), as Weigh takes them; their sum.
+      { products.Round(n, row, packed) } -> std::same_as<float>;
       // (item, scratch, rows, piece_start, seen, ahead, o, o_stride): o = P V.
       products.Weigh(item, scratch, n, n, seen, ahead, out, int64_t{n});
       // Bytes of V in a block; lines of K and of V at which it fetches ahead in a block.
@@ -174,10 +195,15 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
   }
   for (int r = 0; r < rows; ++r) {
     float* const state = states + r * state_floats;
+    const ScoredRow row = {.scores = s.scores + r * kScoreStride,
+                           .begin = begin,
+                           .end = end,
+                           .first = first[r] - piece_start,
+                           .last = last[r] - piece_start,
+                           .top = top[r],
+                           .scales = Products::kScaledValues ? scales : nullptr};
     state[0] = top[r] * kLn2;
-    state[1] = Probabilities<Products::kScaledValues>(
-        s.scores + r * kScoreStride, begin, end, first[r] - piece_start, last[r] - piece_start,
-        top[r], scales, s.probabilities + r * kProbabilityStride);
+    state[1] = products.Round(r, row, s.probabilities + r * kProbabilityStride);
   }
   const auto keys = [&] { return KeysAfter(item, piece, seen, Products::ValueLines(item)); };
   products.Weigh(item, s, rows, piece_start, seen, cold ? keys() : BlocksAhead(),
@@ -224,7 +250,7 @@ void RunTiles(const AttentionItem& item) {
   products.Release();
   if (item.partials != nullptr || item.out == nullptr) return;
   for (int row = 0; row < rows; ++row) {
-    Finish(s.totals + row * state_floats, item.head_dim,
+    Finish(s.totals + row * state_floats, item.head_dim, item.value_span,
            item.out + row / item.group * item.out_stride + row % item.group * item.head_dim);
   }
 }

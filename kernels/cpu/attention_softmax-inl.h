@@ -2,6 +2,7 @@
 // vector and the tile kernels of attention share. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/attention_kernel.h"
+#include "kernels/cpu/hadamard-inl.h"
 #include "kernels/cpu/vector_math-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
@@ -72,14 +73,15 @@ void MergeState(const float* piece, bool is_first, int padded_dim, float* total)
   }
 }
 
-/// out = o / l
-void Finish(const float* state, int head_dim, float* out) {
-  const float inverse = 1.0f / state[1];
+/// out = o / l, where V is rotated in its own dims again.
+void Finish(const float* state, int head_dim, int value_span, float* out) {
+  const float inverse = 1.0f / state[1] / static_cast<float>(value_span);
   int i = 0;
   for (; i + kLanes <= head_dim; i += kLanes) {
     Store(out + i, Mul(Load(state + kStateHeader + i), Set(inverse)));
   }
   for (; i < head_dim; ++i) out[i] = state[kStateHeader + i] * inverse;
+  Hadamard(out, head_dim, value_span);
 }
 
 inline void Merge(const MergeItem& item) {
@@ -87,7 +89,7 @@ inline void Merge(const MergeItem& item) {
   for (int piece = 0; piece < item.num_pieces; ++piece) {
     MergeState(item.partials + piece * item.piece_stride, piece == 0, item.padded_dim, total);
   }
-  Finish(total, item.head_dim, item.out);
+  Finish(total, item.head_dim, item.value_span, item.out);
 }
 
 }  // namespace

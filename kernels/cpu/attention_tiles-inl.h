@@ -219,6 +219,9 @@ class Bf16Products {
              const SeenBlocks& seen, BlocksAhead ahead, float* scores) {
     ScoreTokens<kTail>(tiles_, item, q, rows, piece_start, seen, ahead, scores);
   }
+  float Round(int, const ScoredRow& row, std::byte* out) {
+    return Bf16Probabilities<false>(row, out);
+  }
   void Weigh(const AttentionItem& item, const TileScratch& s, int rows, int piece_start,
              const SeenBlocks& seen, BlocksAhead ahead, float* o, int64_t o_stride) {
     WeighTokens<kTail>(tiles_, item, s, rows, piece_start, seen, ahead, o, o_stride);

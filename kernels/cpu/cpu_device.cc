@@ -123,12 +123,13 @@ std::unique_ptr<Buffer> CpuDevice::Allocate(size_t bytes) {
   return std::make_unique<HostBuffer>(bytes);
 }
 
-/// int8 where attention multiplies its codes as they lie: batches are a tenth faster on Zen 4, and
-/// the quality stays within the bounds of docs/operations.md, for weights that are multiplied in
-/// bf16 under int8 too (benchmarks/results/2026-11-28-zen4-kv8.md).
+/// int8 where attention was measured to be faster over its codes: batches by a tenth on Zen 4, by a
+/// twentieth with AVX2, and the quality stays within the bounds of docs/operations.md, for weights
+/// that are multiplied in bf16 under int8 too (benchmarks/results).
 DType CpuDevice::DefaultKvDType() const {
   if (numerics_ == Numerics::kExact) return DType::kF32;
-  const bool codes = numerics_ == Numerics::kInt8 && isa_ == Isa::kAvx512Bf16;
+  const bool codes =
+      numerics_ == Numerics::kInt8 && (isa_ == Isa::kAvx512Bf16 || isa_ == Isa::kAvx2);
   return codes ? DType::kI8 : DType::kBF16;
 }
 

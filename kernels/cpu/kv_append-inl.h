@@ -64,8 +64,12 @@ struct Int8Codes {
     return static_cast<uint8_t>(static_cast<int>(__builtin_rintf(x)) + 128);
   }
   static MODU_INLINE uint8_t Value(float x) {
+#if defined(MODU_VECTOR_AVX512)
     const int code = static_cast<int>(__builtin_rintf(x));
     return static_cast<uint8_t>(code < 0 ? 128 - code : code);
+#else
+    return Key(x);
+#endif
   }
 };
 struct F8Codes {

@@ -12,7 +12,7 @@ namespace modu::kernels::cpu {
 
 /// One token's q heads, k heads and v heads, and its place in the cache.
 struct QkvRow {
-  float* row;  // [(H + 2G) * D]; left normed, with RoPE, rotated where K is held in codes, q scaled
+  float* row;  // [(H + 2G) * D]; left normed, with RoPE, rotated where KV is in codes, q scaled
   int num_heads, num_kv_heads, head_dim;
   const float* q_norm;  // [D] or null
   const float* k_norm;  // [D] or null

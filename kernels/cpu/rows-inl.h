@@ -68,7 +68,7 @@ MODU_INLINE void Rotate(float* head, const float* cos_sin, int rotary_dim, bool 
   }
 }
 
-/// Of KV of type kKv. Where K is held in codes, it and q are rotated.
+/// Of KV of type kKv. Where it is held in codes, all three are rotated.
 template <DType kKv>
 void QkvToken(const QkvRow& r) {
   const int span = RotationSpan(r.head_dim);
@@ -85,9 +85,10 @@ void QkvToken(const QkvRow& r) {
     }
   }
   const float* k = r.row + static_cast<int64_t>(r.num_heads) * r.head_dim;
-  const float* v = k + static_cast<int64_t>(r.num_kv_heads) * r.head_dim;
+  float* v = r.row + static_cast<int64_t>(r.num_heads + r.num_kv_heads) * r.head_dim;
   std::byte* cache = r.k;
   for (int g = 0; g < r.num_kv_heads; ++g) {
+    if constexpr (IsKvCode(kKv)) Hadamard(v, r.head_dim, span);
     if constexpr (kKv == DType::kF32) AppendF32(k, v, r, cache);
     if constexpr (kKv == DType::kBF16) AppendBf16(k, v, r, cache);
     if constexpr (kKv == DType::kI8) AppendCodes<Int8Codes>(k, v, r, cache);

@@ -70,7 +70,7 @@ void RotateDims(int head_dim, double* x) {
   }
 }
 
-/// K and V of a head as a cache of codes holds them (kernels/kv_codes.h), K back in its own dims.
+/// K and V of a head as a cache of codes holds them (kernels/kv_codes.h), back in their own dims.
 void CodeToken(DType dtype, int head_dim, const float* k, const float* v, float* coded_k,
                float* coded_v) {
   const auto finite = [&](const float* x) {
@@ -81,14 +81,15 @@ void CodeToken(DType dtype, int head_dim, const float* k, const float* v, float*
     std::fill(coded_v, coded_v + head_dim, 0.0f);
     return;
   }
-  std::vector<double> x(k, k + head_dim);
-  RotateDims(head_dim, x.data());
-  RoundToCodes(dtype, head_dim, x.data());
-  RotateDims(head_dim, x.data());
-  std::ranges::transform(x, coded_k, [](double value) { return static_cast<float>(value); });
-  x.assign(v, v + head_dim);
-  RoundToCodes(dtype, head_dim, x.data());
-  std::ranges::transform(x, coded_v, [](double value) { return static_cast<float>(value); });
+  const auto code = [&](const float* from, float* to) {
+    std::vector<double> x(from, from + head_dim);
+    RotateDims(head_dim, x.data());
+    RoundToCodes(dtype, head_dim, x.data());
+    RotateDims(head_dim, x.data());
+    std::ranges::transform(x, to, [](double value) { return static_cast<float>(value); });
+  };
+  code(k, coded_k);
+  code(v, coded_v);
 }
 
 /// One query row of one head over the positions [first, position] of its sequence.

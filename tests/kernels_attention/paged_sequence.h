@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -104,6 +105,7 @@ class PagedSequence {
       item.head_dim = shape_.head_dim;
       item.padded_dim = padded;
       item.window = shape_.window;
+      item.value_span = value_span();
       item.k = cache_.Head(1, head);
       item.half_bytes = cache_.geometry().half_bytes;
       item.v_offset = cache_.geometry().v_offset;
@@ -139,12 +141,29 @@ class PagedSequence {
         merge.num_pieces = to - from + 1;
         merge.head_dim = shape_.head_dim;
         merge.padded_dim = padded;
+        merge.value_span = value_span();
         merge.out =
             out.data() + r / shape_.group * q_width() + column + r % shape_.group * shape_.head_dim;
         kernels.merge(merge);
       }
     }
     return out;
+  }
+
+  /// Of V; 1 where it is not held in codes.
+  int value_span() const { return IsKvCode(shape_.dtype) ? RotationSpan(shape_.head_dim) : 1; }
+
+  /// x[head_dim] from V's rotated dims to its own.
+  void Rotate(double* x) const {
+    const int span = value_span();
+    const std::vector<double> from(x, x + shape_.head_dim);
+    for (int i = 0; i < shape_.head_dim; ++i) {
+      x[i] = 0;
+      for (int j = 0; j < span; ++j) {
+        const double sign = std::popcount(static_cast<unsigned>(i % span & j)) % 2 == 0 ? 1 : -1;
+        x[i] += sign * from[static_cast<size_t>(i / span * span + j)] / span;
+      }
+    }
   }
 
   /// One head's K or V as a cache of that type holds it: which code is nearest is decided in
@@ -167,7 +186,7 @@ class PagedSequence {
   }
 
   /// The same rows by the formula, in double, over K and V as the cache's type holds them. After
-  /// Append: q is scaled already, and both q and K are rotated where K is held in codes.
+  /// Append: q is scaled already, and q, K and V are rotated where KV is held in codes.
   std::vector<double> Expected(int first, int count) {
     const int d = shape_.head_dim, heads = shape_.group * shape_.num_kv_heads;
     std::vector<std::vector<double>> stored;  // [token][K heads, V heads]
@@ -203,6 +222,7 @@ class PagedSequence {
           }
           out.push_back(sum / total);
         }
+        Rotate(out.data() + out.size() - static_cast<size_t>(d));
       }
     }
     return out;

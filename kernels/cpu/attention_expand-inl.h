@@ -14,17 +14,8 @@ namespace {
 /// Byte kByte of each dword as the number it codes.
 struct Int8Numbers {
   template <int kByte>
-  static MODU_INLINE Float Key(Int x) {
+  static MODU_INLINE Float Of(Int x) {
     return Sub(ToFloat(And(ShiftDown<8 * kByte>(x), 0xFF)), Set(128.0f));
-  }
-  template <int kByte>
-  static MODU_INLINE Float Value(Int x) {
-#if defined(MODU_VECTOR_AVX512)
-    const Float magnitude = ToFloat(And(ShiftDown<8 * kByte>(x), 0x7F));
-    return AsFloat(OrBits(AsInt(magnitude), And(ShiftUp<24 - 8 * kByte>(x), INT32_MIN)));
-#else
-    return Key<kByte>(x);
-#endif
   }
 };
 struct F8Numbers {
@@ -32,16 +23,12 @@ struct F8Numbers {
   /// subnormal float, which workers read as zero, and the code counts multiples of 2^-9: as many as
   /// it does at the next larger codes, fewer than any code above them.
   template <int kByte>
-  static MODU_INLINE Float Key(Int x) {
+  static MODU_INLINE Float Of(Int x) {
     const Int top = ShiftUp<24 - 8 * kByte>(x);
     const Int magnitude = And(top, 0x7F000000);
     const Float normal = Mul(AsFloat(ShiftDown<4>(magnitude)), Set(0x1p120f));
     const Float linear = Mul(ToFloat(ShiftDown<24>(magnitude)), Set(0x1p-9f));
     return AsFloat(OrBits(AsInt(Max(normal, linear)), And(top, INT32_MIN)));
-  }
-  template <int kByte>
-  static MODU_INLINE Float Value(Int x) {
-    return Key<kByte>(x);
   }
 };
 
@@ -68,10 +55,10 @@ void ExpandKeys(const std::byte* half, int padded_dim, std::byte* to) {
     Group dim[4];
     for (int p = 0; p < kParts; ++p) {
       const Int codes = LoadPairs(half + quad * 64 + p * kLanes * 4);
-      dim[0].part[p] = Mul(Numbers::template Key<0>(codes), scale.part[p]);
-      dim[1].part[p] = Mul(Numbers::template Key<1>(codes), scale.part[p]);
-      dim[2].part[p] = Mul(Numbers::template Key<2>(codes), scale.part[p]);
-      dim[3].part[p] = Mul(Numbers::template Key<3>(codes), scale.part[p]);
+      dim[0].part[p] = Mul(Numbers::template Of<0>(codes), scale.part[p]);
+      dim[1].part[p] = Mul(Numbers::template Of<1>(codes), scale.part[p]);
+      dim[2].part[p] = Mul(Numbers::template Of<2>(codes), scale.part[p]);
+      dim[3].part[p] = Mul(Numbers::template Of<3>(codes), scale.part[p]);
     }
     To::Pair(to, dim[0], dim[1]);
     To::Pair(to + kPairBytes, dim[2], dim[3]);
@@ -88,10 +75,10 @@ void ExpandValues(const std::byte* v, int padded_dim, std::byte* to) {
     Group token[4];
     for (int p = 0; p < kParts; ++p) {
       const Int codes = LoadPairs(v + i * 64 + p * kLanes * 4);
-      token[0].part[p] = Mul(Numbers::template Value<0>(codes), Set(scale[0]));
-      token[2].part[p] = Mul(Numbers::template Value<1>(codes), Set(scale[2]));
-      token[1].part[p] = Mul(Numbers::template Value<2>(codes), Set(scale[1]));
-      token[3].part[p] = Mul(Numbers::template Value<3>(codes), Set(scale[3]));
+      token[0].part[p] = Mul(Numbers::template Of<0>(codes), Set(scale[0]));
+      token[2].part[p] = Mul(Numbers::template Of<1>(codes), Set(scale[2]));
+      token[1].part[p] = Mul(Numbers::template Of<2>(codes), Set(scale[1]));
+      token[3].part[p] = Mul(Numbers::template Of<3>(codes), Set(scale[3]));
     }
     To::Pair(to, token[0], token[1]);
     To::Pair(to + kPairBytes, token[2], token[3]);

@@ -123,13 +123,13 @@ std::unique_ptr<Buffer> CpuDevice::Allocate(size_t bytes) {
   return std::make_unique<HostBuffer>(bytes);
 }
 
-/// int8 where attention was measured to be faster over its codes: batches by a tenth on Zen 4, by a
-/// twentieth with AVX2, and the quality stays within the bounds of docs/operations.md, for weights
-/// that are multiplied in bf16 under int8 too (benchmarks/results).
+/// int8 with int8 products, where attention multiplies its codes as they lie: batches were measured
+/// to be faster by a twentieth to a quarter, and the quality stays within the bounds of
+/// docs/operations.md, for weights that are multiplied in bf16 under int8 too (benchmarks/results).
+/// On AMX codes are written out as bf16 first.
 DType CpuDevice::DefaultKvDType() const {
   if (numerics_ == Numerics::kExact) return DType::kF32;
-  const bool codes =
-      numerics_ == Numerics::kInt8 && (isa_ == Isa::kAvx512Bf16 || isa_ == Isa::kAvx2);
+  const bool codes = numerics_ == Numerics::kInt8 && isa_ != Isa::kAmx;
   return codes ? DType::kI8 : DType::kBF16;
 }
 

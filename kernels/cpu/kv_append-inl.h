@@ -60,22 +60,14 @@ MODU_INLINE void AppendF32(const float* k, const float* v, const QkvRow& r, std:
 /// The nearest codes of x, |x| <= kLargest (but for its last bit).
 struct Int8Codes {
   static constexpr float kLargest = kLargestInt8Code;
-  static MODU_INLINE uint8_t Key(float x) {
+  static MODU_INLINE uint8_t Of(float x) {
     return static_cast<uint8_t>(static_cast<int>(__builtin_rintf(x)) + 128);
-  }
-  static MODU_INLINE uint8_t Value(float x) {
-#if defined(MODU_VECTOR_AVX512)
-    const int code = static_cast<int>(__builtin_rintf(x));
-    return static_cast<uint8_t>(code < 0 ? 128 - code : code);
-#else
-    return Key(x);
-#endif
   }
 };
 struct F8Codes {
   static constexpr float kLargest = kLargestF8Code;
   /// FloatToF8E4M3 (float_formats.h) of what is finite, without branches: loops of it are vectors.
-  static MODU_INLINE uint8_t Key(float x) {
+  static MODU_INLINE uint8_t Of(float x) {
     uint32_t bits;
     __builtin_memcpy(&bits, &x, sizeof(bits));
     const uint32_t magnitude = bits & 0x7FFFFFFFu;
@@ -87,7 +79,6 @@ struct F8Codes {
     const uint32_t code = magnitude < 0x3C800000u ? small - 0x46800000u : normal;
     return static_cast<uint8_t>((bits >> 24 & 0x80u) | (code > 0x7Eu ? 0x7Eu : code));
   }
-  static MODU_INLINE uint8_t Value(float x) { return Key(x); }
 };
 
 template <class Codes>
@@ -110,10 +101,10 @@ MODU_INLINE void AppendCodes(const float* k, const float* v, const QkvRow& r, st
     alignas(64) float scaled[kChunk] = {};
     alignas(64) uint8_t codes[kChunk];
     for (int d = 0; d < n; ++d) scaled[d] = finite ? k[base + d] * k_scale.inverse : 0.0f;
-    for (int d = 0; d < kChunk; ++d) codes[d] = Codes::Key(scaled[d]);
+    for (int d = 0; d < kChunk; ++d) codes[d] = Codes::Of(scaled[d]);
     for (int d = 0; d < n; d += 4) __builtin_memcpy(k_at + (base + d) / 4 * 64, codes + d, 4);
     for (int d = 0; d < n; ++d) scaled[d] = finite ? v[base + d] * v_scale.inverse : 0.0f;
-    for (int d = 0; d < kChunk; ++d) codes[d] = Codes::Value(scaled[d]);
+    for (int d = 0; d < kChunk; ++d) codes[d] = Codes::Of(scaled[d]);
     for (int d = 0; d < n; ++d) {
       const int dim = base + d;
       v_at[dim / 16 * 512 + dim % 16 * 4] = static_cast<std::byte>(codes[d]);

@@ -5,8 +5,8 @@
 // pair that AVX code splits with a shift and a mask. In float32 the pair is two rows of 16 instead,
 // at twice the bytes. In 8 bits (kv_codes.h) a half of K is [D/4 quads of dims][16 tokens][4] codes
 // and the 16 tokens' scales, V is [D/16 groups][8 quads of tokens][16 dims][4] codes, a quad's
-// tokens in the order 0, 2, 1, 3, and the 32 tokens' scales; int8 codes are K + 128 and V's sign
-// and magnitude, on AVX2 V + 128, as that level's products and tables take them. The memory is
+// tokens in the order 0, 2, 1, 3, and the 32 tokens' scales; int8 codes are kept + 128, as
+// products of unsigned bytes take them. The memory is
 // reserved at once and touched on use (RSS grows with use); a fresh block holds whatever was there,
 // so what a reader makes of a token that was not written never counts.
 #pragma once

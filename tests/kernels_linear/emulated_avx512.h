@@ -12,8 +12,8 @@
 #include <simde/x86/fma.h>
 #pragma GCC diagnostic pop
 
-// SIMDe 0.7 has none of vcvtph2ps, vcvtdq2ps and vpmovsxwd to 512 bits: two halves. Nor has it
-// vpermilps and vshuff32x4.
+// SIMDe 0.7 has none of vcvtph2ps, vcvtdq2ps, vcvtps2dq and vpmovsxwd to 512 bits: two halves. Nor
+// has it vpermilps and vshuff32x4.
 static inline simde__m512 EmulatedCvtphPs(simde__m256i x) {
   const __m256 low = _mm256_cvtph_ps(_mm256_castsi256_si128(x));
   const __m256 high = _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1));
@@ -23,6 +23,12 @@ static inline simde__m512 EmulatedCvtepi32Ps(simde__m512i x) {
   const __m256 low = _mm256_cvtepi32_ps(simde_mm512_castsi512_si256(x));
   const __m256 high = _mm256_cvtepi32_ps(simde_mm512_extracti64x4_epi64(x, 1));
   return simde_mm512_insertf32x8(simde_mm512_castps256_ps512(low), high, 1);
+}
+static inline simde__m512i EmulatedCvtpsEpi32(simde__m512 x) {
+  const __m256i low = _mm256_cvtps_epi32(simde_mm512_castps512_ps256(x));
+  const __m256i high = _mm256_cvtps_epi32(
+      _mm256_castsi256_ps(simde_mm512_extracti64x4_epi64(simde_mm512_castps_si512(x), 1)));
+  return simde_mm512_inserti64x4(simde_mm512_castsi256_si512(low), high, 1);
 }
 static inline simde__m512i EmulatedCvtepi16Epi32(simde__m256i x) {
   const __m256i low = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(x));
@@ -35,6 +41,8 @@ static inline simde__m512i EmulatedCvtepi16Epi32(simde__m256i x) {
 #undef _mm512_cvtepi32_ps
 #define _mm512_cvtepi32_ps EmulatedCvtepi32Ps
 #define _mm512_cvtph_ps EmulatedCvtphPs
+#undef _mm512_cvtps_epi32
+#define _mm512_cvtps_epi32 EmulatedCvtpsEpi32
 
 template <int kOrder>
 static inline simde__m512 EmulatedPermute(simde__m512 x) {

@@ -1,0 +1,151 @@
+// Weighted values of int8 KV (kernels/kv_codes.h) as it lies: exact sums of V's codes times
+// probabilities that have gone through the tokens' scales and are rounded to 16 bits with a scale
+// for each row and piece. Included by op_dtype_isa files only.
+#pragma once
+#include "kernels/cpu/attention_halves-inl.h"
+#include "kernels/cpu/attention_rows-inl.h"
+
+namespace modu::kernels::cpu::MODU_ISA {
+namespace {
+
+/// Sums over a piece fit 32 bits.
+constexpr float kLargestProbability = 32767.0f;
+static_assert(double{127} * kLargestProbability * kPieceTokens < 0x1p31);
+/// Probabilities below this are zeros: the reciprocal of a row's largest must be finite.
+constexpr float kLeastProbability = 1e-30f;
+
+/// Of rounded probabilities of 16 rows: what they count in, and their sum.
+struct ProbabilityRows {
+  float unit[kTileMaxRows];
+  int32_t total[kTileMaxRows];
+};
+
+/// Weighted values, by groups of 16 dims.
+struct GroupValues {
+  const std::byte* probabilities;  // rows kProbabilityStride apart
+  const ProbabilityRows* rows;
+  const std::byte* const* v;  // [blocks]
+  int blocks;
+  float* out;
+  int64_t out_stride;
+};
+constexpr int64_t kGroupBytes = int64_t{16} * kKvBlockTokens;
+
+template <int kRows, int kLines>
+void WeighGroups(const GroupValues& p, int row, int group, BlocksAhead& ahead) {
+  HalvesSums<kRows, kLines> sums(p.rows->total + row);
+  const std::byte* weights = p.probabilities + row * kProbabilityStride;
+  for (int block = 0; block < p.blocks; ++block) {
+    const std::byte* v = p.v[block] + group * kGroupBytes;
+    for (int quad = 0; quad < kKvBlockTokens / 4; ++quad, v += 64, weights += 8) {
+      if (quad % kFetchEvery == 0) ahead.Fetch<kFetchEvery * kLines>();
+      sums.Add(v, kGroupBytes, weights, kProbabilityStride);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const Float unit = Set(p.rows->unit[row + r]);
+#pragma GCC unroll 4
+    for (int i = 0; i < sums.kRegisters; ++i) {
+      Store(p.out + (row + r) * p.out_stride + group * 16 + i * kLanes,
+            Mul(ToFloat(sums.sum[r][i]), unit));
+    }
+  }
+}
+
+/// One group or two.
+template <int kRows>
+void WeighTwo(const GroupValues& p, int row, int group, bool two, BlocksAhead& ahead) {
+  if constexpr (LinesSideBySide(kRows) == 2) {
+    if (two) return WeighGroups<kRows, 2>(p, row, group, ahead);
+  }
+  WeighGroups<kRows, 1>(p, row, group, ahead);
+  if (two) WeighGroups<kRows, 1>(p, row, group + 1, ahead);
+}
+
+/// The half of Products (attention_rows-inl.h) that values take.
+class Int8Values {
+ public:
+  static constexpr bool kScaledValues = true;
+  void Configure(int, int) {}
+  void Release() {}
+
+  static const float* ValueScales(const AttentionItem& item, int block) {
+    return reinterpret_cast<const float*>(item.k + item.BlockOffset(block) + item.v_offset +
+                                          int64_t{kKvBlockTokens} * item.padded_dim);
+  }
+
+  /// Leaves them as floats where the scores were: what they are rounded by is known at their end.
+  float Round(int r, const ScoredRow& row, std::byte*) {
+    Group largest = SetGroup(0.0f);
+    const float sum = Probabilities<true>(row, [&](int token, const Group(&x)[2]) {
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        StoreGroup(row.scores + token + 16 * half, x[half]);
+        for (int i = 0; i < kParts; ++i) largest.part[i] = Max(x[half].part[i], largest.part[i]);
+      }
+    });
+    largest_[r] = Max(largest);
+    return sum;
+  }
+
+  void Weigh(const AttentionItem& item, const TileScratch& s, int rows, int piece_start,
+             const SeenBlocks& seen, BlocksAhead ahead, float* o, int64_t o_stride) {
+    const std::byte* v[kPieceTokens / kKvBlockTokens];
+    RoundAll(s, rows, seen.begin * kKvBlockTokens - piece_start,
+             seen.end * kKvBlockTokens - piece_start);
+    GroupValues p = {};
+    p.probabilities = s.probabilities + 2 * (seen.begin * kKvBlockTokens - piece_start);
+    p.rows = &rows_;
+    p.v = v;
+    p.blocks = seen.end - seen.begin;
+    p.out_stride = o_stride;
+    BlocksAhead none;
+    for (int b = 0; b < p.blocks; ++b) {
+      v[b] = item.k + item.BlockOffset(seen.begin + b) + item.v_offset;
+    }
+    p.out = o;
+    const int groups = item.padded_dim / 16;
+    for (int g = 0; g < groups; g += 2) {
+      ForRowBlocks(rows, [&]<int kRows>(int row) {
+        WeighTwo<kRows>(p, row, g, g + 1 < groups, row == 0 ? ahead : none);
+      });
+    }
+  }
+
+  static int64_t ValueBytes(const AttentionItem& item) {
+    return int64_t{kKvBlockTokens} * (item.padded_dim + static_cast<int64_t>(sizeof(float)));
+  }
+  static int ValueLines(const AttentionItem& item) {
+    return item.padded_dim / 16 * (kKvBlockTokens / 4);
+  }
+
+ private:
+  /// Of tokens [begin, end) of the piece. Apart from Round, so that no row waits for its largest.
+  void RoundAll(const TileScratch& s, int rows, int begin, int end) {
+    for (int r = 0; r < rows; ++r) {
+      const bool any = largest_[r] >= kLeastProbability;
+      rows_.unit[r] = any ? largest_[r] / kLargestProbability : 0.0f;
+      const Float inverse = Set(any ? kLargestProbability / largest_[r] : 0.0f);
+      const float* const scaled = s.scores + r * kScoreStride;
+      std::byte* const out = s.probabilities + r * kProbabilityStride;
+      Int total = SetInt(0);
+      for (int token = begin; token < end; token += kKvBlockTokens) {
+        Group x[2];
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {
+          x[half] = LoadGroup(scaled + token + 16 * half);
+          for (int i = 0; i < kParts; ++i) x[half].part[i] = Mul(x[half].part[i], inverse);
+        }
+        total = StoreHalves(x, out + 2 * token, total);
+      }
+      rows_.total[r] = SumOf(total);
+    }
+  }
+
+  float largest_[kTileMaxRows];
+  ProbabilityRows rows_;
+};
+
+}  // namespace
+}  // namespace modu::kernels::cpu::MODU_ISA

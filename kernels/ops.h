@@ -83,7 +83,7 @@ struct RopeTableParams {
 };
 
 /// In place on qkv: QK-norm (optional), RoPE (optional), q *= q_scale; K and V go to the paged
-/// cache. Where that holds codes, q and k may be left rotated (kv_codes.h), as attention reads
+/// cache. Where that holds codes, q, k and v may be left rotated (kv_codes.h), as attention reads
 /// them.
 struct QkvParams {
   int num_tokens;

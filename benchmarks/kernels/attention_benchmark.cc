@@ -119,6 +119,7 @@ void Measure(const Load& load, DType kv, const AttentionKernels& kernels,
     item.first_position = load.seq_len - load.query_tokens + token;
     item.head_dim = kDim;
     item.padded_dim = geometry.padded_dim;
+    item.value_span = IsKvCode(kv) ? RotationSpan(kDim) : 1;
     item.k = cache.Head(layer, head);
     item.half_bytes = geometry.half_bytes;
     item.v_offset = geometry.v_offset;

@@ -12,7 +12,7 @@ namespace {
 
 /// Sums over kMaxHeadDim dims fit 32 bits.
 constexpr float kLargestQuery = 16383.0f;
-static_assert(double{127} * kLargestQuery * kMaxHeadDim < 0x1p31);
+static_assert(double{kMore} * kLargestQuery * kMaxHeadDim < 0x1p31);
 
 /// 16 query rows: [quads of dims][16 rows][4] int16, dims of a quad in the order 0, 2, 1, 3; then
 /// this.

@@ -4,15 +4,19 @@
 #pragma once
 #include "kernels/cpu/attention_halves-inl.h"
 #include "kernels/cpu/attention_rows-inl.h"
+#include "kernels/kv_codes.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
 /// Sums over a piece fit 32 bits.
 constexpr float kLargestProbability = 32767.0f;
-static_assert(double{127} * kLargestProbability * kPieceTokens < 0x1p31);
-/// Probabilities below this are zeros: the reciprocal of a row's largest must be finite.
-constexpr float kLeastProbability = 1e-30f;
+static_assert(double{kMore} * kLargestProbability * kPieceTokens < 0x1p31);
+/// Scaled probabilities of a row that are all below this are zeros: kLargestProbability over the
+/// largest must be finite. V's least scales that are not 0 are above it.
+constexpr float kLeastProbability = 1e-34f;
+static_assert(double{kLargestProbability} / kLeastProbability < 0x1p128);
+static_assert(kLeastKvMagnitude / kLargestInt8Code > kLeastProbability);
 
 /// Of rounded probabilities of 16 rows: what they count in, and their sum.
 struct ProbabilityRows {

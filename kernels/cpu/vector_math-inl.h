@@ -25,7 +25,7 @@ MODU_INLINE Float Exp(Float x) {
 }
 
 /// 2^x for x at most 0, clamped to -125; NaN stays NaN. Relative error below 3e-6 (degree-4 minimax
-/// polynomial on [-1/2, 1/2] with 2^0 = 1): for what is rounded to bf16 next.
+/// polynomial on [-1/2, 1/2] with 2^0 = 1): for what is rounded to 16 bits next.
 MODU_INLINE Float PowerOfTwoBelowOne(Float x) {
   x = Max(Set(-125.0f), x);
   // Adding 1.5 * 2^23 + 127 rounds x to a whole n and leaves n + 127 in the lowest mantissa bits.

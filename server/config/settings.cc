@@ -136,7 +136,8 @@ std::span<const SettingRow> Settings() {
        &Config::kv_tokens, 0, int64_t{1} << 32},
       {"kv-dtype",
        "Engine",
-       "auto: float32 with --numerics exact, int8 with int8 on Zen 4, else bf16; int8 and fp8 are "
+       "auto: float32 with --numerics exact, int8 with int8 but on AMX, else bf16; int8 and fp8 "
+       "are "
        "codes with a scale for each token and head, in about half of bf16's memory",
        &Config::kv_dtype,
        0,

@@ -1,7 +1,7 @@
-// The rotation of queries, K and V before K and V are coded in 8 bits (kernels/kv_codes.h): the fast
-// Walsh-Hadamard transform in Sylvester's order, without its factor 1/sqrt(span), so that products
-// of two rotated vectors are span times what they were. Sums and differences of pairs, in one
-// order, so the same bits on every instruction set. Included by op_dtype_isa files only.
+// The rotation of queries, K and V before K and V are coded in 8 bits (kernels/kv_codes.h): the
+// fast Walsh-Hadamard transform in Sylvester's order, without its factor 1/sqrt(span), so that
+// products of two rotated vectors are span times what they were. Sums and differences of pairs, in
+// one order, so the same bits on every instruction set. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/vector-inl.h"
 

@@ -2,7 +2,7 @@
 // sets, so that the bits are the same. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/linear_kernels.h"
-#include "kernels/cpu/quantise_groups-inl.h"
+#include "kernels/cpu/quantise_rows-inl.h"
 #include "kernels/cpu/round_activations-inl.h"
 #include "kernels/cpu/tile_config.h"
 
@@ -100,7 +100,8 @@ void PrepareRows(const PreparedLayout& layout, std::byte* row, int rows, int64_t
                  int64_t count, const float* values, int64_t stride) {
   const bool is_last = first + count == layout.cols;
   if (layout.kind == PreparedKind::kInt8 && count == kGroup && !is_last) {
-    return QuantiseColumn(values, stride, rows, row, layout.row_bytes, layout.groups(), first);
+    return QuantiseDown(values, stride, rows, row, layout.row_bytes, layout.groups(),
+                        first / kGroup);
   }
   for (int r = 0; r < rows; ++r) {
     Prepare(layout, row + r * layout.row_bytes, first, count, values + r * stride);

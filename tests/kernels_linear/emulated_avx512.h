@@ -13,7 +13,7 @@
 #pragma GCC diagnostic pop
 
 // SIMDe 0.7 has none of vcvtph2ps, vcvtdq2ps, vcvtps2dq and vpmovsxwd to 512 bits: two halves. Nor
-// has it vpermilps and vshuff32x4.
+// has it vpermilps, vshuff32x4 and masked stores of floats.
 static inline simde__m512 EmulatedCvtphPs(simde__m256i x) {
   const __m256 low = _mm256_cvtph_ps(_mm256_castsi256_si128(x));
   const __m256 high = _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1));
@@ -35,14 +35,23 @@ static inline simde__m512i EmulatedCvtepi16Epi32(simde__m256i x) {
   const __m256i high = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(x, 1));
   return simde_mm512_inserti64x4(simde_mm512_castsi256_si512(low), high, 1);
 }
+static inline void EmulatedMaskStore(float* to, simde__mmask16 mask, simde__m512 x) {
+  alignas(64) float from[16];
+  simde_mm512_store_ps(from, x);
+  for (int i = 0; i < 16; ++i) {
+    if ((mask >> i & 1) != 0) to[i] = from[i];
+  }
+}
+#undef _mm512_cvtps_epi32
+#define _mm512_cvtps_epi32 EmulatedCvtpsEpi32
+#undef _mm512_mask_storeu_ps
+#define _mm512_mask_storeu_ps EmulatedMaskStore
 #undef _mm512_cvtepi16_epi32
 #define _mm512_cvtepi16_epi32 EmulatedCvtepi16Epi32
 #undef _mm512_cvtph_ps
 #undef _mm512_cvtepi32_ps
 #define _mm512_cvtepi32_ps EmulatedCvtepi32Ps
 #define _mm512_cvtph_ps EmulatedCvtphPs
-#undef _mm512_cvtps_epi32
-#define _mm512_cvtps_epi32 EmulatedCvtpsEpi32
 
 template <int kOrder>
 static inline simde__m512 EmulatedPermute(simde__m512 x) {

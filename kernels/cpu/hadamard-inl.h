@@ -16,8 +16,41 @@ MODU_INLINE Float Butterfly(Float x) {
   return Fma(x, Load(signs), SwapLanes<kStride>(x));
 }
 
+template <int kRegisters>
+MODU_INLINE void HadamardInRegisters(float* x) {
+  Float v[kRegisters];
+#pragma GCC unroll 8
+  for (int i = 0; i < kRegisters; ++i) {
+    v[i] = Butterfly<4>(Butterfly<2>(Butterfly<1>(Load(x + i * kLanes))));
+    if constexpr (kLanes > 8) v[i] = Butterfly<8>(v[i]);
+  }
+#pragma GCC unroll 3
+  for (int stride = 1; stride < kRegisters; stride *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kRegisters; ++i) {
+      if ((i & stride) != 0) continue;
+      const Float a = v[i], b = v[i + stride];
+      v[i] = Add(a, b);
+      v[i + stride] = Sub(a, b);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kRegisters; ++i) Store(x + i * kLanes, v[i]);
+}
+
 /// x[0, n) in runs of span, a power of two that divides n.
 MODU_INLINE void Hadamard(float* x, int n, int span) {
+  // Most heads: runs that registers hold.
+  if (span == 64) {
+    for (int i = 0; i < n; i += span) HadamardInRegisters<64 / kLanes>(x + i);
+    return;
+  }
+#if defined(MODU_VECTOR_AVX512)
+  if (span == 128) {
+    for (int i = 0; i < n; i += span) HadamardInRegisters<128 / kLanes>(x + i);
+    return;
+  }
+#endif
   if (span >= kLanes) {
     for (int i = 0; i < n; i += kLanes) {
       Float v = Butterfly<4>(Butterfly<2>(Butterfly<1>(Load(x + i))));

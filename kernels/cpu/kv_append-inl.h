@@ -81,6 +81,31 @@ struct F8Codes {
   }
 };
 
+/// Codes of x[0, n), n at most kChunk.
+template <class Codes>
+MODU_INLINE void ToCodes(const float* x, int n, const CodeScale& scale, bool finite,
+                         uint8_t (&codes)[kChunk]) {
+  alignas(64) float scaled[kChunk] = {};
+  int d = 0;
+  if (finite) {
+    for (; d + kLanes <= n; d += kLanes) Store(scaled + d, Mul(Load(x + d), Set(scale.inverse)));
+    for (; d < n; ++d) scaled[d] = x[d] * scale.inverse;
+  }
+  for (d = 0; d < kChunk; ++d) codes[d] = Codes::Of(scaled[d]);
+}
+
+/// n codes, up to 16, to every fourth byte of a line from `byte` on; the others may be written by
+/// other workers meanwhile.
+MODU_INLINE void StoreEveryFourth(std::byte* line, int byte, const uint8_t* codes, int n) {
+#if defined(MODU_VECTOR_AVX512)
+  const Int dwords = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+  const uint64_t bytes = 0x1111111111111111u >> (64 - 4 * n) << byte;
+  _mm512_mask_storeu_epi8(line, bytes, _mm512_sll_epi32(dwords, _mm_cvtsi32_si128(8 * byte)));
+#else
+  for (int d = 0; d < n; ++d) line[4 * d + byte] = static_cast<std::byte>(codes[d]);
+#endif
+}
+
 template <class Codes>
 MODU_INLINE void AppendCodes(const float* k, const float* v, const QkvRow& r, std::byte* head) {
   CodeScale k_scale = ScaleOf(k, r.head_dim, Codes::kLargest);
@@ -93,21 +118,16 @@ MODU_INLINE void AppendCodes(const float* k, const float* v, const QkvRow& r, st
 
   std::byte* const half = head + r.offset / 16 * r.half_bytes;
   std::byte* const k_at = half + r.offset % 16 * 4;
-  // Tokens 0, 2, 1, 3 of a quad.
-  std::byte* const v_at =
-      head + r.v_offset + r.offset / 4 * 64 + r.offset % 2 * 2 + r.offset / 2 % 2;
+  std::byte* const v_at = head + r.v_offset + r.offset / 4 * 64;
+  const int v_byte = r.offset % 2 * 2 + r.offset / 2 % 2;  // tokens 0, 2, 1, 3 of a quad
   for (int base = 0; base < r.head_dim; base += kChunk) {
     const int n = r.head_dim - base < kChunk ? r.head_dim - base : kChunk;
-    alignas(64) float scaled[kChunk] = {};
     alignas(64) uint8_t codes[kChunk];
-    for (int d = 0; d < n; ++d) scaled[d] = finite ? k[base + d] * k_scale.inverse : 0.0f;
-    for (int d = 0; d < kChunk; ++d) codes[d] = Codes::Of(scaled[d]);
+    ToCodes<Codes>(k + base, n, k_scale, finite, codes);
     for (int d = 0; d < n; d += 4) __builtin_memcpy(k_at + (base + d) / 4 * 64, codes + d, 4);
-    for (int d = 0; d < n; ++d) scaled[d] = finite ? v[base + d] * v_scale.inverse : 0.0f;
-    for (int d = 0; d < kChunk; ++d) codes[d] = Codes::Of(scaled[d]);
-    for (int d = 0; d < n; ++d) {
-      const int dim = base + d;
-      v_at[dim / 16 * 512 + dim % 16 * 4] = static_cast<std::byte>(codes[d]);
+    ToCodes<Codes>(v + base, n, v_scale, finite, codes);
+    for (int d = 0; d < n; d += 16) {
+      StoreEveryFourth(v_at + (base + d) / 16 * 512, v_byte, codes + d, n - d < 16 ? n - d : 16);
     }
   }
   // Behind the codes.

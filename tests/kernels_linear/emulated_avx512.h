@@ -12,8 +12,8 @@
 #include <simde/x86/fma.h>
 #pragma GCC diagnostic pop
 
-// SIMDe 0.7 has none of vcvtph2ps, vcvtdq2ps, vcvtps2dq and vpmovsxwd to 512 bits: two halves. Nor
-// has it vpermilps, vshuff32x4 and masked stores of floats.
+// SIMDe 0.7 has none of vcvtph2ps, vcvtdq2ps, vcvtps2dq, vpmovsxwd and vpmovzxbd to 512 bits: two
+// halves. Nor has it vpermilps, vshuff32x4 and masked stores.
 static inline simde__m512 EmulatedCvtphPs(simde__m256i x) {
   const __m256 low = _mm256_cvtph_ps(_mm256_castsi256_si128(x));
   const __m256 high = _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1));
@@ -35,6 +35,11 @@ static inline simde__m512i EmulatedCvtepi16Epi32(simde__m256i x) {
   const __m256i high = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(x, 1));
   return simde_mm512_inserti64x4(simde_mm512_castsi256_si512(low), high, 1);
 }
+static inline simde__m512i EmulatedCvtepu8Epi32(simde__m128i x) {
+  const __m256i low = _mm256_cvtepu8_epi32(x);
+  const __m256i high = _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8));
+  return simde_mm512_inserti64x4(simde_mm512_castsi256_si512(low), high, 1);
+}
 static inline void EmulatedMaskStore(float* to, simde__mmask16 mask, simde__m512 x) {
   alignas(64) float from[16];
   simde_mm512_store_ps(from, x);
@@ -42,10 +47,21 @@ static inline void EmulatedMaskStore(float* to, simde__mmask16 mask, simde__m512
     if ((mask >> i & 1) != 0) to[i] = from[i];
   }
 }
+static inline void EmulatedMaskStoreBytes(void* to, simde__mmask64 mask, simde__m512i x) {
+  alignas(64) char from[64];
+  simde_mm512_store_si512(from, x);
+  for (int i = 0; i < 64; ++i) {
+    if ((mask >> i & 1) != 0) static_cast<char*>(to)[i] = from[i];
+  }
+}
 #undef _mm512_cvtps_epi32
 #define _mm512_cvtps_epi32 EmulatedCvtpsEpi32
 #undef _mm512_mask_storeu_ps
 #define _mm512_mask_storeu_ps EmulatedMaskStore
+#undef _mm512_mask_storeu_epi8
+#define _mm512_mask_storeu_epi8 EmulatedMaskStoreBytes
+#undef _mm512_cvtepu8_epi32
+#define _mm512_cvtepu8_epi32 EmulatedCvtepu8Epi32
 #undef _mm512_cvtepi16_epi32
 #define _mm512_cvtepi16_epi32 EmulatedCvtepi16Epi32
 #undef _mm512_cvtph_ps

@@ -50,26 +50,36 @@ class PagedSequence {
     std::normal_distribution<float> normal;
     rows_.resize(static_cast<size_t>(seq_len) * row_width());
     for (float& x : rows_) x = normal(random);
-    std::memset(cache_.Head(0, 0), 0xFF,
-                static_cast<size_t>(cache_.bytes()));  // NaN, or codes with that scale
+    appended_.resize(rows_.size());
     std::vector<int32_t> free(static_cast<size_t>(2 * blocks_ + 3));
     for (size_t i = 0; i < free.size(); ++i) free[i] = static_cast<int32_t>(i);
     std::shuffle(free.begin(), free.end(), random);
     table_.assign(free.begin(), free.begin() + blocks_);
+    Clear();
   }
 
+  /// As before any token was appended.
+  void Clear() {
+    std::ranges::fill(appended_, NAN);
+    std::memset(cache_.Head(0, 0), 0xFF,
+                static_cast<size_t>(cache_.bytes()));  // NaN, or codes with that scale
+  }
+
+  int seq_len() const { return seq_len_; }
   size_t row_width() const {
     return static_cast<size_t>((shape_.group + 2) * shape_.num_kv_heads * shape_.head_dim);
   }
   int q_width() const { return shape_.group * shape_.num_kv_heads * shape_.head_dim; }
-  float* row(int token) { return rows_.data() + static_cast<size_t>(token) * row_width(); }
+  /// q, K and V of a token for Append, which leaves them as they are.
+  float* row(int token) { return rows_.data() + RowOffset(token); }
 
   /// Through the backend's own append; no norm, no RoPE.
   void Append(const RowKernels& kernels, int first, int count) {
     const AsWorkers flushing;
     for (int t = first; t < first + count; ++t) {
       QkvRow r{};
-      r.row = row(t);
+      r.row = Appended(t);
+      std::copy_n(row(t), row_width(), r.row);
       r.num_heads = shape_.group * shape_.num_kv_heads;
       r.num_kv_heads = shape_.num_kv_heads;
       r.head_dim = shape_.head_dim;
@@ -97,7 +107,7 @@ class PagedSequence {
     for (int head = 0; head < shape_.num_kv_heads; ++head) {
       AttentionItem item{};
       const int column = head * shape_.group * shape_.head_dim;
-      item.q = row(first) + column;
+      item.q = Appended(first) + column;
       item.q_stride = static_cast<int64_t>(row_width());
       item.num_tokens = count;
       item.group = shape_.group;
@@ -187,12 +197,12 @@ class PagedSequence {
 
   /// The same rows by the formula, in double, over K and V as the cache's type holds them. After
   /// Append: q is scaled already, and q, K and V are rotated where KV is held in codes.
-  std::vector<double> Expected(int first, int count) {
+  std::vector<double> Expected(int first, int count) const {
     const int d = shape_.head_dim, heads = shape_.group * shape_.num_kv_heads;
     std::vector<std::vector<double>> stored;  // [token][K heads, V heads]
     for (int s = 0; s < first + count; ++s) {
       for (int h = 0; h < 2 * shape_.num_kv_heads; ++h) {
-        stored.push_back(Stored(row(s) + (heads + h) * d, shape_.dtype));
+        stored.push_back(Stored(Appended(s) + (heads + h) * d, shape_.dtype));
       }
     }
     const auto kv = [&](int token, int head) -> const std::vector<double>& {
@@ -201,7 +211,7 @@ class PagedSequence {
     std::vector<double> out;
     for (int t = first; t < first + count; ++t) {
       for (int h = 0; h < heads; ++h) {
-        const float* q = row(t) + h * d;
+        const float* q = Appended(t) + h * d;
         const int from = shape_.window > 0 ? std::max(0, t + 1 - shape_.window) : 0;
         const int k_head = h / shape_.group, v_head = shape_.num_kv_heads + k_head;
         std::vector<double> weights;
@@ -229,11 +239,15 @@ class PagedSequence {
   }
 
  private:
+  size_t RowOffset(int token) const { return static_cast<size_t>(token) * row_width(); }
+  float* Appended(int token) { return appended_.data() + RowOffset(token); }
+  const float* Appended(int token) const { return appended_.data() + RowOffset(token); }
+
   const AttentionShape shape_;
   const int seq_len_;
   const int blocks_;
   CpuKvCache cache_;
-  std::vector<float> rows_;
+  std::vector<float> rows_, appended_;
   std::vector<int32_t> table_;
 };
 

@@ -225,6 +225,7 @@ MODU_INLINE void QuantiseAlong(const float* values, std::byte* row, int64_t grou
     g += count;
     values += count * kGroup;
   }
+  if (g == end) return;
   one_by_one(end, is_whole && groups <= kMostTogether ? LeastGain(values, groups) : least);
 }
 

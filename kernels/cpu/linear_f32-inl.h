@@ -98,7 +98,30 @@ void FloatStrip(const Strip& strip, const PreparedLayout& layout, bool round_to_
   }
 }
 
+/// StoreTile of whole strips. What there is none of is what changes nothing: 1, or -0.
+template <bool kAccumulate>
+MODU_INLINE void StoreStrip(const StoreArgs& args) {
+  Float scales[kVectors], bias[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    scales[v] = args.scales != nullptr ? Load(args.scales + v * kLanes) : Set(1.0f);
+    bias[v] = args.bias != nullptr ? Load(args.bias + v * kLanes) : Set(-0.0f);
+  }
+  const float* tile = args.tile;
+  float* out = args.out;
+  for (int row = 0; row < args.rows; ++row, tile += kStrip, out += args.out_stride) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      const Float x = Add(Mul(Load(tile + v * kLanes), scales[v]), bias[v]);
+      Store(out + v * kLanes, kAccumulate ? Add(Load(out + v * kLanes), x) : x);
+    }
+  }
+}
+
 void StoreTile(const StoreArgs& args) {
+  if (args.columns == kStrip) {
+    return args.accumulate ? StoreStrip<true>(args) : StoreStrip<false>(args);
+  }
   const int whole = args.columns / kLanes * kLanes;
   for (int row = 0; row < args.rows; ++row) {
     const float* const tile = args.tile + row * kStrip;

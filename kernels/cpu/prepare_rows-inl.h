@@ -1,6 +1,7 @@
 // Writing rows of f32 activations as Prepared (prepared.h), for every kind. AVX2's registers on all
 // sets, so that the bits are the same. Included by op_dtype_isa files only.
 #pragma once
+#include "kernels/cpu/finish_row-inl.h"
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/quantise_rows-inl.h"
 #include "kernels/cpu/round_activations-inl.h"

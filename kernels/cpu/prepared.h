@@ -37,6 +37,7 @@ struct Int8Pair {
   uint32_t centres;  // int16, in 2^-5 units
 };
 static_assert(sizeof(Int8Pair) == 84);
+static_assert(offsetof(Int8Pair, totals) == offsetof(Int8Pair, scales) + 4);
 
 /// Sums of so many pairs are whole numbers.
 constexpr int kChunkPairs = 32;

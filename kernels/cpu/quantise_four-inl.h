@@ -1,5 +1,6 @@
-// Four groups of activations to int8 at a time, on AVX2: what is worked out once a group is so for
-// four groups in one register. The bits are QuantiseGroup's. Included by op_dtype_isa files only.
+// Four groups of activations to int8 at a time, in AVX2's registers: what is worked out once a
+// group is so for four groups in one register. The bits are QuantiseGroup's. Included by
+// op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/quantise_groups-inl.h"
 
@@ -76,10 +77,9 @@ MODU_INLINE void QuantiseFour(const float* const (&values)[4], float least,
 }
 
 /// Groups [g, end) of a row of `groups`; `values`: those of g.
-MODU_INLINE void QuantiseAlong(const float* values, std::byte* row, int64_t groups, int64_t g,
-                               int64_t end) {
+MODU_INLINE void QuantiseFoursAlong(const float* values, float least, std::byte* row,
+                                    int64_t groups, int64_t g, int64_t end) {
   const auto place = [&](int64_t at) { return PlaceOf(row, groups, at); };
-  const float least = end - g == groups ? LeastGain(values, groups) : kNoCentres;
   for (; g + 4 <= end; g += 4, values += 4 * kGroup) {
     QuantiseFour({values, values + kGroup, values + 2 * kGroup, values + 3 * kGroup}, least,
                  {place(g), place(g + 1), place(g + 2), place(g + 3)});
@@ -88,8 +88,8 @@ MODU_INLINE void QuantiseAlong(const float* values, std::byte* row, int64_t grou
 }
 
 /// Group g of several rows, row_bytes apart; values: `stride` floats apart. Without centres.
-MODU_INLINE void QuantiseDown(const float* values, int64_t stride, int rows, std::byte* row,
-                              int64_t row_bytes, int64_t groups, int64_t g) {
+MODU_INLINE void QuantiseFoursDown(const float* values, int64_t stride, int rows, std::byte* row,
+                                   int64_t row_bytes, int64_t groups, int64_t g) {
   const auto place = [&](int r) { return PlaceOf(row + r * row_bytes, groups, g); };
   int r = 0;
   for (; r + 4 <= rows; r += 4) {

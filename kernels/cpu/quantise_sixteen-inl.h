@@ -3,7 +3,7 @@
 // Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/int8_lanes-inl.h"
-#include "kernels/cpu/quantise_groups-inl.h"
+#include "kernels/cpu/quantise_four-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
@@ -179,69 +179,69 @@ class GroupsTogether {
   Int sums_[kMostTogether / 2];
 };
 
-/// So few groups are sooner done one by one.
-constexpr int kFewGroups = 3;
+/// So few groups are sooner done by fours: their chains are shorter.
+constexpr int kFewGroups = 6;
 
 MODU_INLINE void StoreFirst(int8_t* values, Int bytes) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), _mm512_castsi512_si256(bytes));
 }
 
-/// Groups [g, end) of a row of `groups`; `values`: those of g.
+/// What is known of `count` adjacent groups from g on, an even one.
+MODU_INLINE void StoreAdjacent(GroupsTogether<true>& together, int count, std::byte* row,
+                               int64_t groups, int64_t g) {
+  const GroupPlace place = PlaceOf(row, groups, g);
+  auto* const pairs = reinterpret_cast<Int8Pair*>(row) + g / 2;
+  for (int i = 0; i < count; i += 16) {
+    const auto mask = static_cast<__mmask16>(count - i < 16 ? (1 << (count - i)) - 1 : 0xFFFF);
+    float* to = place.scale + i;
+    for (const float* from : {together.scales, together.centres, together.means}) {
+      _mm512_mask_storeu_ps(to, mask, Load(from + i));
+      to += place.to_next;
+    }
+    const Int begins = _mm512_load_si512(together.begins + i);
+    _mm512_store_si512(together.begins + i, AddInt(begins, _mm512_set1_epi64(0x8000)));
+  }
+  int i = 0;
+  for (; i + 2 <= count; i += 2) __builtin_memcpy(pairs[i / 2].begin, together.begins + i, 8);
+  if (i < count) pairs[i / 2].begin[0] = together.begins[i];
+}
+
+/// QuantiseFoursAlong with the row's LeastGain for `least`, if this is all of it.
 MODU_INLINE void QuantiseAlong(const float* values, std::byte* row, int64_t groups, int64_t g,
                                int64_t end) {
   const bool is_whole = end - g == groups;
-  const float least = is_whole && groups > kMostTogether ? LeastGain(values, groups) : kNoCentres;
-  const auto one_by_one = [&](int64_t until, float least) {
-    for (; g < until; ++g, values += kGroup) {
-      QuantiseGroup(values, least, PlaceOf(row, groups, g));
-    }
-  };
-  if (g % 2 != 0) one_by_one(g + 1, least);
+  const bool by_ranges = is_whole && groups > kFewGroups && groups <= kMostTogether;
+  const float least = is_whole && !by_ranges ? LeastGain(values, groups) : kNoCentres;
+  if (g % 2 != 0) {
+    QuantiseGroup(values, least, PlaceOf(row, groups, g++));
+    values += kGroup;
+  }
   while (end - g > kFewGroups) {
     const int count = static_cast<int>(end - g < kMostTogether ? end - g : kMostTogether);
     GroupsTogether<true> together(values, kGroup, count);
-    const bool all = count == groups;
     auto* const pairs = reinterpret_cast<Int8Pair*>(row) + g / 2;
-    if (!together.Quantise(all ? together.Least() : least, [&](int i, Int bytes) {
+    if (together.Quantise(by_ranges ? together.Least() : least, [&](int i, Int bytes) {
           if (i + 1 == count) return StoreFirst(pairs[i / 2].values, bytes);
           _mm512_storeu_si512(pairs[i / 2].values, bytes);
         })) {
-      one_by_one(g + count, all ? LeastGain(values, groups) : least);
-      continue;
-    }
-    const GroupPlace place = PlaceOf(row, groups, g);
-    for (int i = 0; i < count; i += 16) {
-      const auto mask =
-          static_cast<__mmask16>(0xFFFFFFFFFFFFFFFFu >> (count - i < 16 ? 64 - (count - i) : 48));
-      float* to = place.scale + i;
-      for (const float* from : {together.scales, together.centres, together.means}) {
-        _mm512_mask_storeu_ps(to, mask, Load(from + i));
-        to += place.to_next;
-      }
-    }
-    for (int i = 0; i < count; ++i) {
-      pairs[i / 2].begin[i % 2] = together.begins[i] + (i % 2 == 0 ? 0x8000 : 0);
+      StoreAdjacent(together, count, row, groups, g);
+    } else {
+      QuantiseFoursAlong(values, by_ranges ? LeastGain(values, groups) : least, row, groups, g,
+                         g + count);
     }
     g += count;
     values += count * kGroup;
   }
-  if (g == end) return;
-  one_by_one(end, is_whole && groups <= kMostTogether ? LeastGain(values, groups) : least);
+  QuantiseFoursAlong(values, least, row, groups, g, end);
 }
 
-/// Group g of several rows, row_bytes apart; values: `stride` floats apart. Without centres.
+/// QuantiseFoursDown.
 MODU_INLINE void QuantiseDown(const float* values, int64_t stride, int rows, std::byte* row,
                               int64_t row_bytes, int64_t groups, int64_t g) {
-  const auto one_by_one = [&](int until) {
-    for (int r = 0; r < until; ++r) {
-      QuantiseGroup(values + r * stride, kNoCentres, PlaceOf(row + r * row_bytes, groups, g));
-    }
-  };
   while (rows > kFewGroups) {
     const int count = rows < kMostTogether ? rows : kMostTogether;
     GroupsTogether<false> together(values, stride, count);
-    const GroupPlace first = PlaceOf(row, groups, g);
-    int8_t* to = first.values;
+    int8_t* to = PlaceOf(row, groups, g).values;
     if (together.Quantise(kNoCentres, [&](int i, Int bytes) {
           StoreFirst(to, bytes);
           to += row_bytes;
@@ -254,13 +254,13 @@ MODU_INLINE void QuantiseDown(const float* values, int64_t stride, int rows, std
             .Store(together.scales[r], 0, together.means[r], together.begins[r]);
       }
     } else {
-      one_by_one(count);
+      QuantiseFoursDown(values, stride, count, row, row_bytes, groups, g);
     }
     rows -= count;
     values += count * stride;
     row += count * row_bytes;
   }
-  one_by_one(rows);
+  QuantiseFoursDown(values, stride, rows, row, row_bytes, groups, g);
 }
 
 }  // namespace

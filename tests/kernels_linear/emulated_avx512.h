@@ -13,7 +13,7 @@
 #pragma GCC diagnostic pop
 
 // SIMDe 0.7 has none of vcvtph2ps, vcvtdq2ps, vcvtps2dq, vpmovsxwd and vpmovzxbd to 512 bits: two
-// halves. Nor has it vpermilps, vshuff32x4 and masked stores.
+// halves. Nor has it vpermilps, vshuff32x4, masked loads of floats and masked stores.
 static inline simde__m512 EmulatedCvtphPs(simde__m256i x) {
   const __m256 low = _mm256_cvtph_ps(_mm256_castsi256_si128(x));
   const __m256 high = _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1));
@@ -40,6 +40,13 @@ static inline simde__m512i EmulatedCvtepu8Epi32(simde__m128i x) {
   const __m256i high = _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8));
   return simde_mm512_inserti64x4(simde_mm512_castsi256_si512(low), high, 1);
 }
+static inline simde__m512 EmulatedMaskzLoad(simde__mmask16 mask, const float* from) {
+  alignas(64) float to[16] = {};
+  for (int i = 0; i < 16; ++i) {
+    if ((mask >> i & 1) != 0) to[i] = from[i];
+  }
+  return simde_mm512_load_ps(to);
+}
 static inline void EmulatedMaskStore(float* to, simde__mmask16 mask, simde__m512 x) {
   alignas(64) float from[16];
   simde_mm512_store_ps(from, x);
@@ -56,6 +63,8 @@ static inline void EmulatedMaskStoreBytes(void* to, simde__mmask64 mask, simde__
 }
 #undef _mm512_cvtps_epi32
 #define _mm512_cvtps_epi32 EmulatedCvtpsEpi32
+#undef _mm512_maskz_loadu_ps
+#define _mm512_maskz_loadu_ps EmulatedMaskzLoad
 #undef _mm512_mask_storeu_ps
 #define _mm512_mask_storeu_ps EmulatedMaskStore
 #undef _mm512_mask_storeu_epi8

@@ -1,5 +1,5 @@
-// Writing rows of f32 activations as Prepared (prepared.h), for every kind. AVX2's registers on all
-// sets, so that the bits are the same. Included by op_dtype_isa files only.
+// Writing rows of f32 activations as Prepared (prepared.h), for every kind. The bits are the same
+// on all sets: bf16 by AVX2's registers on all of them. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/finish_row-inl.h"
 #include "kernels/cpu/linear_kernels.h"

@@ -1,5 +1,5 @@
-// Up to sixteen groups of activations to int8 at a time, on AVX-512: what is worked out once a
-// group is so for all of them in one register, lane i of group i. The bits are QuantiseGroup's.
+// Up to 64 groups of activations to int8 together, on AVX-512: what is worked out once a group is
+// so for sixteen in one register, lane i of group i. The bits are QuantiseGroup's.
 // Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/int8_lanes-inl.h"

@@ -47,9 +47,10 @@ constexpr Bounds kServedTilesBf16 = {0.03, 0.15, 0.37, 0.08};
 /// Dot products of AVX512-BF16 add in a third order and flush denormals: the mean is the same, the
 /// few largest values are others (0.0198 / 0.1034 / 0.238; as served 0.0225 / 0.118 / 0.233).
 constexpr Bounds kDotsBf16 = {0.02, 0.105, 0.25, 0.068};
-/// int8 is served with KV in int8 (but on AMX), whose own error is about three times bf16's: where
-/// queries keep 16 bits 0.073 / 0.36 / 0.945 / 0.290, at level avx512bf16, where they keep 8,
-/// 0.074 / 0.38 / 0.783 / 0.322. The maximum is one value of 7,680.
+/// int8 is served with KV in int8 (but on AMX), whose own error is about three times bf16's: at
+/// levels avx2 and avx512 0.073 / 0.36 / 0.945 / 0.290, the maximum, one value of 7,680, above what
+/// the products alone were recorded with; avx512bf16, whose queries are rounded otherwise, is
+/// within that (0.074 / 0.38 / 0.783 / 0.322).
 constexpr Bounds kServedInt8Codes = {0.09, 0.44, 1.0, 0.399};
 
 bool IsAt(const LoadedModel& model, const char* level) {
@@ -171,7 +172,8 @@ TEST_CASE("int8 as served: within the errors of its products and of its KV") {
   const nlohmann::json golden = tests::LoadGolden();
   if (golden.is_null()) return;
   LoadedModel model = Load(Numerics::kInt8, std::nullopt);
-  CheckServed(model.runner.get(), golden, IsAt(model, "amx") ? kReadmeInt8 : kServedInt8Codes);
+  const bool wider = IsAt(model, "avx2") || IsAt(model, "avx512");
+  CheckServed(model.runner.get(), golden, wider ? kServedInt8Codes : kReadmeInt8);
 }
 
 TEST_CASE("int8 with KV in bf16: within the README's bounds for the products alone") {

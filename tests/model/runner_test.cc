@@ -349,16 +349,21 @@ TEST_CASE("the x86 backend agrees with the plain one in every numerics mode") {
   if (numerics != Numerics::kExact && rounding) {
     // Attention by products of bf16 or bytes rounds queries and probabilities too, and a K or V
     // between two codes may become either: as far from exact as the mode itself is, in a direction
-    // of its own (1.1 times in the mean, up to 1.8 in the one largest, measured on Zen 4).
+    // of its own. Of several texts, as the largest of one is a matter of chance.
     LoadedModel exact = Load(files.gguf(), {"ref", Numerics::kExact});
-    const auto truth = AllLogprobs(exact.runner.get(), ids, {80});
-    const Differences grain = Compare(AllLogprobs(ref.runner.get(), ids, {80}), truth);
-    const Differences mine = Compare(AllLogprobs(cpu.runner.get(), ids, {80}), truth);
-    const double apart =
-        Compare(AllLogprobs(ref.runner.get(), ids, {80}), AllLogprobs(cpu.runner.get(), ids, {80}))
-            .mean;
+    const auto of_texts = [&](const LoadedModel& loaded) {
+      std::vector<std::vector<TokenLogprob>> rows;
+      for (const uint32_t seed : {9, 10, 11, 12}) {
+        const auto text = AllLogprobs(loaded.runner.get(), RandomIds(80, model.vocab, seed), {80});
+        rows.insert(rows.end(), text.begin(), text.end());
+      }
+      return rows;
+    };
+    const auto truth = of_texts(exact), plain = of_texts(ref), vectors = of_texts(cpu);
+    const Differences grain = Compare(plain, truth), mine = Compare(vectors, truth);
+    const double apart = Compare(plain, vectors).mean;
     CHECK(mine.mean < 1.3 * grain.mean);
-    CHECK(mine.largest < 2.0 * grain.largest);
+    CHECK(mine.largest < 1.5 * grain.largest);
     CHECK(apart < 1.3 * grain.mean);  // errors of no common origin would be 1.4 apart
     return;
   }

@@ -19,6 +19,14 @@ struct EmbedParams {
   float* hidden;              // [T, d]
 };
 
+/// data[i] = data[rows[i]], in place
+struct KeepRowsParams {
+  int num_rows;
+  const int32_t* rows;  // [num_rows], rising
+  int64_t width;
+  float* data;  // [*, width]
+};
+
 /// out = prepare(RMSNorm(hidden[rows]) * weight) for the consumer. Sums of squares in the backend's
 /// fixed order.
 struct NormParams {
@@ -125,6 +133,7 @@ struct AttentionParams {
 
 struct OpTable {
   void (*embed)(Device&, const EmbedParams&);
+  void (*keep_rows)(Device&, const KeepRowsParams&);
   void (*norm)(Device&, const NormParams&);
   void (*linear)(Device&, const LinearParams&);
   /// False, having written nothing, where a product is not finite, or the backend has no shorter

@@ -60,21 +60,33 @@ kernels::KvLayout Decoder::kv_layout(kernels::DType dtype) const {
           dtype};
 }
 
-void Decoder::Forward(const DecoderStep& step, kernels::KvCache* kv) {
-  MODU_CHECK(step.num_tokens > 0 && step.num_tokens <= max_tokens_);
-  step_number_ = device_->NextStep();
+void Decoder::Forward(const DecoderStep& given, kernels::KvCache* kv) {
+  MODU_CHECK(given.num_tokens > 0 && given.num_tokens <= max_tokens_);
+  DecoderStep step = given;
+  step.number = device_->NextStep();
+  tail_.Cut(step);
+  DecoderStep tail = tail_.step();
+  if (!tail_.is_whole()) tail.number = device_->NextStep();
   const kernels::OpTable& ops = device_->ops();
   ops.embed(*device_,
             {step.num_tokens, step.token_ids, &weights_.embedding_table(), 1.0f, hidden_->f32()});
   ops.rope_table(*device_, {step.num_tokens, step.positions, config_.rope.rotary_dim,
                             inv_freq_->f32(), config_.rope.attention_scale, cos_sin_->f32()});
-  for (int i = 0; i < config_.num_layers; ++i) {
+  const int last = config_.num_layers - 1;
+  for (int i = 0; i < last; ++i) {
+    WriteKv(step, i, kv);
     Attention(step, i, kv);
-    FeedForward(step, i, kv);
+    FeedForward(step, i, i + 1 < last ? &step : &tail, kv);
   }
+  WriteKv(step, last, kv);
+  if (tail.num_tokens == 0) return;
+  KeepTail();
+  Attention(tail, last, kv);
+  FeedForward(tail, last, nullptr, kv);
 }
 
-void Decoder::Attention(const DecoderStep& step, int index, kernels::KvCache* kv) {
+/// Queries, keys and values of all rows; the latter two go to the cache.
+void Decoder::WriteKv(const DecoderStep& step, int index, kernels::KvCache* kv) {
   const kernels::OpTable& ops = device_->ops();
   const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
   const Prepared input{input_->data()};
@@ -100,7 +112,22 @@ void Decoder::Attention(const DecoderStep& step, int index, kernels::KvCache* kv
   qkv.layer = index;
   qkv.slot_mapping = step.slot_mapping;
   ops.qkv(*device_, qkv);
+}
 
+void Decoder::KeepTail() {
+  if (tail_.is_whole()) return;
+  const int64_t qkv_width = weights_.layers.back().qkv->rows();
+  const auto keep = [this](float* data, int64_t width) {
+    device_->ops().keep_rows(*device_, {tail_.step().num_tokens, tail_.rows(), width, data});
+  };
+  keep(hidden_->f32(), config_.hidden_size);
+  keep(qkv_->f32(), qkv_width);
+}
+
+void Decoder::Attention(const DecoderStep& step, int index, const kernels::KvCache* kv) {
+  const kernels::OpTable& ops = device_->ops();
+  const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
+  const Prepared input{input_->data()};
   ops.attention(*device_, AttentionOf(step, index, kv));
   ops.linear(*device_, {step.num_tokens, input, layer.output.get(),
                         layer.output_bias ? layer.output_bias->f32() : nullptr, /*accumulate=*/true,
@@ -122,14 +149,15 @@ kernels::AttentionParams Decoder::AttentionOf(const DecoderStep& step, int index
   attention.seq_lens = step.seq_lens;
   attention.block_table = step.block_table;
   attention.block_table_stride = step.block_table_stride;
-  attention.step = step_number_;
+  attention.step = step.number;
   attention.window = config_.window(index);
   attention.consumer = weights_.layers[static_cast<size_t>(index)].output.get();
   attention.out = Prepared{input_->data()};
   return attention;
 }
 
-void Decoder::FeedForward(const DecoderStep& step, int index, const kernels::KvCache* kv) {
+void Decoder::FeedForward(const DecoderStep& step, int index, const DecoderStep* next,
+                          const kernels::KvCache* kv) {
   const kernels::OpTable& ops = device_->ops();
   const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
   const Prepared input{input_->data()}, gated{gated_->data()};
@@ -143,10 +171,10 @@ void Decoder::FeedForward(const DecoderStep& step, int index, const kernels::KvC
   up.consumer = layer.down.get();
   up.out = gated;
   up.bias = layer.gate_up_bias ? layer.gate_up_bias->f32() : nullptr;
-  kernels::AttentionParams next{};
-  if (index + 1 < config_.num_layers) {
-    next = AttentionOf(step, index + 1, kv);
-    up.next_attention = &next;
+  kernels::AttentionParams next_attention{};
+  if (next != nullptr && next->num_tokens > 0) {
+    next_attention = AttentionOf(*next, index + 1, kv);
+    up.next_attention = &next_attention;
   }
   ops.gated_linear(*device_, up);
   ops.linear(*device_, {step.num_tokens, gated, layer.down.get(),
@@ -157,9 +185,11 @@ void Decoder::FeedForward(const DecoderStep& step, int index, const kernels::KvC
 void Decoder::SelectRows(const int32_t* rows, int num_rows) {
   MODU_CHECK(num_rows > 0 && num_rows <= max_logit_rows_);
   num_selected_ = num_rows;
-  device_->ops().norm(
-      *device_, {num_rows, config_.hidden_size, hidden_->f32(), rows, weights_.final_norm->f32(),
-                 config_.norm_eps, weights_.head.get(), Prepared{head_input_->data()}});
+  selected_.clear();
+  for (int i = 0; i < num_rows; ++i) selected_.push_back(tail_.RowOf(rows[i]));
+  device_->ops().norm(*device_, {num_rows, config_.hidden_size, hidden_->f32(), selected_.data(),
+                                 weights_.final_norm->f32(), config_.norm_eps, weights_.head.get(),
+                                 Prepared{head_input_->data()}});
 }
 
 float* Decoder::Logits() {

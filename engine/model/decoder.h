@@ -4,25 +4,16 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "engine/checkpoint/model_config.h"
+#include "engine/model/decoder_step.h"
+#include "engine/model/tail_step.h"
 #include "engine/model/weights.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 
 namespace modu::engine {
-
-/// One step as flat arrays; the names are ForwardInput's. All ids are tokens, in [0, vocab_size).
-struct DecoderStep {
-  int num_tokens = 0, num_seqs = 0;
-  const int32_t* token_ids = nullptr;     // [T]
-  const int32_t* positions = nullptr;     // [T]
-  const int32_t* cu_seqlens = nullptr;    // [S+1]
-  const int32_t* seq_lens = nullptr;      // [S]
-  const int64_t* slot_mapping = nullptr;  // [T]
-  const int32_t* block_table = nullptr;   // [S, block_table_stride]
-  int block_table_stride = 0;
-};
 
 class Decoder {
  public:
@@ -30,9 +21,11 @@ class Decoder {
   Decoder(const ModelConfig& config, ModelWeights weights, kernels::Device* device, int max_tokens,
           int max_logit_rows);
 
-  /// Leaves the residual stream of all T rows in place for SelectRows.
+  /// Leaves the residual stream of the step's output rows in place for SelectRows; writes all
+  /// tokens' KV.
   void Forward(const DecoderStep& step, kernels::KvCache* kv);
-  /// Which rows of the last Forward the output head is applied to: num_rows <= max_logit_rows.
+  /// Which output rows of the last Forward the head is applied to, as rows of its T:
+  /// num_rows <= max_logit_rows.
   void SelectRows(const int32_t* rows, int num_rows);
   /// The selected rows' logits: [num_rows, vocab_size], valid until the next call.
   float* Logits();
@@ -49,8 +42,12 @@ class Decoder {
  private:
   std::unique_ptr<kernels::Buffer> Allocate(size_t bytes);
   size_t PreparedBytes(int max_tokens) const;
-  void Attention(const DecoderStep& step, int layer, kernels::KvCache* kv);
-  void FeedForward(const DecoderStep& step, int layer, const kernels::KvCache* kv);
+  void WriteKv(const DecoderStep& step, int layer, kernels::KvCache* kv);
+  void KeepTail();
+  void Attention(const DecoderStep& step, int layer, const kernels::KvCache* kv);
+  /// next: the step that the layer behind attends; null behind the last one.
+  void FeedForward(const DecoderStep& step, int layer, const DecoderStep* next,
+                   const kernels::KvCache* kv);
   kernels::AttentionParams AttentionOf(const DecoderStep& step, int layer,
                                        const kernels::KvCache* kv) const;
 
@@ -60,7 +57,8 @@ class Decoder {
   const int max_tokens_, max_logit_rows_;
   int64_t buffer_bytes_ = 0;
   int num_selected_ = 0;
-  uint64_t step_number_ = 0;
+  TailStep tail_;
+  std::vector<int32_t> selected_;              // SelectRows' rows, of those that are left
   std::unique_ptr<kernels::Buffer> inv_freq_;  // [R/2]
   std::unique_ptr<kernels::Buffer> hidden_;    // [T, d]
   std::unique_ptr<kernels::Buffer> qkv_;       // [T, (H + 2G) * D]

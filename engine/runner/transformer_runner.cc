@@ -245,6 +245,9 @@ StepOutput TransformerRunner::Wait(StepHandle handle) {
   step.slot_mapping = group.slot_mapping.data();
   step.block_table = group.block_table.data();
   step.block_table_stride = group.block_table_stride;
+  output_rows_.clear();
+  for (const SampleRow& row : input.sample_rows) output_rows_.push_back(row.token_row);
+  step.output_rows = output_rows_;
   const int64_t began_ns = NowNs();
   decoder_->Forward(step, kv_.get());
   const int64_t forwarded_ns = NowNs();

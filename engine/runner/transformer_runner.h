@@ -67,11 +67,12 @@ class TransformerRunner final : public ModelRunner {
   Sampler sampler_;
   RunnerSpec spec_;
   std::deque<ForwardInput> launched_;
-  std::vector<int32_t> token_ids_;  // of the step, PreviousSample resolved
-  std::vector<int32_t> rows_;       // of a slice, as the next
-  std::vector<int32_t> runs_;       // where each slot's rows begin
-  std::vector<int32_t> ids_;        // of their largest logits
-  std::vector<int32_t> previous_;   // what the last step's sample rows drew
+  std::vector<int32_t> token_ids_;    // of the step, PreviousSample resolved
+  std::vector<int32_t> output_rows_;  // of the step's samples
+  std::vector<int32_t> rows_;         // of a slice, as the next
+  std::vector<int32_t> runs_;         // where each slot's rows begin
+  std::vector<int32_t> ids_;          // of their largest logits
+  std::vector<int32_t> previous_;     // what the last step's sample rows drew
 };
 
 }  // namespace modu::engine

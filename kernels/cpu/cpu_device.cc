@@ -40,7 +40,8 @@ class HostBuffer final : public Buffer {
   std::align_val_t alignment_{64};
 };
 
-const OpTable kOps = {Embed, Norm, Linear, Argmax, GatedLinear, RopeTable, Qkv, Attention};
+const OpTable kOps = {Embed,       KeepRows,  Norm, Linear,   Argmax,
+                      GatedLinear, RopeTable, Qkv,  Attention};
 
 const LinearKernels& KernelsOf(Isa isa) {
   static const LinearKernels kAvx2 = {

@@ -79,6 +79,7 @@ inline CpuDevice& Cpu(Device& device) { return static_cast<CpuDevice&>(device); 
 // The table's entries (linear_ops.cc and argmax_ops.cc; norm, rope, qkv and attention in their own
 // files).
 void Embed(Device&, const EmbedParams& p);
+void KeepRows(Device&, const KeepRowsParams& p);
 void Norm(Device&, const NormParams& p);
 void Linear(Device&, const LinearParams& p);
 bool Argmax(Device&, const ArgmaxParams& p);

@@ -51,6 +51,14 @@ void Embed(Device& device, const EmbedParams& p) {
   });
 }
 
+/// Few rows (of a prompt the last one): not worth waking the workers.
+void KeepRows(Device&, const KeepRowsParams& p) {
+  for (int i = 0; i < p.num_rows; ++i) {
+    const float* const from = p.data + p.rows[i] * p.width;
+    if (p.rows[i] != i) std::copy(from, from + p.width, p.data + i * p.width);
+  }
+}
+
 void Linear(Device& device, const LinearParams& p) {
   CpuDevice& cpu = Cpu(device);
   const LinearKernels& kernels = cpu.linear_kernels();

@@ -106,6 +106,14 @@ void Embed(Device&, const EmbedParams& p) {
   }
 }
 
+void KeepRows(Device&, const KeepRowsParams& p) {
+  for (int i = 0; i < p.num_rows; ++i) {
+    for (int64_t j = 0; j < p.width; ++j) {
+      p.data[i * p.width + j] = p.data[p.rows[i] * p.width + j];
+    }
+  }
+}
+
 void Norm(Device&, const NormParams& p) {
   const RefWeight& consumer = Weight(p.consumer);
   MODU_CHECK(consumer.cols() == p.width);

@@ -109,7 +109,8 @@ class HostBuffer final : public Buffer {
 
 bool Argmax(Device&, const ArgmaxParams&) { return false; }
 
-const OpTable kOps = {Embed, Norm, Linear, Argmax, GatedLinear, RopeTable, Qkv, Attention};
+const OpTable kOps = {Embed,       KeepRows,  Norm, Linear,   Argmax,
+                      GatedLinear, RopeTable, Qkv,  Attention};
 
 class RefDevice final : public Device {
  public:

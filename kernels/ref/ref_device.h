@@ -54,6 +54,7 @@ void RoundActivations(Rounding rounding, const float* in, int64_t cols, Centres 
                       double* out);
 
 void Embed(Device&, const EmbedParams& p);
+void KeepRows(Device&, const KeepRowsParams& p);
 void Norm(Device&, const NormParams& p);
 void Linear(Device&, const LinearParams& p);
 void GatedLinear(Device&, const GatedLinearParams& p);

@@ -1,12 +1,14 @@
 // The runner over small models that the test writes itself: both kinds of file give the same
 // engine, and a row's bits depend on that row alone: whatever the chunking, the neighbours, the
 // threads.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/runner/load_model.h"
@@ -310,6 +312,67 @@ TEST_CASE("a row's bits depend on that row alone") {
     two.threads = 2;
     LoadedModel threaded = Load(files.gguf(), two);
     CHECK(SameBits(whole, AllLogprobs(threaded.runner.get(), ids, {13})));
+  }
+}
+
+TEST_CASE("rows that nobody asks for change no bit of the others") {
+  const Backend backend = Backends()[GENERATE(0u, 2u, 3u, 4u, 5u)];
+  const std::string architecture = GENERATE("llama", "qwen3");
+  INFO(backend.name << " numerics " << static_cast<int>(backend.numerics) << " " << architecture);
+  const tests::SmallModel model = tests::MakeSmallModel(architecture, 21);
+  const BothKinds files(model);
+  LoadedModel loaded = Load(files.gguf(), backend);
+  ModelRunner* runner = loaded.runner.get();
+  const std::vector<size_t> lengths = {1, 40, 33, 20};
+  std::vector<std::vector<int32_t>> ids;
+  std::vector<std::vector<std::vector<TokenLogprob>>> all;
+  for (size_t s = 0; s < lengths.size(); ++s) {
+    // One token more: the next step's, which sees the KV that this one has written.
+    ids.push_back(RandomIds(lengths[s] + 1, model.vocab, 90 + static_cast<uint32_t>(s)));
+    all.push_back(AllLogprobs(runner, ids[s], {50}));
+  }
+  std::mt19937 random(5);
+  for (int round = 0; round < 12; ++round) {
+    std::vector<tests::SequenceDriver> sequences;
+    ForwardInput input, next;
+    input.step = 1;
+    next.step = 2;
+    std::vector<std::vector<TokenLogprob>> expected, expected_next;
+    std::vector<SampleRow> asked;
+    std::vector<std::pair<size_t, size_t>> places;  // of a row: sequence, token
+    for (size_t s = 0; s < lengths.size(); ++s) {
+      sequences.emplace_back(runner, static_cast<int32_t>(8 * s), 8);
+      const auto begin = static_cast<int32_t>(input.token_ids.size());
+      sequences[s].AddTo(&input, {ids[s].begin(), ids[s].end() - 1});
+      // Round 0 asks for nothing, the others for none, the last or any rows of each sequence.
+      const unsigned kind = round == 0 ? 0 : random() % 3;
+      for (size_t i = 0; i < lengths[s]; ++i) {
+        if (kind == 0 || (kind == 1 ? i + 1 < lengths[s] : random() % 8 != 0)) continue;
+        asked.push_back(tests::TargetRow(begin + static_cast<int32_t>(i), 0, model.vocab));
+        places.emplace_back(s, i);
+      }
+    }
+    std::vector<size_t> order(asked.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::shuffle(order.begin(), order.end(), random);
+    for (const size_t i : order) {
+      input.sample_rows.push_back(asked[i]);
+      expected.push_back(all[places[i].first][places[i].second]);
+    }
+    for (size_t s = 0; s < lengths.size(); ++s) {
+      sequences[s].AddTo(&next, {ids[s].back()});
+      next.sample_rows.push_back(
+          tests::TargetRow(static_cast<int32_t>(s), 0, runner->spec().vocab_size));
+      expected_next.push_back(all[s].back());
+    }
+    INFO("round " << round << ", " << asked.size() << " rows");
+    for (auto& [step, rows] : {std::pair{&input, &expected}, std::pair{&next, &expected_next}}) {
+      const StepOutput output = runner->Wait(runner->Launch(*step));
+      REQUIRE(output.status.ok());
+      std::vector<std::vector<TokenLogprob>> drawn;
+      for (const SampledRow& row : output.rows) drawn.push_back(row.top_logprobs);
+      CHECK(SameBits(*rows, drawn));
+    }
   }
 }
 

@@ -93,6 +93,7 @@ void ReorderedAttention(Device& device, const kernels::AttentionParams& p) {
 
 constexpr kernels::OpTable kOps = {
     Forward<&kernels::OpTable::embed, kernels::EmbedParams>,
+    Forward<&kernels::OpTable::keep_rows, kernels::KeepRowsParams>,
     Forward<&kernels::OpTable::norm, kernels::NormParams>,
     Forward<&kernels::OpTable::linear, kernels::LinearParams>,
     Forward<&kernels::OpTable::argmax, kernels::ArgmaxParams>,

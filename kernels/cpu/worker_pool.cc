@@ -21,6 +21,18 @@ constexpr std::chrono::microseconds kSpinBeforeSleep{150};
 // About 50 us of pause; then a missing worker has probably lost its core. The caller sleeps rather
 // than yields: only an idle core makes the system move the worker there at once.
 constexpr int kSpinsBeforeWait = 2000;
+// What a worker's core does is read so often: it costs a few us.
+constexpr std::chrono::milliseconds kLookEvery{10};
+
+pid_t ThreadId() {
+  thread_local const auto id = static_cast<pid_t>(syscall(SYS_gettid));
+  return id;
+}
+
+CoreShare::Milliseconds Now() {
+  return std::chrono::duration_cast<CoreShare::Milliseconds>(
+      std::chrono::steady_clock::now().time_since_epoch());
+}
 
 template <typename T>
 void FutexWait(std::atomic<T>* word, T expected) {
@@ -50,8 +62,10 @@ class FlushDenormals {
 
 }  // namespace
 
-WorkerPool::WorkerPool(int num_threads)
+WorkerPool::WorkerPool(int num_threads, CoreTime (*core_time)(pid_t thread))
     : num_threads_(std::max(1, num_threads)),
+      core_time_(core_time),
+      thread_ids_(new std::atomic<pid_t>[static_cast<size_t>(std::max(1, num_threads))] {}),
       claims_(new Claims[static_cast<size_t>(std::max(1, num_threads))]),
       scratch_(static_cast<size_t>(std::max(1, num_threads))) {
   for (int worker = 1; worker < num_threads_; ++worker) {
@@ -60,7 +74,11 @@ WorkerPool::WorkerPool(int num_threads)
 }
 
 WorkerPool::~WorkerPool() {
-  stop_.store(true, std::memory_order_relaxed);
+  {
+    const std::lock_guard lock(aside_mutex_);
+    stop_.store(true, std::memory_order_relaxed);
+  }
+  stops_.notify_all();
   epoch_.fetch_add(1, std::memory_order_seq_cst);
   FutexWakeAll(&epoch_);
   for (std::thread& thread : threads_) thread.join();
@@ -84,6 +102,7 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
     }
     return;
   }
+  thread_ids_[0].store(ThreadId(), std::memory_order_relaxed);
   units_.store(units, std::memory_order_relaxed);
   grain_.store(grain, std::memory_order_relaxed);
   function_.store(function, std::memory_order_relaxed);
@@ -169,11 +188,40 @@ void WorkerPool::Work(uint32_t epoch, int worker) {
   }
 }
 
+void WorkerPool::StandAside(int worker, CoreShare* share) {
+  const CoreShare::Milliseconds time = share->Look(Now(), core_time_(ThreadId()));
+  if (time.count() == 0) return;
+  std::atomic<pid_t>& id = thread_ids_[static_cast<size_t>(worker)];
+  id.store(0, std::memory_order_relaxed);
+  std::vector<pid_t> others;
+  for (int other = 0; other < num_threads_; ++other) {
+    const pid_t there = thread_ids_[static_cast<size_t>(other)].load(std::memory_order_relaxed);
+    if (there != 0) others.push_back(there);
+  }
+  const auto sum = [&] {
+    CoreTime all;
+    for (const pid_t other : others) all = all + core_time_(other);
+    return all;
+  };
+  const CoreTime before = sum();
+  const auto stops = [this] { return stop_.load(std::memory_order_relaxed); };
+  std::unique_lock lock(aside_mutex_);
+  if (!stops_.wait_for(lock, CoreShare::kTrial, stops)) {
+    lock.unlock();
+    const bool is_of_use = share->IsOfUse(Now(), sum() - before);
+    lock.lock();
+    if (is_of_use) stops_.wait_for(lock, time - CoreShare::kTrial, stops);
+  }
+  id.store(ThreadId(), std::memory_order_relaxed);
+}
+
 void WorkerPool::WorkerMain(int worker) {
   FlushDenormals flush;
   Fetched fetched;
+  CoreShare share;
+  thread_ids_[static_cast<size_t>(worker)].store(ThreadId(), std::memory_order_relaxed);
   uint32_t seen = 0;
-  auto idle_since = std::chrono::steady_clock::now();
+  auto idle_since = std::chrono::steady_clock::now(), looked_at = idle_since;
   for (;;) {
     const uint32_t epoch = epoch_.load(std::memory_order_acquire);
     if (epoch != seen) {
@@ -181,6 +229,10 @@ void WorkerPool::WorkerMain(int worker) {
       if (stop_.load(std::memory_order_relaxed)) return;
       Work(epoch, worker);
       idle_since = std::chrono::steady_clock::now();
+      if (idle_since - looked_at >= kLookEvery) {
+        looked_at = idle_since;
+        StandAside(worker, &share);
+      }
       continue;
     }
     bool waiting = true;

@@ -2,22 +2,30 @@
 // jobs and then sleep, so that an idle server uses no CPU. A job is n units in one home range a
 // worker; whoever runs out takes from the others' ranges, so a stolen core costs one unit, not a
 // step. Run returns when every unit is done; a worker that wakes late finds nothing to claim and is
-// never waited for. Each unit is run whole by one worker: what it computes must not depend on
-// which. One thread calls Run at a time, never from inside a job. Denormals are zero inside jobs.
+// never waited for; one that has to share its core with another process stands aside for a while
+// (core_share.h), and the others do its units. Each unit is run whole by one worker: what it
+// computes must not depend on which. One thread calls Run at a time, never from inside a job.
+// Denormals are zero inside jobs.
 #pragma once
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <type_traits>
 #include <vector>
+
+#include "kernels/cpu/core_share.h"
 
 namespace modu::kernels::cpu {
 
 class WorkerPool {
  public:
-  explicit WorkerPool(int num_threads);
+  /// core_time: what is known of a thread and its core; tests have their own.
+  explicit WorkerPool(int num_threads, CoreTime (*core_time)(pid_t thread) = ReadCoreTime);
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
@@ -75,12 +83,19 @@ class WorkerPool {
 
   void Launch(int units, int grain, Function function, void* context);
   void WorkerMain(int worker);
+  /// Does nothing for a while where the worker's core is another's and the others get on better
+  /// without it.
+  void StandAside(int worker, CoreShare* share);
   void Work(uint32_t epoch, int worker);
 
   const int num_threads_;
+  CoreTime (*const core_time_)(pid_t thread);
   alignas(64) std::atomic<uint32_t> epoch_{0};
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
+  std::mutex aside_mutex_;
+  std::condition_variable stops_;
+  std::unique_ptr<std::atomic<pid_t>[]> thread_ids_;  // of the workers; 0: stands aside
   alignas(64) std::atomic<int> done_{0};
   std::atomic<bool> caller_waits_{false};
   // The job. Atomics only because a late worker may read them while the next job is written.

@@ -3,6 +3,8 @@
 #include "kernels/cpu/worker_pool.h"
 
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <random>
@@ -94,6 +96,49 @@ TEST_CASE("another worker takes over what a slow one leaves") {
     }
   });
   CHECK(taken_from_home_of_0 > 10);
+}
+
+/// A machine on which every worker waits for its core, but for the caller unless all do.
+namespace crowded {
+std::atomic<bool> all_wait;
+std::atomic<pid_t> caller;
+std::atomic<int> looks_at_caller;
+std::atomic<int> units_of_other, units_during_trial;
+
+CoreTime Of(pid_t thread) {
+  static std::atomic<int64_t> looks;
+  const int64_t ns = 50'000'000 * ++looks;
+  if (thread != caller) return {ns / 2, ns / 2};
+  // Asked by the worker that stands aside: before its trial and after it.
+  const int look = ++looks_at_caller;
+  if (look == 1) units_of_other = 0;
+  if (look == 2) units_during_trial = units_of_other.load();
+  return all_wait ? CoreTime{ns / 2, ns / 2} : CoreTime{ns, 0};
+}
+}  // namespace crowded
+
+TEST_CASE("a worker without a core hears of no job for a while, and comes back") {
+  crowded::all_wait = GENERATE(false, true);
+  crowded::caller = static_cast<pid_t>(syscall(SYS_gettid));
+  crowded::looks_at_caller = 0;
+  crowded::units_during_trial = -1;
+  WorkerPool pool(2, crowded::Of);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  const auto run_until = [&](auto&& happens) {
+    while (!happens() && std::chrono::steady_clock::now() < end) {
+      std::vector<int> out(16, -1);
+      pool.Run(16, 1, [&](int first, int last, int worker) {
+        for (int i = first; i < last; ++i) out[static_cast<size_t>(i)] = i;
+        if (worker == 1) ++crowded::units_of_other;
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+      });
+      for (int i = 0; i < 16; ++i) REQUIRE(out[static_cast<size_t>(i)] == i);
+    }
+    return happens();
+  };
+  REQUIRE(run_until([] { return crowded::looks_at_caller >= 2; }));
+  CHECK(crowded::units_during_trial == 0);
+  CHECK(run_until([] { return crowded::units_of_other > 0; }));
 }
 
 TEST_CASE("denormals are zero in every worker's jobs and left alone outside") {

@@ -1,0 +1,48 @@
+// Whether threads get the cores that they work on. Where another process computes on one of the
+// machine's cores, the system puts two workers that wait for each other on what is left, and a job
+// is passed to and fro between them a thousand times a second: one of them alone does more.
+#pragma once
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+
+namespace modu::kernels::cpu {
+
+/// Of one thread, or several, since they began: on a core, and ready to run without one.
+struct CoreTime {
+  int64_t run_ns = 0, wait_ns = 0;
+  CoreTime operator+(const CoreTime& o) const { return {run_ns + o.run_ns, wait_ns + o.wait_ns}; }
+  CoreTime operator-(const CoreTime& o) const { return {run_ns - o.run_ns, wait_ns - o.wait_ns}; }
+  int64_t wanted_ns() const { return run_ns + wait_ns; }
+  /// More than is lost to a server's own threads and its client.
+  bool waits_much() const;
+};
+
+/// A thread's of this process (Linux: /proc/<pid>/schedstat, Documentation/scheduler/
+/// sched-stats.rst); zeros where the system does not say. Microseconds.
+CoreTime ReadCoreTime(pid_t thread);
+
+/// When a worker should stand aside: where it waits for its core, and the others get theirs for it.
+/// For longer each time that coming back did not help, and less often where standing aside did not.
+class CoreShare {
+ public:
+  using Milliseconds = std::chrono::milliseconds;
+  static constexpr Milliseconds kTrial{30};
+
+  /// now: since any begin; time: the worker's so far. How long to do nothing, 0 in most cases; at
+  /// least kTrial, of which the first part is a trial.
+  Milliseconds Look(Milliseconds now, CoreTime time);
+  /// After the trial; others: the times of those who went on meanwhile. False: no use, come back.
+  bool IsOfUse(Milliseconds now, CoreTime others);
+
+ private:
+  static constexpr Milliseconds kShortest{50}, kLongest{1600};
+
+  CoreTime begin_;                                        // of what is looked at
+  int calm_ = 0;                                          // looks in a row that found nothing
+  Milliseconds aside_ = kShortest, useless_ = kShortest;  // how long the next time
+  Milliseconds not_before_{0};
+};
+
+}  // namespace modu::kernels::cpu

@@ -1,0 +1,89 @@
+#include "kernels/cpu/core_share.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <chrono>
+
+#include "tests/catch.h"
+
+namespace modu::kernels::cpu {
+namespace {
+
+using Milliseconds = CoreShare::Milliseconds;
+
+/// A worker's times, told 50 ms at a time.
+struct Worker {
+  CoreShare share;
+  CoreTime time;
+  Milliseconds now{0};
+
+  Milliseconds Look(double waited) {
+    now += Milliseconds(50);
+    time.wait_ns += static_cast<int64_t>(waited * 50e6);
+    time.run_ns += static_cast<int64_t>((1 - waited) * 50e6);
+    return share.Look(now, time);
+  }
+};
+
+constexpr CoreTime kFree{30'000'000, 1'000'000}, kCrowded{15'000'000, 15'000'000};
+
+TEST_CASE("who gets its core goes on") {
+  Worker worker;
+  for (int i = 0; i < 1000; ++i) REQUIRE(worker.Look(0.2) == Milliseconds(0));
+}
+
+TEST_CASE("little says nothing") {
+  CoreShare share;
+  // Two waits of 15 ms within a minute that was slept through.
+  CHECK(share.Look(Milliseconds(30'000), {0, 15'000'000}) == Milliseconds(0));
+  CHECK(share.Look(Milliseconds(60'000), {0, 30'000'000}) == Milliseconds(0));
+  CHECK(share.Look(Milliseconds(60'010), {0, 45'000'000}) > Milliseconds(0));
+}
+
+TEST_CASE("who waits stands aside for longer each time, up to a bound, and less after calm") {
+  Worker worker;
+  const Milliseconds first = worker.Look(0.5);
+  CHECK(first > CoreShare::kTrial);
+  REQUIRE(worker.share.IsOfUse(worker.now, kFree));
+  Milliseconds last = first;
+  for (int i = 0; i < 20; ++i) {
+    const Milliseconds next = worker.Look(0.5);
+    REQUIRE(worker.share.IsOfUse(worker.now, kFree));
+    CHECK(next >= last);
+    last = next;
+  }
+  CHECK(last >= 8 * first);
+  CHECK(last < Milliseconds(2000));
+  for (int i = 0; i < 30; ++i) REQUIRE(worker.Look(0.0) == Milliseconds(0));
+  CHECK(worker.Look(0.5) == first);
+}
+
+TEST_CASE("where the others wait as well, nobody stands aside for long") {
+  Worker worker;
+  int asides = 0;
+  for (int i = 0; i < 1200; ++i) {  // a minute
+    if (worker.Look(0.5) == Milliseconds(0)) continue;
+    ++asides;
+    REQUIRE_FALSE(worker.share.IsOfUse(worker.now, kCrowded));
+  }
+  CHECK(asides > 10);
+  CHECK(asides < 100);  // trials of 30 ms: at most a twentieth of it
+}
+
+TEST_CASE("a thread's time on its core is read, and nothing of one that there is not") {
+  const auto self = static_cast<pid_t>(syscall(SYS_gettid));
+  const CoreTime before = ReadCoreTime(self);
+  if (before.run_ns == 0) {
+    WARN("the system does not say");
+    return;
+  }
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (ReadCoreTime(self).run_ns <= before.run_ns && std::chrono::steady_clock::now() < end) {
+  }
+  CHECK(ReadCoreTime(self).run_ns > before.run_ns);
+  CHECK(ReadCoreTime(-1).wanted_ns() == 0);
+}
+
+}  // namespace
+}  // namespace modu::kernels::cpu

@@ -170,7 +170,8 @@ void WorkerPool::Work(uint32_t epoch, int worker) {
       if (static_cast<uint32_t>(claim >> 32) != epoch) return;  // that job has ended
       const auto units_left = static_cast<int>(static_cast<uint32_t>(claim));
       if (units_left == 0) break;
-      const int count = std::min(units_left, grain);
+      // Ever smaller ones, so that workers end together.
+      const int count = std::clamp(units_left / 4, 1, grain);
       // A claim that succeeds proves that job `epoch` still ran when it did, so that what was read
       // above is its. (Whether units are left must not be worked out from what was read above.)
       if (!left.compare_exchange_weak(claim, claim - static_cast<uint64_t>(count),

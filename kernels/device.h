@@ -129,8 +129,8 @@ class Device {
   /// Bytes one block takes over all layers of the group, before anything is allocated.
   virtual int64_t KvBlockBytes(const KvLayout& layout) const = 0;
 
-  /// A number that no step of this device's has had: what its layers share need be found once
-  /// (AttentionParams::step). Of the device that ops are called with.
+  /// A number that no batch of rows on this device has had: what layers with that batch share need
+  /// be found once (AttentionParams::step). Of the device that ops are called with.
   uint64_t NextStep() { return ++last_step_; }
 
   /// Calls task(context, i) once for each i in [0, n), spread over the workers; returns when all

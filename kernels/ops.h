@@ -22,9 +22,10 @@ struct EmbedParams {
 /// data[i] = data[rows[i]], in place
 struct KeepRowsParams {
   int num_rows;
-  const int32_t* rows;  // [num_rows], rising
+  const int32_t* rows;  // [num_rows], strictly rising
   int64_t width;
-  float* data;  // [*, width]
+  int64_t stride;  // floats
+  float* data;     // [*, stride], the first `width` used
 };
 
 /// out = prepare(RMSNorm(hidden[rows]) * weight) for the consumer. Sums of squares in the backend's
@@ -116,11 +117,11 @@ struct AttentionParams {
   int num_tokens;
   int num_seqs;
   int num_heads, num_kv_heads, head_dim;
-  const float* qkv;  // as QkvParams left it; only the q heads are read
+  const float* qkv;  // as QkvParams left it, or keep_rows moved it; only the q heads are read
   const KvCache* kv;
   int layer;
   const int32_t* cu_seqlens;   // [S+1] rows of sequence s: [cu_seqlens[s], cu_seqlens[s+1])
-  const int32_t* seq_lens;     // [S] KV length including this step's rows
+  const int32_t* seq_lens;     // [S] KV length, which ends with those rows
   const int32_t* block_table;  // [S, block_table_stride]
   int block_table_stride;
   /// Of equal ones (Device::NextStep) the batch is the same: num_tokens, num_seqs and the four

@@ -33,6 +33,8 @@ Decoder::Decoder(const ModelConfig& config, ModelWeights weights, kernels::Devic
     gated_bytes = std::max(gated_bytes, device_->PreparedBytes(*layer.down, max_tokens));
   }
   gated_ = Allocate(gated_bytes);
+  tail_.Reserve(max_tokens);
+  selected_.reserve(static_cast<size_t>(max_logit_rows));
   head_input_ = Allocate(device_->PreparedBytes(*weights_.head, max_logit_rows));
   logits_ = Allocate(static_cast<size_t>(max_logit_rows) * static_cast<size_t>(config_.vocab_size) *
                      sizeof(float));
@@ -116,12 +118,13 @@ void Decoder::WriteKv(const DecoderStep& step, int index, kernels::KvCache* kv) 
 
 void Decoder::KeepTail() {
   if (tail_.is_whole()) return;
-  const int64_t qkv_width = weights_.layers.back().qkv->rows();
-  const auto keep = [this](float* data, int64_t width) {
-    device_->ops().keep_rows(*device_, {tail_.step().num_tokens, tail_.rows(), width, data});
+  const auto keep = [this](float* data, int64_t width, int64_t stride) {
+    device_->ops().keep_rows(*device_,
+                             {tail_.step().num_tokens, tail_.rows(), width, stride, data});
   };
-  keep(hidden_->f32(), config_.hidden_size);
-  keep(qkv_->f32(), qkv_width);
+  keep(hidden_->f32(), config_.hidden_size, config_.hidden_size);
+  const int64_t queries = int64_t{config_.num_heads} * config_.head_dim;
+  keep(qkv_->f32(), queries, weights_.layers.back().qkv->rows());
 }
 
 void Decoder::Attention(const DecoderStep& step, int index, const kernels::KvCache* kv) {

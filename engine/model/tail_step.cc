@@ -6,6 +6,12 @@
 
 namespace modu::engine {
 
+void TailStep::Reserve(int max_tokens) {
+  const auto tokens = static_cast<size_t>(max_tokens);
+  for (auto* vector : {&first_, &rows_, &seq_lens_}) vector->reserve(tokens);
+  cu_seqlens_.reserve(tokens + 1);
+}
+
 void TailStep::Cut(const DecoderStep& all) {
   const int32_t* const begins = all.cu_seqlens;
   first_.assign(begins + 1, begins + 1 + all.num_seqs);

@@ -12,6 +12,9 @@ namespace modu::engine {
 /// the sequences that have none. Engine thread; keeps its memory from step to step.
 class TailStep {
  public:
+  /// Steps of so many tokens allocate nothing but block tables that are longer than any before.
+  void Reserve(int max_tokens);
+
   /// `all` must outlive the use of step().
   void Cut(const DecoderStep& all);
 

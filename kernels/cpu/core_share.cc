@@ -15,6 +15,8 @@ constexpr int64_t kWantedNs = 40'000'000;
 // Beside a neighbour on one of two cores it was 0.45; 0.03 without (16 streams and their client).
 constexpr double kMostWaited = 0.3;
 constexpr int kCalm = 20;
+// Of the others', in a trial of twice as long.
+constexpr int64_t kEvidenceNs = 15'000'000;
 
 }  // namespace
 
@@ -41,18 +43,18 @@ CoreShare::Milliseconds CoreShare::Look(Milliseconds now, CoreTime time) {
   if (since.wanted_ns() < kWantedNs) return {};
   begin_ = time;
   if (!since.waits_much()) {
+    aside_ = std::max(aside_ / 2, kShortest);  // coming back did help
     if (++calm_ >= kCalm) aside_ = useless_ = kShortest;
     return {};
   }
   calm_ = 0;
-  if (now < not_before_) return {};
-  const Milliseconds aside = aside_;
-  aside_ = std::min(2 * aside_, kLongest);
-  return aside;
+  return now < not_before_ ? Milliseconds(0) : aside_;
 }
 
 bool CoreShare::IsOfUse(Milliseconds now, CoreTime others) {
+  if (others.wanted_ns() < kEvidenceNs) return false;
   if (!others.waits_much()) {
+    aside_ = std::min(2 * aside_, kLongest);
     useless_ = kShortest;
     return true;
   }

@@ -19,12 +19,13 @@ struct CoreTime {
   bool waits_much() const;
 };
 
-/// A thread's of this process (Linux: /proc/<pid>/schedstat, Documentation/scheduler/
-/// sched-stats.rst); zeros where the system does not say. Microseconds.
+/// A thread's of this process (Linux: /proc/self/task/<thread>/schedstat, Documentation/scheduler/
+/// sched-stats.rst); zeros where the system does not say. Takes some microseconds.
 CoreTime ReadCoreTime(pid_t thread);
 
-/// When a worker should stand aside: where it waits for its core, and the others get theirs for it.
-/// For longer each time that coming back did not help, and less often where standing aside did not.
+/// When a worker should stand aside: where it waits for its core, and the others have theirs
+/// without it. For longer each time that coming back did not help, and less often where standing
+/// aside did not.
 class CoreShare {
  public:
   using Milliseconds = std::chrono::milliseconds;
@@ -33,7 +34,8 @@ class CoreShare {
   /// now: since any begin; time: the worker's so far. How long to do nothing, 0 in most cases; at
   /// least kTrial, of which the first part is a trial.
   Milliseconds Look(Milliseconds now, CoreTime time);
-  /// After the trial; others: the times of those who went on meanwhile. False: no use, come back.
+  /// After the trial; others: the times of those who went on meanwhile. False: no use, come back
+  /// (nor is it known to be where they hardly wanted to run).
   bool IsOfUse(Milliseconds now, CoreTime others);
 
  private:

@@ -51,11 +51,11 @@ void Embed(Device& device, const EmbedParams& p) {
   });
 }
 
-/// Few rows (of a prompt the last one): not worth waking the workers.
+/// By the caller: mostly of few rows (of a prompt the last one), and in place they have an order.
 void KeepRows(Device&, const KeepRowsParams& p) {
   for (int i = 0; i < p.num_rows; ++i) {
-    const float* const from = p.data + p.rows[i] * p.width;
-    if (p.rows[i] != i) std::copy(from, from + p.width, p.data + i * p.width);
+    const float* const from = p.data + p.rows[i] * p.stride;
+    if (p.rows[i] != i) std::copy(from, from + p.width, p.data + i * p.stride);
   }
 }
 

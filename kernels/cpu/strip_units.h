@@ -18,7 +18,7 @@ template <typename Scope, typename Body>
 void ForStrips(WorkerPool& pool, int strips, int num_tokens, int most, const Scope& scope,
                const Body& body) {
   const int units = strips * ((num_tokens + most - 1) / most);
-  // Few enough claims to cost nothing, enough of them to balance.
+  // Few enough claims to cost nothing, enough of them to balance (the last ones are smaller).
   const int grain = std::clamp(units / (pool.size() * 8), 1, 16);
   pool.Run(units, grain, [&](int first, int last, int worker) {
     auto around = scope();

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <climits>
 #include <new>
+#include <utility>
 
 #include "kernels/check.h"
 
@@ -191,28 +192,31 @@ void WorkerPool::Work(uint32_t epoch, int worker) {
 
 void WorkerPool::StandAside(int worker, CoreShare* share) {
   const CoreShare::Milliseconds time = share->Look(Now(), core_time_(ThreadId()));
-  if (time.count() == 0) return;
+  // One at a time: that the others have cores must not be due to several that left.
+  if (time.count() == 0 || trying_.exchange(true, std::memory_order_relaxed)) return;
   std::atomic<pid_t>& id = thread_ids_[static_cast<size_t>(worker)];
   id.store(0, std::memory_order_relaxed);
-  std::vector<pid_t> others;
+  std::vector<std::pair<pid_t, CoreTime>> others;
   for (int other = 0; other < num_threads_; ++other) {
     const pid_t there = thread_ids_[static_cast<size_t>(other)].load(std::memory_order_relaxed);
-    if (there != 0) others.push_back(there);
+    if (there != 0) others.emplace_back(there, core_time_(there));
   }
-  const auto sum = [&] {
+  const auto during_trial = [&] {
     CoreTime all;
-    for (const pid_t other : others) all = all + core_time_(other);
+    for (const auto& [other, before] : others) {
+      const CoreTime after = core_time_(other);
+      if (before.run_ns > 0 && after.run_ns > 0) all = all + (after - before);
+    }
     return all;
   };
-  const CoreTime before = sum();
   const auto stops = [this] { return stop_.load(std::memory_order_relaxed); };
   std::unique_lock lock(aside_mutex_);
-  if (!stops_.wait_for(lock, CoreShare::kTrial, stops)) {
-    lock.unlock();
-    const bool is_of_use = share->IsOfUse(Now(), sum() - before);
-    lock.lock();
-    if (is_of_use) stops_.wait_for(lock, time - CoreShare::kTrial, stops);
-  }
+  const bool ends = stops_.wait_for(lock, CoreShare::kTrial, stops);
+  lock.unlock();
+  const bool is_of_use = !ends && share->IsOfUse(Now(), during_trial());
+  trying_.store(false, std::memory_order_relaxed);
+  lock.lock();
+  if (is_of_use) stops_.wait_for(lock, time - CoreShare::kTrial, stops);
   id.store(ThreadId(), std::memory_order_relaxed);
 }
 

@@ -2,13 +2,12 @@
 // jobs and then sleep, so that an idle server uses no CPU. A job is n units in one home range a
 // worker; whoever runs out takes from the others' ranges, so a stolen core costs one unit, not a
 // step. Run returns when every unit is done; a worker that wakes late finds nothing to claim and is
-// never waited for; one that has to share its core with another process stands aside for a while
+// never waited for; one that has to share its core with another thread stands aside for a while
 // (core_share.h), and the others do its units. Each unit is run whole by one worker: what it
 // computes must not depend on which. One thread calls Run at a time, never from inside a job.
 // Denormals are zero inside jobs.
 #pragma once
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -95,7 +94,8 @@ class WorkerPool {
   std::atomic<bool> stop_{false};
   std::mutex aside_mutex_;
   std::condition_variable stops_;
-  std::unique_ptr<std::atomic<pid_t>[]> thread_ids_;  // of the workers; 0: stands aside
+  std::atomic<bool> trying_{false};                   // a worker is in its trial
+  std::unique_ptr<std::atomic<pid_t>[]> thread_ids_;  // of the workers; 0: aside, or not begun
   alignas(64) std::atomic<int> done_{0};
   std::atomic<bool> caller_waits_{false};
   // The job. Atomics only because a late worker may read them while the next job is written.

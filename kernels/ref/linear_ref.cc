@@ -109,7 +109,7 @@ void Embed(Device&, const EmbedParams& p) {
 void KeepRows(Device&, const KeepRowsParams& p) {
   for (int i = 0; i < p.num_rows; ++i) {
     for (int64_t j = 0; j < p.width; ++j) {
-      p.data[i * p.width + j] = p.data[p.rows[i] * p.width + j];
+      p.data[i * p.stride + j] = p.data[p.rows[i] * p.stride + j];
     }
   }
 }

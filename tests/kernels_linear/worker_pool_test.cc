@@ -24,9 +24,12 @@ double ProcessCpuSeconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
+/// A machine that says nothing of its cores, so that all workers take part however busy it is.
+CoreTime Unknown(pid_t) { return {}; }
+
 TEST_CASE("every unit of a job runs exactly once, at any size and grain") {
   for (int threads : {1, 2, 3, 7}) {
-    WorkerPool pool(threads);
+    WorkerPool pool(threads, Unknown);
     REQUIRE(pool.size() == threads);
     std::mt19937 random(1);
     // On a busy machine a job costs a scheduler's slice when a worker loses its core: by the clock.
@@ -53,7 +56,7 @@ TEST_CASE("every unit of a job runs exactly once, at any size and grain") {
 TEST_CASE("workers that wake late from one job leave the next one alone") {
   // Small jobs before large ones, workers delayed at random: a late worker must never mistake the
   // next job's size for units that its own job has left.
-  WorkerPool pool(6);
+  WorkerPool pool(6, Unknown);
   std::mt19937 random(2);
   const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(1500);
   for (int job = 0; job < 30000 && (job < 50 || std::chrono::steady_clock::now() < end); ++job) {
@@ -74,7 +77,7 @@ TEST_CASE("workers that wake late from one job leave the next one alone") {
 }
 
 TEST_CASE("jobs after a pause wake sleeping workers, and plain writes are seen afterwards") {
-  WorkerPool pool(4);
+  WorkerPool pool(4, Unknown);
   std::vector<int> out(64);
   for (int round = 1; round <= 20; ++round) {
     std::this_thread::sleep_for(std::chrono::milliseconds(round % 3));
@@ -98,47 +101,60 @@ TEST_CASE("another worker takes over what a slow one leaves") {
   CHECK(taken_from_home_of_0 > 10);
 }
 
-/// A machine on which every worker waits for its core, but for the caller unless all do.
+/// A machine on which every worker waits for its core, but for the caller.
 namespace crowded {
-std::atomic<bool> all_wait;
+using Time = std::chrono::steady_clock::time_point;
 std::atomic<pid_t> caller;
 std::atomic<int> looks_at_caller;
-std::atomic<int> units_of_other, units_during_trial;
+std::atomic<Time> first_look, second_look;
 
 CoreTime Of(pid_t thread) {
   static std::atomic<int64_t> looks;
   const int64_t ns = 50'000'000 * ++looks;
   if (thread != caller) return {ns / 2, ns / 2};
   // Asked by the worker that stands aside: before its trial and after it.
-  const int look = ++looks_at_caller;
-  if (look == 1) units_of_other = 0;
-  if (look == 2) units_during_trial = units_of_other.load();
-  return all_wait ? CoreTime{ns / 2, ns / 2} : CoreTime{ns, 0};
+  const int look = looks_at_caller + 1;
+  if (look == 1) first_look = std::chrono::steady_clock::now();
+  if (look == 2) second_look = std::chrono::steady_clock::now();
+  looks_at_caller = look;
+  return {ns, 0};
+}
+
+/// Worker 1's first unit after the first look.
+std::atomic<Time> first_unit;
+
+/// Runs jobs until `happens`, at most 20 s.
+template <typename Condition>
+bool RunUntil(WorkerPool& pool, const Condition& happens) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!happens() && std::chrono::steady_clock::now() < end) {
+    std::vector<int> out(16, -1);
+    pool.Run(16, 1, [&](int first, int last, int worker) {
+      for (int i = first; i < last; ++i) out[static_cast<size_t>(i)] = i;
+      Time none{};
+      if (worker == 1 && looks_at_caller > 0) {
+        first_unit.compare_exchange_strong(none, std::chrono::steady_clock::now());
+      }
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    });
+    for (int i = 0; i < 16; ++i) REQUIRE(out[static_cast<size_t>(i)] == i);
+  }
+  return happens();
 }
 }  // namespace crowded
 
-TEST_CASE("a worker without a core hears of no job for a while, and comes back") {
-  crowded::all_wait = GENERATE(false, true);
+TEST_CASE("a worker without a core does nothing for a while, and comes back") {
   crowded::caller = static_cast<pid_t>(syscall(SYS_gettid));
   crowded::looks_at_caller = 0;
-  crowded::units_during_trial = -1;
+  crowded::first_unit = crowded::Time{};
   WorkerPool pool(2, crowded::Of);
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  const auto run_until = [&](auto&& happens) {
-    while (!happens() && std::chrono::steady_clock::now() < end) {
-      std::vector<int> out(16, -1);
-      pool.Run(16, 1, [&](int first, int last, int worker) {
-        for (int i = first; i < last; ++i) out[static_cast<size_t>(i)] = i;
-        if (worker == 1) ++crowded::units_of_other;
-        std::this_thread::sleep_for(std::chrono::microseconds(50));
-      });
-      for (int i = 0; i < 16; ++i) REQUIRE(out[static_cast<size_t>(i)] == i);
-    }
-    return happens();
-  };
-  REQUIRE(run_until([] { return crowded::looks_at_caller >= 2; }));
-  CHECK(crowded::units_during_trial == 0);
-  CHECK(run_until([] { return crowded::units_of_other > 0; }));
+  REQUIRE(crowded::RunUntil(pool, [] { return crowded::looks_at_caller >= 2; }));
+  CHECK(crowded::second_look.load() - crowded::first_look.load() >= CoreShare::kTrial);
+  REQUIRE(crowded::RunUntil(pool, [] { return crowded::first_unit.load() > crowded::Time{}; }));
+  CHECK(crowded::first_unit.load() - crowded::first_look.load() >=
+        CoreShare::kTrial + std::chrono::milliseconds(20));
+  // Away again, and for longer: the pool ends without waiting for it.
+  REQUIRE(crowded::RunUntil(pool, [] { return crowded::looks_at_caller >= 4; }));
 }
 
 TEST_CASE("denormals are zero in every worker's jobs and left alone outside") {
@@ -153,7 +169,7 @@ TEST_CASE("denormals are zero in every worker's jobs and left alone outside") {
 }
 
 TEST_CASE("what is ahead is only fetched: it may be gone, and change while workers wait") {
-  WorkerPool pool(3);
+  WorkerPool pool(3, Unknown);
   const std::vector<std::byte> there(300'000);
   for (int i = 0; i < 300; ++i) {
     if (i % 3 == 0) pool.FetchWhenIdle(there.data(), there.size());

@@ -66,9 +66,8 @@ void Decoder::Forward(const DecoderStep& given, kernels::KvCache* kv) {
   MODU_CHECK(given.num_tokens > 0 && given.num_tokens <= max_tokens_);
   DecoderStep step = given;
   step.number = device_->NextStep();
-  tail_.Cut(step);
-  DecoderStep tail = tail_.step();
-  if (!tail_.is_whole()) tail.number = device_->NextStep();
+  tail_.Cut(step, device_->NextStep());
+  const DecoderStep& tail = tail_.step();
   const kernels::OpTable& ops = device_->ops();
   ops.embed(*device_,
             {step.num_tokens, step.token_ids, &weights_.embedding_table(), 1.0f, hidden_->f32()});

@@ -12,7 +12,7 @@ void TailStep::Reserve(int max_tokens) {
   cu_seqlens_.reserve(tokens + 1);
 }
 
-void TailStep::Cut(const DecoderStep& all) {
+void TailStep::Cut(const DecoderStep& all, uint64_t number) {
   const int32_t* const begins = all.cu_seqlens;
   first_.assign(begins + 1, begins + 1 + all.num_seqs);
   for (const int32_t row : all.output_rows) {
@@ -46,6 +46,7 @@ void TailStep::Cut(const DecoderStep& all) {
   step_.seq_lens = seq_lens_.data();
   step_.block_table = block_table_.data();
   step_.block_table_stride = all.block_table_stride;
+  step_.number = number;
 }
 
 int32_t TailStep::RowOf(int32_t row) const {

@@ -15,8 +15,8 @@ class TailStep {
   /// Steps of so many tokens allocate nothing but block tables that are longer than any before.
   void Reserve(int max_tokens);
 
-  /// `all` must outlive the use of step().
-  void Cut(const DecoderStep& all);
+  /// `all` must outlive the use of step(). number: of what is left, if it is not all of it.
+  void Cut(const DecoderStep& all, uint64_t number);
 
   /// No row was cut off: step() is all of it.
   bool is_whole() const { return is_whole_; }

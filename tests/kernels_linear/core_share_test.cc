@@ -1,3 +1,4 @@
+// When a worker stands aside, over made-up times; and that the system's are read.
 #include "kernels/cpu/core_share.h"
 
 #include <sys/syscall.h>

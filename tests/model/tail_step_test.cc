@@ -22,6 +22,7 @@ struct Batch {
     step.block_table = block_table.data();
     step.block_table_stride = stride;
     step.output_rows = output_rows;
+    step.number = 7;
     return step;
   }
 };
@@ -51,7 +52,7 @@ TEST_CASE("rows from each sequence's first output on are left, with their sequen
   for (int round = 0; round < 500; ++round) {
     const Batch batch = RandomBatch(random);
     const DecoderStep all = batch.Step();
-    tail.Cut(all);
+    tail.Cut(all, 8);
     const DecoderStep& left = tail.step();
     int32_t row_left = 0, seq_left = 0;
     for (int s = 0; s < all.num_seqs; ++s) {
@@ -78,6 +79,7 @@ TEST_CASE("rows from each sequence's first output on are left, with their sequen
     }
     CHECK(left.num_tokens == row_left);
     CHECK(left.num_seqs == seq_left);
+    CHECK(left.number == (tail.is_whole() ? 7 : 8));
     CHECK(tail.is_whole() == (row_left == all.num_tokens));
     whole += tail.is_whole() ? 1 : 0;
     none += row_left == 0 ? 1 : 0;

@@ -136,9 +136,9 @@ bool CoarseHead::Describe(const PreparedLayout& layout, const std::byte* in, Coa
     const double length = std::sqrt(
         std::max(0.0, scale * scale * squares + centre * (2 * scale * sum + centre * kGroup)));
     // y is rounded by half a step twice, once before the scale; what is more is for the floats,
-    // whose up to 64 additions, each of what is below 2^15 * (scale + centre / 127), round by 2^-24
-    // of it.
-    const double rounded = 0.5 + scale + std::fabs(centre) / 127;
+    // whose up to 64 additions, each of what is below 2^15 * (scale + centre / kInt8Steps), round
+    // by 2^-24 of it.
+    const double rounded = 0.5 + scale + std::fabs(centre) / kInt8Steps;
     groups[g].scale = static_cast<float>(kStep * scale);
     groups[g].begin = static_cast<float>(kStep * kFrom * (scale * sum + centre * kGroup));
     groups[g].centre = static_cast<float>(kStep * centre);

@@ -48,7 +48,7 @@ const LinearKernels& KernelsOf(Isa isa) {
       .int8 = Int8KernelsAvx2(), .f32 = FloatKernelsAvx2(), .coarse = CoarseStripAvx2()};
   static const LinearKernels kAvx512 = {
       .int8 = Int8KernelsAvx512(), .f32 = FloatKernelsAvx512(), .coarse = CoarseStripAvx512()};
-  static const LinearKernels kAvx512Bf16 = {.int8 = Int8KernelsAvx512(),
+  static const LinearKernels kAvx512Bf16 = {.int8 = Int8WinogradAvx512(),
                                             .f32 = FloatKernelsAvx512(),
                                             .bf16_dots = Bf16DotsAvx512Bf16(),
                                             .coarse = CoarseStripAvx512()};

@@ -1,5 +1,5 @@
-// What is known once all pieces of an int8 row are (prepared.h): its unit, and scales, totals and
-// centres in it. Included by op_dtype_isa files only.
+// What is known once all pieces of an int8 row are (prepared.h): its unit, scales, totals and
+// centres in it, and pairs' crosses. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/int8_lanes-inl.h"
 #include "kernels/cpu/prepared.h"
@@ -39,6 +39,37 @@ MODU_INLINE void StoreHalves(uint64_t* scales_and_totals, uint32_t* centres, Flo
 }
 #endif
 
+/// Int8Pair's crosses, from its values.
+MODU_INLINE uint32_t CrossesOf(const Int8Pair& pair) {
+#if defined(MODU_VECTOR_AVX512)
+  const Int all = _mm512_loadu_si512(pair.values);
+  const Int sums = _mm512_dpbusd_epi32(SetInt(0), XorInt(all, _mm512_set1_epi8(-128)),
+                                       _mm512_srli_epi64(all, 32));  // in every other dword
+  const __m256i both = _mm256_add_epi32(_mm512_castsi512_si256(sums),
+                                        _mm256_slli_epi32(_mm512_extracti64x4_epi64(sums, 1), 16));
+  const __m128i four =
+      _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+  return -static_cast<uint32_t>(
+      _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E))));
+#else
+  uint32_t crosses = 0;
+  for (int g = 1; g >= 0; --g) {
+    __m256i sums = _mm256_setzero_si256();  // in the first two dwords of each half
+    for (int i = 0; i < 2; ++i) {
+      const __m256i x = _mm256_cvtepi8_epi16(_mm_loadu_si128(
+          reinterpret_cast<const __m128i*>(pair.values + g * kGroup + i * kGroup / 2)));
+      sums = _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_add_epi16(x, _mm256_set1_epi16(128)),
+                                                      _mm256_shuffle_epi32(x, 0x4E)));
+    }
+    const __m128i two =
+        _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    const __m128i one = _mm_add_epi32(two, _mm_shuffle_epi32(two, 0xB1));
+    crosses = (crosses << 16) - static_cast<uint32_t>(_mm_cvtsi128_si32(one));
+  }
+  return crosses;
+#endif
+}
+
 /// From the scales, centres and means behind a row's pairs: its unit, and all of them in it.
 MODU_INLINE void FinishRow(std::byte* row, int64_t groups) {
   auto* const pairs = reinterpret_cast<Int8Pair*>(row);
@@ -47,7 +78,7 @@ MODU_INLINE void FinishRow(std::byte* row, int64_t groups) {
   const float* const scales = reinterpret_cast<const float*>(row + Int8ScalesOffset(groups));
   const float* const centres = scales + padded;
   const float* const means = centres + padded;
-  const Float part = Set(1.0f / 127.0f);
+  const Float part = Set(1.0f / kInt8Steps);
   Group most = SetGroup(0.0f), none = most;  // NaN where a scale is
   for (int64_t g = 0; g < padded; g += kLanes) {
     const Float scale = LoadGroups(scales + g, padded - g);
@@ -75,6 +106,7 @@ MODU_INLINE void FinishRow(std::byte* row, int64_t groups) {
       __builtin_memcpy(reinterpret_cast<std::byte*>(pair) + offsetof(Int8Pair, scales),
                        scales_and_totals + i, sizeof(uint64_t));
       pair->centres = centre_halves[i];
+      pair->crosses = CrossesOf(*pair);
       with_centre |= static_cast<uint32_t>(centre_halves[i] != 0) << i;
     }
     const int64_t first = g / 2 % kChunkPairs;

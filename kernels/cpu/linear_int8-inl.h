@@ -225,7 +225,7 @@ MODU_INLINE void PairDots(const std::byte* pair, int part, int vector,
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) dots[r][v] = D::Start(SetInt(rows[r]->begin[1]));
+      for (int v = 0; v < V; ++v) dots[r][v] = D::Start(SetInt(0));
     }
     ahead.Fetch();
     AddNibbles<R, V>(CodesOf<Format>(pair, 1), 1, vector, rows, dots);
@@ -233,8 +233,8 @@ MODU_INLINE void PairDots(const std::byte* pair, int part, int vector,
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
-        const Int second = dots[r][v].Total(SetInt(rows[r]->begin[1]));
-        x[r][v] = AddInt(ShiftUp<16>(second), SetInt(rows[r]->begin[0]));
+        const Int second = dots[r][v].Total(SetInt(0));
+        x[r][v] = AddInt(ShiftUp<16>(second), SetInt(rows[r]->begins()));
         dots[r][v] = D::Start(x[r][v]);
       }
     }
@@ -251,7 +251,7 @@ MODU_INLINE void PairDots(const std::byte* pair, int part, int vector,
 #pragma GCC unroll 2
     for (int g = 1; g >= 0; --g) {
       const auto from = [&](int r) {
-        return BeginOf<Format>(rows[r]->begin[g] - (g == 0 ? 0x8000 : 0));
+        return BeginOf<Format>(g == 0 ? rows[r]->first_begin() : rows[r]->second_begin());
       };
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -386,17 +386,35 @@ void AnyBlock(int rows, Chunk<Format>& chunk, int index, const std::byte* in,
   Block<Format, R>(chunk, in, of_rows, centred, row_bytes, fetch, tile);
 }
 
+/// Calls of Fetch that rows take for each pair.
 template <typename Format>
-void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in, int rows,
-               const Ahead& ahead, float* tile) {
-  const auto pairs = static_cast<int>(PairsOf(layout.groups()));
-  int64_t fetches = 0;  // calls of Fetch
+int64_t FetchesAPair(int rows) {
+  int64_t fetches = 0;
   for (int row = 0; row < rows;) {
     const int block = NextRows<Format>(rows - row);
-    fetches += 2 * pairs * Format::kParts * (kVectorsPerStrip / ColumnVectors<Format>(block));
+    fetches += 2 * Format::kParts * (kVectorsPerStrip / ColumnVectors<Format>(block));
     row += block;
   }
-  FetchAhead fetch(ahead, fetches);
+  return fetches;
+}
+
+/// Rows [row, rows) of a chunk of number `index`; in, units, tile: of row 0.
+template <typename Format>
+void ChunkRows(Chunk<Format>& chunk, int index, int row, int rows, const std::byte* in,
+               const float* const* units, int64_t row_bytes, FetchAhead& fetch, float* tile) {
+  while (row < rows) {
+    const int block = NextRows<Format>(rows - row);
+    AnyBlock<Format, kMostRows<Format>>(block, chunk, index, in + row * row_bytes, units + row,
+                                        row_bytes, fetch, tile + row * kStrip);
+    row += block;
+  }
+}
+
+/// compute(chunk, its number, row 0 at its first pair, the rows' units) for each chunk of a strip.
+template <typename Format, typename Compute>
+MODU_INLINE void ForChunks(const std::byte* strip, const PreparedLayout& layout,
+                           const std::byte* in, int rows, const Compute& compute) {
+  const auto pairs = static_cast<int>(PairsOf(layout.groups()));
   const float* units[kTileRows];
   for (int r = 0; r < rows; ++r) units[r] = RowUnit(layout, in + r * layout.row_bytes);
   Chunk<Format> chunk;
@@ -409,15 +427,19 @@ void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::
     chunk.is_first = first == 0;
     from = chunk.pair + chunk.pairs * PairBytes(Format::kFormat);
     chunk.made = 0;
-    const std::byte* const chunk_in = in + first * static_cast<int64_t>(sizeof(Int8Pair));
-    for (int row = 0; row < rows;) {
-      const int block = NextRows<Format>(rows - row);
-      AnyBlock<Format, kMostRows<Format>>(block, chunk, index, chunk_in + row * layout.row_bytes,
-                                          units + row, layout.row_bytes, fetch,
-                                          tile + row * kStrip);
-      row += block;
-    }
+    compute(chunk, index, in + first * static_cast<int64_t>(sizeof(Int8Pair)), units);
   }
+}
+
+template <typename Format>
+void Int8Strip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in, int rows,
+               const Ahead& ahead, float* tile) {
+  FetchAhead fetch(ahead, PairsOf(layout.groups()) * FetchesAPair<Format>(rows));
+  ForChunks<Format>(strip, layout, in, rows,
+                    [&](auto& chunk, int index, const std::byte* chunk_in, const auto& units) {
+                      ChunkRows<Format>(chunk, index, 0, rows, chunk_in, units, layout.row_bytes,
+                                        fetch, tile);
+                    });
 }
 
 constexpr Int8Kernels kInt8Kernels = {

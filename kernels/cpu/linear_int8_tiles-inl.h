@@ -74,7 +74,7 @@ MODU_INLINE void JoinRows(const std::byte* pair, int part, const std::byte* in, 
   bool has_factors = false;
   for (int r = 0; r < rows; ++r) {
     const auto& a = *reinterpret_cast<const Int8Pair*>(in + r * row_bytes);
-    const Int first = BeginOf<Format>(a.begin[0] - 0x8000), second = BeginOf<Format>(a.begin[1]);
+    const Int first = BeginOf<Format>(a.first_begin()), second = BeginOf<Format>(a.second_begin());
     if (a.centres != 0 && !has_factors) {
       for (int v = 0; v < kVectorsPerStrip; ++v) {
         factors[v] = CentreFactors<Format>(pair, part, v);

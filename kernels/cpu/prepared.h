@@ -11,6 +11,10 @@ namespace modu::kernels::cpu {
 
 /// Activations that share one int8 scale, and weights that share theirs.
 constexpr int kGroup = 32;
+/// Steps to either side of a group's middle. At most 120, so that a value and a 4-bit code from its
+/// middle add up to a byte (linear_int8_winograd-inl.h). Between 112 and 120 the perplexity of a
+/// single text is a matter of chance (benchmarks/results/2026-11-29-zen4-winograd.md).
+constexpr float kInt8Steps = 119.25f;
 
 enum class PreparedKind : uint8_t {
   kF32,        // cols floats
@@ -21,20 +25,28 @@ enum class PreparedKind : uint8_t {
 };
 
 /// Two groups of int8 activations as kernels read them (int8_join-inl.h). x[i] is about
-/// centre + scale * values[i]: nearest steps of scale = r / 127 with r the largest distance from
-/// the centre: 0, or the middle of a lopsided group's range where that gains much of the row
-/// (kGain in quantise_groups-inl.h). Scales and centres count in the row's unit, the 127th part of
-/// the largest |centre| + r, so that sums over all groups of a row are whole numbers. Of two 16-bit
-/// halves the low one is the first group's. An odd number of groups ends with one of zeros. A row
-/// whose unit is below 1e-30 counts as zeros.
+/// centre + scale * values[i]: nearest steps of scale = r / kInt8Steps with r the largest distance
+/// from the centre: 0, or the middle of a lopsided group's range where that gains much of the row
+/// (kGain in quantise_groups-inl.h). Scales and centres count in the row's unit, kInt8Steps of
+/// which are the largest |centre| + r, so that sums over all groups of a row are whole numbers. Of
+/// two 16-bit halves the low one is the first group's. An odd number of groups ends with one of
+/// zeros. A row whose unit is below 1e-30 counts as zeros.
 struct Int8Pair {
   int8_t values[2 * kGroup];
   /// -8 * the sum of a group's values: added to their products with codes 0..15, it makes them
   /// codes - 8. Of the first group 2^15 more (SplitHalves in int8_join-inl.h).
-  int32_t begin[2];
+  uint16_t begin[2];
+  /// -(values[k] + 128) * values[k + 4], summed over all k of a group with k % 8 < 4; the second
+  /// group's sum 2^16 times, both together modulo 2^32 (linear_int8_winograd-inl.h).
+  uint32_t crosses;
   uint32_t scales;   // int16, in 2^-15 units
   uint32_t totals;   // int16: of the x that the group stands for, in eighths of a unit
   uint32_t centres;  // int16, in 2^-5 units
+
+  int first_begin() const { return begin[0] - 0x8000; }
+  int second_begin() const { return static_cast<int16_t>(begin[1]); }
+  /// Both as they are added to 2^16 * second products + first products.
+  int begins() const { return static_cast<int>(uint32_t{begin[1]} << 16 | begin[0]); }
 };
 static_assert(sizeof(Int8Pair) == 84);
 static_assert(offsetof(Int8Pair, totals) == offsetof(Int8Pair, scales) + 4);

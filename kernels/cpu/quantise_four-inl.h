@@ -47,7 +47,7 @@ MODU_INLINE void QuantiseFour(const float* const (&values)[4], float least,
   const __m128 lopsided = _mm_cmpge_ps(gain, _mm_set1_ps(least));
   const __m128 centre = _mm_and_ps(lopsided, _mm_add_ps(middle, _mm_setzero_ps()));
   const __m128 reach = _mm_blendv_ps(most, from_middle, lopsided);
-  const __m128 some = _mm_cmpge_ps(reach, _mm_set1_ps(1e-36f)), steps = _mm_set1_ps(127.0f);
+  const __m128 some = _mm_cmpge_ps(reach, _mm_set1_ps(1e-36f)), steps = _mm_set1_ps(kInt8Steps);
   const __m128 scale = _mm_and_ps(some, _mm_div_ps(reach, steps));
   alignas(16) float centres[4], inverses[4], scales[4], means[4];
   alignas(16) int32_t begins[4];

@@ -17,7 +17,7 @@ const float kNoCentres = __builtin_nanf("");
 /// Where a group of a row goes.
 struct GroupPlace {
   int8_t* values;
-  int32_t* begin;
+  uint16_t* begin;
   float* scale;  // then, `to_next` on, the centre, then the mean
   int64_t to_next;
   int32_t more;  // in begin
@@ -26,7 +26,7 @@ struct GroupPlace {
     scale[0] = scale_of;
     scale[to_next] = centre;
     scale[2 * to_next] = mean;
-    *begin = minus_sums + more;
+    *begin = static_cast<uint16_t>(minus_sums + more);
   }
 };
 MODU_INLINE GroupPlace PlaceOf(std::byte* row, int64_t groups, int64_t g) {
@@ -57,8 +57,9 @@ MODU_INLINE __m256i StoreSteps(const __m256i (&q)[4], int8_t* values) {
   return _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
 }
 
-/// A range below 1e-36 (127 / it would overflow) becomes its centre alone; a group with a NaN or an
-/// infinity gets a NaN scale. least: what a centre has to take off the square of its largest value.
+/// A range below 1e-36 (kInt8Steps / it would overflow) becomes its centre alone; a group with a
+/// NaN or an infinity gets a NaN scale. least: what a centre has to take off the square of its
+/// largest value.
 void QuantiseGroup(const float* values, float least, const GroupPlace& place) {
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
   __m256 x[4];
@@ -89,8 +90,8 @@ void QuantiseGroup(const float* values, float least, const GroupPlace& place) {
       reach = most;
     }
     if (reach >= 1e-36f) {
-      d = reach / 127.0f;
-      inverse = 127.0f / reach;
+      d = reach / kInt8Steps;
+      inverse = kInt8Steps / reach;
     }
   }
   __m256i q[4];

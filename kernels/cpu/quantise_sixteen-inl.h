@@ -72,7 +72,7 @@ MODU_INLINE GroupSteps StepsOf(const GroupRanges& x, float least) {
     reach = _mm512_mask_blend_ps(lopsided, reach, from_middle);
   }
   const __mmask16 some = _mm512_cmp_ps_mask(reach, Set(1e-36f), _CMP_GE_OQ);
-  const Float steps = Set(127.0f);
+  const Float steps = Set(kInt8Steps);
   return {_mm512_maskz_mov_ps(some, Div(reach, steps)),
           _mm512_maskz_mov_ps(some, Div(steps, reach)), centre};
 }
@@ -198,12 +198,14 @@ MODU_INLINE void StoreAdjacent(GroupsTogether<true>& together, int count, std::b
       _mm512_mask_storeu_ps(to, mask, Load(from + i));
       to += place.to_next;
     }
-    const Int begins = _mm512_load_si512(together.begins + i);
-    _mm512_store_si512(together.begins + i, AddInt(begins, _mm512_set1_epi64(0x8000)));
+    const __m256i begins = _mm512_cvtsepi32_epi16(_mm512_load_si512(together.begins + i));
+    alignas(32) uint16_t halves[16];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(halves),
+                       _mm256_xor_si256(begins, _mm256_set1_epi32(0x8000)));
+    for (int j = 0; j < 16 && i + j < count; j += 2) {
+      __builtin_memcpy(pairs[(i + j) / 2].begin, halves + j, i + j + 1 < count ? 4 : 2);
+    }
   }
-  int i = 0;
-  for (; i + 2 <= count; i += 2) __builtin_memcpy(pairs[i / 2].begin, together.begins + i, 8);
-  if (i < count) pairs[i / 2].begin[0] = together.begins[i];
 }
 
 /// QuantiseFoursAlong with the row's LeastGain for `least`, if this is all of it.

@@ -79,8 +79,8 @@ void RoundActivations(Rounding rounding, const float* in, int64_t cols, Centres 
             centres == Centres::kWhereTheyGain && gain >= 0.015 * squares && squares > 0;
         const float centre = lopsided ? middle : 0.0f;
         const float reach = lopsided ? from_middle : most;
-        const float scale = reach >= 1e-36f ? reach / 127.0f : 0.0f;
-        const float inverse = reach >= 1e-36f ? 127.0f / reach : 0.0f;
+        const float scale = reach >= 1e-36f ? reach / kInt8Steps : 0.0f;
+        const float inverse = reach >= 1e-36f ? kInt8Steps / reach : 0.0f;
         for (int64_t i = first; i < last; ++i) {
           out[i] = finite ? centre + std::nearbyint((in[i] - centre) * inverse) *
                                          static_cast<double>(scale)

@@ -16,6 +16,7 @@ namespace modu::kernels::ref {
 enum class Rounding : uint8_t { kFloat32, kBf16, kInt8Groups };
 
 constexpr int kInt8Group = 32;
+constexpr float kInt8Steps = 119.25f;  // to either side of a group's middle
 
 class RefWeight final : public PackedWeight {
  public:

@@ -32,9 +32,12 @@ std::vector<Candidate> Candidates() {
   std::vector<Candidate> sets;
   if (DetectIsa() >= Isa::kAvx512) {
     sets.push_back({"avx512", &Int8KernelsAvx512(), &FloatKernelsAvx512()});
+    sets.push_back({"avx512, Winograd's", &Int8WinogradAnyRowsAvx512(), &FloatKernelsAvx512()});
+    sets.push_back({"avx512, many rows", &Int8WinogradAvx512(), &FloatKernelsAvx512()});
   }
 #if defined(MODU_HAVE_EMULATED)
   sets.push_back({"emulated avx512", &Int8KernelsEmulated(), &FloatKernelsEmulated()});
+  sets.push_back({"emulated, Winograd's", &Int8WinogradEmulated(), &FloatKernelsEmulated()});
 #endif
   if (sets.empty()) WARN("skipped: neither AVX-512 nor SIMDe here");
   return sets;
@@ -64,7 +67,7 @@ TEST_CASE("products have the same bits on every instruction set") {
           for (float& x : row) x = random.Gaussian();
           avx2.prepare(layout, in.data() + r * layout.row_bytes, 0, k, row.data());
         }
-        for (const int rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 16, 17, 31, 64}) {
+        for (const int rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 16, 17, 23, 24, 31, 64}) {
           INFO(candidate.name << " " << TraitsOf(dtype).name << " rows " << rows);
           for (const Strip& strip : weight.strips()) {
             AlignedBytes want(sizeof(float) * kTileRows * kStrip);

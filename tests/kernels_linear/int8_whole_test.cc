@@ -42,10 +42,23 @@ std::vector<Candidate> Candidates() {
                                 {"tiles' twin", &Int8TileKernelsTwin()}};
 #if defined(MODU_HAVE_EMULATED)
   all.push_back({"emulated avx512", &Int8KernelsEmulated()});
+  all.push_back({"emulated, Winograd's", &Int8WinogradEmulated()});
 #endif
-  if (DetectIsa() >= Isa::kAvx512) all.push_back({"avx512", &Int8KernelsAvx512()});
+  if (DetectIsa() >= Isa::kAvx512) {
+    all.push_back({"avx512", &Int8KernelsAvx512()});
+    all.push_back({"avx512, Winograd's", &Int8WinogradAnyRowsAvx512()});
+  }
   if (DetectIsa() >= Isa::kAmx) all.push_back({"amx", &Int8TileKernelsAmx()});
   return all;
+}
+
+/// What prepared.h says of crosses.
+uint32_t Crosses(const Int8Pair& a) {
+  int64_t sums[2] = {0, 0};
+  for (int i = 0; i < 2 * kGroup; ++i) {
+    if (i % 8 < 4) sums[i / kGroup] -= (a.values[i] + 128) * a.values[i + 4];
+  }
+  return static_cast<uint32_t>(sums[1] * 65536 + sums[0]);
 }
 
 /// The halves of a dword.
@@ -328,8 +341,10 @@ TEST_CASE("int8 products in whole numbers: sums that nearly fill 32 bits") {
   for (int i = 0; i < kCols; ++i) row[static_cast<size_t>(i)] = i / kGroup == 5 ? 3.0f : 0.001f;
   p.Set(1, row);
   REQUIRE(CentredPairs(RowUnit(p.weight->prepared(), p.Row(1)), 0) == 0b100);
-  REQUIRE(Half(p.Pair(1, 5).centres, 1) >= 4063);
-  CHECK(std::abs(WholeSums(p, 0, 0)[0]) > 0.97 * std::numeric_limits<int32_t>::max());
+  REQUIRE(Half(p.Pair(1, 5).centres, 1) >= kInt8Steps * 32 - 1);
+  // Packing leaves room for activations of 127.
+  CHECK(std::abs(WholeSums(p, 0, 0)[0]) >
+        0.97 * kInt8Steps / 127 * std::numeric_limits<int32_t>::max());
   for (const Candidate& candidate : Candidates()) {
     const Strip& strip = p.weight->strips()[0];
     AlignedBytes got(sizeof(float) * kTileRows * kStrip);
@@ -455,12 +470,13 @@ TEST_CASE("int8 activations: steps from zero, or from the centre of lopsided gro
       const double x = row[static_cast<size_t>(g * kGroup + i)];
       const int value = a.values[half * kGroup + i];
       CHECK(std::fabs(centre + scale * value - x) <= scale * 0.5001 + std::fabs(x) * 1e-6);
-      CHECK(std::abs(value) <= 127);
+      CHECK(std::abs(value) <= kInt8Steps);
       sum += value;
       total += centre + scale * value;
     }
-    most = std::max(most, std::fabs(centre) / 127 + scale);
-    CHECK(a.begin[half] == -8 * sum + (half == 0 ? 0x8000 : 0));
+    most = std::max(most, std::fabs(centre) / kInt8Steps + scale);
+    CHECK((half == 0 ? a.first_begin() : a.second_begin()) == -8 * sum);
+    if (half == 1 || g + 1 == groups) CHECK(a.crosses == Crosses(a));
     CHECK(std::fabs(Half(a.scales, half) - std::min(32767.0, scale / unit * 32768)) <= 0.51);
     CHECK(std::fabs(Half(a.totals, half) - total / unit * 8) <= 0.51);
     CHECK(std::fabs(Half(a.centres, half) - centre / unit * 32) <= 0.51);
@@ -469,7 +485,7 @@ TEST_CASE("int8 activations: steps from zero, or from the centre of lopsided gro
   CHECK(std::fabs(unit - most) <= 1e-6 * most);
   const Int8Pair& last = reinterpret_cast<const Int8Pair*>(whole.data())[groups / 2];
   for (int i = kGroup; i < 2 * kGroup; ++i) CHECK(last.values[i] == 0);
-  CHECK(last.begin[1] == 0);
+  CHECK(last.second_begin() == 0);
   CHECK(((last.scales | last.totals | last.centres) & 0xFFFF0000u) == 0);
 }
 

@@ -4,6 +4,7 @@
 
 namespace modu::kernels::cpu {
 const Int8Kernels& Int8KernelsEmulated();
+const Int8Kernels& Int8WinogradEmulated();  // for any number of rows
 const FloatKernels& FloatKernelsEmulated();
 FloatStripFn Bf16DotsEmulated();
 CoarseStripFn CoarseStripEmulated();

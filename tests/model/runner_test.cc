@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <random>
 #include <string>
@@ -111,26 +112,25 @@ bool SameBits(const std::vector<std::vector<TokenLogprob>>& a,
 /// Differences of tokens' log probabilities.
 struct Differences {
   double largest = 0, mean = 0;
+  double far = 0;  // what one in a thousand exceeds
 };
 Differences Compare(const std::vector<std::vector<TokenLogprob>>& a,
                     const std::vector<std::vector<TokenLogprob>>& b) {
   REQUIRE(a.size() == b.size());
   Differences differences;
-  double sum = 0;
-  size_t count = 0;
+  std::vector<double> all;
   for (size_t i = 0; i < a.size(); ++i) {
     std::vector<double> by_id(a[i].size());
     for (const TokenLogprob& entry : a[i])
       by_id[static_cast<size_t>(entry.token_id)] = entry.logprob;
     for (const TokenLogprob& entry : b[i]) {
-      const double difference =
-          std::fabs(by_id[static_cast<size_t>(entry.token_id)] - entry.logprob);
-      differences.largest = std::max(differences.largest, difference);
-      sum += difference;
-      ++count;
+      all.push_back(std::fabs(by_id[static_cast<size_t>(entry.token_id)] - entry.logprob));
     }
   }
-  differences.mean = sum / static_cast<double>(count);
+  std::sort(all.begin(), all.end());
+  differences.largest = all.back();
+  differences.far = all[all.size() - 1 - all.size() / 1000];
+  differences.mean = std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
   return differences;
 }
 double Difference(const std::vector<std::vector<TokenLogprob>>& a,
@@ -422,11 +422,11 @@ TEST_CASE("the x86 backend agrees with the plain one in every numerics mode") {
   if (numerics != Numerics::kExact && rounding) {
     // Attention by products of bf16 or bytes rounds queries and probabilities too, and a K or V
     // between two codes may become either: as far from exact as the mode itself is, in a direction
-    // of its own. Of several texts, as the largest of one is a matter of chance.
+    // of its own. Of several texts, and without the very largest, which are a matter of chance.
     LoadedModel exact = Load(files.gguf(), {"ref", Numerics::kExact});
     const auto of_texts = [&](const LoadedModel& loaded) {
       std::vector<std::vector<TokenLogprob>> rows;
-      for (const uint32_t seed : {9, 10, 11, 12}) {
+      for (const uint32_t seed : {9, 10, 11, 12, 13, 14, 15, 16}) {
         const auto text = AllLogprobs(loaded.runner.get(), RandomIds(80, model.vocab, seed), {80});
         rows.insert(rows.end(), text.begin(), text.end());
       }
@@ -436,7 +436,7 @@ TEST_CASE("the x86 backend agrees with the plain one in every numerics mode") {
     const Differences grain = Compare(plain, truth), mine = Compare(vectors, truth);
     const double apart = Compare(plain, vectors).mean;
     CHECK(mine.mean < 1.3 * grain.mean);
-    CHECK(mine.largest < 1.5 * grain.largest);
+    CHECK(mine.far < 1.3 * grain.far);
     CHECK(apart < 1.3 * grain.mean);  // errors of no common origin would be 1.4 apart
     return;
   }

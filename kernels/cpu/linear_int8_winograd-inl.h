@@ -1,0 +1,198 @@
+// Products of 4-bit weights with int8 activations for many rows, with half of the dot products:
+// Winograd's inner product (S. Winograd, "A New Algorithm for Inner Product", IEEE Transactions on
+// Computers C-17, 1968). Of inputs a and b and their codes l and h, from the middle,
+//   a l + b h = (a + h) (b + l) - a b - h l
+// The sum of all a b is the row's (Int8Pair), that of all h l the column's. In whole numbers, so
+// the bits are Int8Strip's. It gains where bytes are added more often than multiplied: Zen 4 does
+// two additions of 64 bytes a cycle and one product, and two of those and one of these in 1.5.
+// Included by op_dtype_isa files only.
+#pragma once
+#include "kernels/cpu/linear_int8-inl.h"
+
+namespace modu::kernels::cpu::MODU_ISA {
+namespace {
+
+/// Rows of a block: with two registers of columns what is summed, what it joins and the codes
+/// leave a few registers.
+constexpr int kWinogradRows = 4;
+/// From so many rows on it takes less time than Int8Strip, though codes are first made ready.
+constexpr int kFewestWinogradRows = 24;
+/// Pairs whose codes are ready at a time: 20 KiB, so that L1 holds the rows' values too.
+constexpr int kReadyPairs = 9;
+
+/// Codes as they are added to activations.
+struct ReadyCodes {
+  /// [group][line]: h - 8 + 128, for the sums that are taken as unsigned, and l - 8.
+  alignas(64) std::byte codes[kReadyPairs][2][4][kVectorsPerStrip][2][64];
+  /// s and t: the sums of a column's (h + 120) (l - 8) in both groups. What both groups' products
+  /// start from, in the low half: 2^15 - s; in the high half what `rest` has there.
+  alignas(64) std::byte start[kReadyPairs][kVectorsPerStrip][64];
+  /// Then added in halves: -t less the start, which the second group's products began with; and
+  /// what SplitHalves turns.
+  alignas(64) std::byte rest[kReadyPairs][kVectorsPerStrip][64];
+};
+
+void MakeReady(const std::byte* pair, int pairs, ReadyCodes& ready) {
+  for (int p = 0; p < pairs; ++p, pair += PairBytes(W4::kFormat)) {
+    for (int v = 0; v < kVectorsPerStrip; ++v) {
+      Int sums[2] = {SetInt(0), SetInt(0)};
+#pragma GCC unroll 2
+      for (int g = 0; g < 2; ++g) {
+#pragma GCC unroll 4
+        for (int z = 0; z < 4; ++z) {
+          const Int x = LoadCodes(CodesAt<256>(CodesOf<W4>(pair, g), v, z));
+          const Int high = AddCodes(HighNibbles(x), _mm512_set1_epi8(120));
+          const Int low = AddCodes(LowNibbles(x), _mm512_set1_epi8(-8));
+          sums[g] = _mm512_dpbusd_epi32(sums[g], high, low);
+          StoreInt(ready.codes[p][g][z][v][0], high);
+          StoreInt(ready.codes[p][g][z][v][1], low);
+        }
+      }
+      const Int start = _mm512_sub_epi32(SetInt(0x8000), sums[0]);
+      const Int rest = ShiftUp<16>(_mm512_sub_epi32(SetInt(0), AddInt(sums[1], start)));
+      StoreInt(ready.start[p][v], start);
+      StoreInt(ready.rest[p][v], OrBits(rest, SetInt(0x8000)));
+    }
+  }
+}
+
+/// The low halves of x above those of `low`.
+MODU_INLINE Int AboveLowHalves(Int low, Int x) {
+  const Int order = _mm512_set4_epi32(0x0D0C0D0C, 0x09080908, 0x05040504, 0x01000100);
+  return _mm512_mask_shuffle_epi8(low, 0xCCCCCCCCCCCCCCCCu, x, order);
+}
+
+/// Pairs [first, first + count) of a chunk, whose codes are ready, for kWinogradRows rows.
+/// in: row 0 at the first of them. sums: [rows][registers] from one stretch of the chunk to the
+/// next.
+MODU_INLINE void WinogradBlock(Chunk<W4>& chunk, int first, int count, const ReadyCodes& ready,
+                               const std::byte* in, const float* const* units, uint32_t centred,
+                               int64_t row_bytes, FetchAhead& fetch, std::byte* sums, float* tile) {
+  constexpr int R = kWinogradRows, V = kVectorsPerStrip;
+  FetchAhead ahead = fetch;  // in registers
+  Int c[R][V];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) {
+      c[r][v] = first == 0 ? SetInt(0) : LoadCodes(sums + (r * V + v) * 64);
+    }
+  }
+  const std::byte* pair = chunk.pair + first * PairBytes(W4::kFormat);
+  for (int p = 0; p < count; ++p, pair += PairBytes(W4::kFormat), in += sizeof(Int8Pair)) {
+    const Int8Pair* rows[R];
+    for (int r = 0; r < R; ++r) rows[r] = reinterpret_cast<const Int8Pair*>(in + r * row_bytes);
+    Int dots[R][V];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) dots[r][v] = LoadCodes(ready.start[p][v]);
+    }
+#pragma GCC unroll 2
+    for (int g = 1; g >= 0; --g) {
+      ahead.Fetch();
+#pragma GCC unroll 4
+      for (int z = 0; z < 4; ++z) {
+        Int high[V], low[V];
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) {
+          high[v] = LoadCodes(ready.codes[p][g][z][v][0]);
+          low[v] = LoadCodes(ready.codes[p][g][z][v][1]);
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+          const int8_t* const values = rows[r]->values + g * kGroup + 8 * z;
+          const Int a = Four(values), b = Four(values + 4);
+#pragma GCC unroll 2
+          for (int v = 0; v < V; ++v) {
+            dots[r][v] = _mm512_dpbusd_epi32(dots[r][v], AddCodes(a, high[v]), AddCodes(b, low[v]));
+          }
+        }
+      }
+      if (g == 0) break;
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const Int crosses = SetInt(static_cast<int>(rows[r]->crosses));
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) {
+          const Int both = AboveLowHalves(LoadCodes(ready.start[p][v]), dots[r][v]);
+          dots[r][v] = AddInt(both, crosses);
+        }
+      }
+    }
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) {
+      const Int scales = ScalesOf<W4>(pair, 0, v), minimums = ScalesOf<W4>(pair, 1, v);
+      const Int rest = LoadCodes(ready.rest[p][v]);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const Int x = AddHalves(dots[r][v], rest);
+        c[r][v] = AddMinimums(AddScaled(c[r][v], x, scales, *rows[r]), minimums, *rows[r]);
+      }
+    }
+    if ((centred >> (first + p) & 1) != 0) {
+      if ((chunk.made >> (first + p) & 1) == 0) [[unlikely]] {
+        Int saved[R][V];  // c itself stays in registers for the other pairs
+        __builtin_memcpy(saved, c, sizeof(c));
+        MakeFactors(pair, first + p, chunk);
+        __builtin_memcpy(c, saved, sizeof(c));
+      }
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) {
+        const Int factors = LoadCodes(chunk.factors[first + p][0] + 64 * v);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) c[r][v] = AddCentres(c[r][v], factors, *rows[r]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) {
+      if (first + count < chunk.pairs) {
+        StoreInt(sums + (r * V + v) * 64, c[r][v]);
+        continue;
+      }
+      float* const out = tile + r * kStrip + v * kLanes;
+      Store(out, AddChunk(c[r][v], Load(chunk.units + v * kLanes), *units[r],
+                          chunk.is_first ? Zero() : Load(out)));
+    }
+  }
+  fetch = ahead;
+}
+
+/// From kFewest rows on.
+template <int kFewest>
+void WinogradStrip(const std::byte* strip, const PreparedLayout& layout, const std::byte* in,
+                   int rows, const Ahead& ahead, float* tile) {
+  if (rows < kFewest) return Int8Strip<W4>(strip, layout, in, rows, ahead, tile);
+  const int many = rows / kWinogradRows * kWinogradRows;
+  FetchAhead fetch(
+      ahead, PairsOf(layout.groups()) * (2 * many / kWinogradRows + FetchesAPair<W4>(rows - many)));
+  ReadyCodes ready;
+  alignas(64) std::byte sums[kTileRows][kVectorsPerStrip][64];
+  const auto compute = [&](auto& chunk, int index, const std::byte* chunk_in, const auto& units) {
+    const int stretches = (chunk.pairs + kReadyPairs - 1) / kReadyPairs;
+    const int stretch = (chunk.pairs + stretches - 1) / stretches;
+    for (int first = 0; first < chunk.pairs; first += stretch) {
+      const int count = chunk.pairs - first < stretch ? chunk.pairs - first : stretch;
+      MakeReady(chunk.pair + first * PairBytes(W4::kFormat), count, ready);
+      const std::byte* const from = chunk_in + first * static_cast<int64_t>(sizeof(Int8Pair));
+      for (int row = 0; row < many; row += kWinogradRows) {
+        uint32_t centred = 0;
+        for (int r = 0; r < kWinogradRows; ++r) centred |= CentredPairs(units[row + r], index);
+        WinogradBlock(chunk, first, count, ready, from + row * layout.row_bytes, units + row,
+                      centred, layout.row_bytes, fetch, sums[row][0], tile + row * kStrip);
+      }
+    }
+    ChunkRows<W4>(chunk, index, many, rows, chunk_in, units, layout.row_bytes, fetch, tile);
+  };
+  ForChunks<W4>(strip, layout, in, rows, compute);
+}
+
+template <int kFewest>
+constexpr Int8Kernels kWinogradKernels = {{WinogradStrip<kFewest>, WinogradStrip<kFewest>,
+                                           Int8Strip<W8>, Int8Strip<W8Min>, Int8Strip<W8Half>}};
+
+}  // namespace
+}  // namespace modu::kernels::cpu::MODU_ISA

@@ -17,7 +17,7 @@ MODU_INLINE const std::byte* CodesAt(const std::byte* group, int vector, int z) 
 }
 
 /// The int8 form of a strip format (packed_weight.h). Codes count from kMiddle; a group's products
-/// are below 2^(15 + kShift) in size, with an activation of at most 127.
+/// are below 2^(15 + kShift) in size, with an activation of at most kInt8Steps.
 struct W4 {  // two codes a byte; a line holds 8 inputs of 16 columns
   static constexpr StripFormat kFormat = StripFormat::kW4F16;  // kW4F32 is the same in int8
   static constexpr bool kNibbles = true, kSigned = false, kMin = true;

@@ -11,10 +11,11 @@
 //                                                           output (that of a format whose
 //                                                           products are shifted counts for it)
 // An output is c * its unit * the row's unit. What y and centre stand for together are 32 products
-// of a code and at most 127 units, below 2^15, and totals, in eighths, are too. Packing bounds the
-// sum of |D| and |M|, so that the last c fits 32 bits; those before it may wrap. Where a 512-bit
-// multiplication of any kind is issued at the rate of a dot product of bytes (Zen 4), two groups of
-// nibbles cost 16 of those and 3 more. Included by op_dtype_isa files only.
+// of a code and at most kInt8Steps units, below 2^15, and totals, in eighths, are too. Packing
+// bounds the sum of |D| and |M|, so that the last c fits 32 bits; those before it may wrap. Where a
+// 512-bit multiplication of any kind is issued at the rate of a dot product of bytes (Zen 4), two
+// groups of nibbles cost 16 of those and 3 more (of many rows less: linear_int8_winograd-inl.h).
+// Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/int8_formats-inl.h"
 
@@ -22,7 +23,8 @@ namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
 /// What a group's products with codes as they are stored are added to, to be those with codes from
-/// the middle, rounded for kShift; `begin`: Int8Pair's, less 2^15 of a first group's.
+/// the middle, rounded for kShift; `begin`: its first_begin or
+/// second_begin.
 template <typename Format>
 MODU_INLINE Int BeginOf(int32_t begin) {
   return SetInt(Format::kMiddle / 8 * begin + (1 << Format::kShift >> 1));

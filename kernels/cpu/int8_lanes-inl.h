@@ -19,7 +19,6 @@ MODU_INLINE Int AddFour(Int codes) {
   return _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, _mm512_set1_epi8(1));
 }
 MODU_INLINE Int AddInt(Int a, Int b) { return _mm512_add_epi32(a, b); }
-MODU_INLINE Int AddHalves(Int a, Int b) { return _mm512_add_epi16(a, b); }
 MODU_INLINE Int XorInt(Int a, Int b) { return _mm512_xor_si512(a, b); }
 MODU_INLINE Int OrBits(Int a, Int b) { return _mm512_or_si512(a, b); }
 template <int kByte>

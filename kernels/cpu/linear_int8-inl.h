@@ -4,7 +4,7 @@
 // AVX-512's vpdpbusd adds four products of unsigned codes and signed activations to an int32.
 // AVX2's vpmaddubsw makes pairs of products into int16; what fits one int16 sum is added there, so
 // that vpmaddwd to int32 is needed once a group: of codes below 16 all 8 lines of a group
-// (8 * 2 * 15 * 127 = 30480), of codes of at most 32 four lines (4 * 2 * 32 * 127 = 32512). Larger
+// (8 * 2 * 15 * 120 = 28800), of codes of at most 32 four lines (4 * 2 * 32 * 120 = 30720). Larger
 // codes are split into nibbles.
 // Included by op_dtype_isa files only.
 #pragma once
@@ -398,12 +398,12 @@ int64_t FetchesAPair(int rows) {
   return fetches;
 }
 
-/// Rows [row, rows) of a chunk of number `index`; in, units, tile: of row 0.
+/// Rows [row, end) of a chunk of number `index`; in, units, tile: of row 0.
 template <typename Format>
-void ChunkRows(Chunk<Format>& chunk, int index, int row, int rows, const std::byte* in,
+void ChunkRows(Chunk<Format>& chunk, int index, int row, int end, const std::byte* in,
                const float* const* units, int64_t row_bytes, FetchAhead& fetch, float* tile) {
-  while (row < rows) {
-    const int block = NextRows<Format>(rows - row);
+  while (row < end) {
+    const int block = NextRows<Format>(end - row);
     AnyBlock<Format, kMostRows<Format>>(block, chunk, index, in + row * row_bytes, units + row,
                                         row_bytes, fetch, tile + row * kStrip);
     row += block;

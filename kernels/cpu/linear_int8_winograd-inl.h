@@ -1,11 +1,12 @@
 // Products of 4-bit weights with int8 activations for many rows, with half of the dot products:
 // Winograd's inner product (S. Winograd, "A New Algorithm for Inner Product", IEEE Transactions on
-// Computers C-17, 1968). Of inputs a and b and their codes l and h, from the middle,
-//   a l + b h = (a + h) (b + l) - a b - h l
-// The sum of all a b is the row's (Int8Pair), that of all h l the column's. In whole numbers, so
-// the bits are Int8Strip's. It gains where bytes are added more often than multiplied: Zen 4 does
-// two additions of 64 bytes a cycle and one product, and two of those and one of these in 1.5.
-// Included by op_dtype_isa files only.
+// Computers C-17, 1968). Of inputs a and b and their codes l and h, counted from the middle, and
+// with 128 so that one factor has no sign,
+//   a l + b h = (a + h + 128) (b + l) - (a + 128) b - (h + 128) l
+// The second product, summed over a group, is the row's (Int8Pair's crosses), the third the
+// column's. All in whole numbers, so the bits are Int8Strip's. It gains where bytes are added more
+// often than multiplied: Zen 4 does two additions of 64 bytes a cycle or one product, and two of
+// those beside one of these in 1.5. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/linear_int8-inl.h"
 
@@ -15,23 +16,25 @@ namespace {
 /// Rows of a block: with two registers of columns what is summed, what it joins and the codes
 /// leave a few registers.
 constexpr int kWinogradRows = 4;
-/// From so many rows on it takes less time than Int8Strip, though codes are first made ready.
+/// From so many rows on it takes less time than Int8Strip, though codes are first made ready (as
+/// long as 13 rows gain; benchmarks/results/2026-11-29-zen4-winograd.md).
 constexpr int kFewestWinogradRows = 24;
 /// Pairs whose codes are ready at a time: 20 KiB, so that L1 holds the rows' values too.
 constexpr int kReadyPairs = 9;
 
-/// Codes as they are added to activations.
+/// Codes as they are added to activations, and what the columns' sums S of (h + 128) l take off.
+/// S is that of 16 inputs, from -17,280 to 15,120: 2^15 - S is neither negative nor above 2^16.
 struct ReadyCodes {
-  /// [group][line]: h - 8 + 128, for the sums that are taken as unsigned, and l - 8.
+  /// [group][line]: h + 128, and l.
   alignas(64) std::byte codes[kReadyPairs][2][4][kVectorsPerStrip][2][64];
-  /// s and t: the sums of a column's (h + 120) (l - 8) in both groups. What both groups' products
-  /// start from, in the low half: 2^15 - s; in the high half what `rest` has there.
+  /// Both groups' products are summed from here: 2^15 - S of the first.
   alignas(64) std::byte start[kReadyPairs][kVectorsPerStrip][64];
-  /// Then added in halves: -t less the start, which the second group's products began with; and
-  /// what SplitHalves turns.
+  /// Added in halves at the end. The high half: - S of the second group, less the start, which is
+  /// not its own. The low one: what SplitHalves turns.
   alignas(64) std::byte rest[kReadyPairs][kVectorsPerStrip][64];
 };
 
+/// For the next `pairs` pairs of a strip.
 void MakeReady(const std::byte* pair, int pairs, ReadyCodes& ready) {
   for (int p = 0; p < pairs; ++p, pair += PairBytes(W4::kFormat)) {
     for (int v = 0; v < kVectorsPerStrip; ++v) {
@@ -126,7 +129,7 @@ MODU_INLINE void WinogradBlock(Chunk<W4>& chunk, int first, int count, const Rea
       const Int rest = LoadCodes(ready.rest[p][v]);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        const Int x = AddHalves(dots[r][v], rest);
+        const Int x = _mm512_add_epi16(dots[r][v], rest);
         c[r][v] = AddMinimums(AddScaled(c[r][v], x, scales, *rows[r]), minimums, *rows[r]);
       }
     }

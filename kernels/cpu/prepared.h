@@ -12,8 +12,10 @@ namespace modu::kernels::cpu {
 /// Activations that share one int8 scale, and weights that share theirs.
 constexpr int kGroup = 32;
 /// Steps to either side of a group's middle. At most 120, so that a value and a 4-bit code from its
-/// middle add up to a byte (linear_int8_winograd-inl.h). Between 112 and 120 the perplexity of a
-/// single text is a matter of chance (benchmarks/results/2026-11-29-zen4-winograd.md).
+/// middle add up to a byte (linear_int8_winograd-inl.h); levels that have no use for it take the
+/// same, to have the same bits. Any number from 112 to 120 costs as much, but for what a single
+/// text or token makes of it by chance: of twenty, this one was within all of tests/default_model's
+/// bounds but one (benchmarks/results/2026-11-29-zen4-winograd.md).
 constexpr float kInt8Steps = 119.25f;
 
 enum class PreparedKind : uint8_t {
@@ -49,6 +51,7 @@ struct Int8Pair {
   int begins() const { return static_cast<int>(uint32_t{begin[1]} << 16 | begin[0]); }
 };
 static_assert(sizeof(Int8Pair) == 84);
+static_assert(kInt8Steps <= 120 && 8 * kGroup * kInt8Steps < 32768);
 static_assert(offsetof(Int8Pair, totals) == offsetof(Int8Pair, scales) + 4);
 
 /// Sums of so many pairs are whole numbers.

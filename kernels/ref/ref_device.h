@@ -48,9 +48,9 @@ class RefKvCache final : public KvCache {
 /// What int8 steps count from: zero, or the middle of a group's range where that gains much.
 enum class Centres : uint8_t { kNone, kWhereTheyGain };
 
-/// Rounds `cols` activations as `rounding` says; int8: a group of 32 to 127 steps on either side of
-/// zero, or of the middle of its range where that takes 1.5 % off the sum of the squares of all
-/// groups' largest values. One with a NaN or an infinity becomes NaN.
+/// Rounds `cols` activations as `rounding` says; int8: a group of 32 to kInt8Steps steps on either
+/// side of zero, or of the middle of its range where that takes 1.5 % off the sum of the squares of
+/// all groups' largest values. One with a NaN or an infinity becomes NaN.
 void RoundActivations(Rounding rounding, const float* in, int64_t cols, Centres centres,
                       double* out);
 

@@ -230,7 +230,8 @@ Ideal IdealOf(const Problem& p, int r, const std::vector<float>& weights) {
 TEST_CASE("int8 products in whole numbers: the formula's bits at any number of rows") {
   const DType dtype = GENERATE(from_range(std::begin(kQuantised), std::end(kQuantised)));
   const int block = TraitsOf(dtype).block_elements;
-  for (const int64_t k : {32, 288, 2304}) {  // one group; an odd number; more than one chunk
+  // One group; odd numbers, of 25 pairs too; more than one chunk.
+  for (const int64_t k : {32, 288, 1568, 2304}) {
     if (k % block != 0) continue;
     constexpr int kRows = 20;
     const Problem p(dtype, k, WeightUse::kLinear, kRows);
@@ -278,13 +279,15 @@ TEST_CASE("int8 products in whole numbers: the formula's bits at any number of r
 TEST_CASE("int8 products in whole numbers: sums at the ends of their range, and NaN") {
   const DType dtype = GENERATE(from_range(std::begin(kQuantised), std::end(kQuantised)));
   for (const int fill : {0x00, 0xFF, 0x80, 0x7F, 0xF0, 0x0F}) {
-    constexpr int kRows = 9;
+    constexpr int kRows = 12;
     constexpr int64_t kCols = 2048;  // as many groups as a chunk has
     Problem p(dtype, kCols, WeightUse::kLinear, kRows, fill);
     for (int r = 0; r < kRows; ++r) {
       std::vector<float> row(kCols, r % 2 == 0 ? 3.0f : -3.0f);
       for (size_t i = 13; i < row.size() && r % 4 >= 2; i += kGroup) row[i] = -row[i];
-      for (size_t i = 0; i < row.size() && r == 8; i += 2) row[i] = -row[i];
+      for (size_t i = 0; i < row.size(); ++i) {
+        if ((r == 6 && i % 2 == 0) || (r == 7 && i % 8 < 4)) row[i] = -row[i];
+      }
       if (r == 4) row[40] = std::numeric_limits<float>::infinity();
       p.Set(r, row);
     }
@@ -330,9 +333,10 @@ std::vector<std::byte> OneSided(DType dtype, int64_t cols) {
 
 TEST_CASE("int8 products in whole numbers: sums that nearly fill 32 bits") {
   const DType dtype = GENERATE(DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ8_0);
+  constexpr int kRows = 5;
   constexpr int64_t kCols = 2048;
   const std::vector<std::byte> bytes = OneSided(dtype, kCols);
-  Problem p(dtype, kCols, {dtype, kOutputs, kCols, bytes.data()}, 2);
+  Problem p(dtype, kCols, {dtype, kOutputs, kCols, bytes.data()}, kRows);
   std::vector<float> row(kCols, 3.0f);
   for (size_t i = 0; i < row.size(); i += kGroup) row[i] = 1.5f;  // so that no centre gains
   p.Set(0, row);
@@ -349,8 +353,8 @@ TEST_CASE("int8 products in whole numbers: sums that nearly fill 32 bits") {
     const Strip& strip = p.weight->strips()[0];
     AlignedBytes got(sizeof(float) * kTileRows * kStrip);
     candidate.kernels->strip[static_cast<int>(strip.format)](
-        strip.data, p.weight->prepared(), p.in->data(), 2, Ahead(), got.floats());
-    for (int r = 0; r < 2; ++r) {
+        strip.data, p.weight->prepared(), p.in->data(), kRows, Ahead(), got.floats());
+    for (int r = 0; r < kRows; ++r) {
       INFO(candidate.name << " " << TraitsOf(dtype).name << " row " << r);
       CHECK(got.floats()[r * kStrip] == Formula(p, r, 0));
     }
@@ -365,13 +369,14 @@ TEST_CASE("int8 weights in whole numbers: one that is not finite makes its outpu
   const int64_t row = 7, block = 70;  // in the second chunk
   std::memcpy(bytes.data() + row * RowBytes(dtype, kCols) + block * TraitsOf(dtype).block_bytes,
               &inf, sizeof(inf));
-  const Problem p(dtype, kCols, {dtype, kOutputs, kCols, bytes.data()}, 3);
+  constexpr int kRows = 5;
+  const Problem p(dtype, kCols, {dtype, kOutputs, kCols, bytes.data()}, kRows);
   for (const Candidate& candidate : Candidates()) {
     const Strip& strip = p.weight->strips()[0];
     AlignedBytes got(sizeof(float) * kTileRows * kStrip);
     candidate.kernels->strip[static_cast<int>(strip.format)](
-        strip.data, p.weight->prepared(), p.in->data(), 3, Ahead(), got.floats());
-    for (int i = 0; i < 3 * kStrip; ++i) {
+        strip.data, p.weight->prepared(), p.in->data(), kRows, Ahead(), got.floats());
+    for (int i = 0; i < kRows * kStrip; ++i) {
       INFO(candidate.name << " " << TraitsOf(dtype).name << " output " << i % kStrip);
       CHECK(std::isnan(got.floats()[i]) == (i % kStrip == row));
     }

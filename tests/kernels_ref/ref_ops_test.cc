@@ -70,7 +70,7 @@ std::vector<float> Through(Device& device, const PackedWeight& weight,
 }
 
 TEST_CASE(
-    "int8 rounds activations in groups of 32 to 119 steps on either side of zero or a middle") {
+    "int8 rounds activations in groups of 32 to 119.25 steps on either side of zero or a middle") {
   auto device = Open(Numerics::kInt8);
   auto identity = PackIdentityQ8_0(*device, 64);
   std::vector<float> in = Random(64, 1);

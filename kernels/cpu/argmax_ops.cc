@@ -28,7 +28,7 @@ bool ArgmaxOfAll(CpuDevice& cpu, const ArgmaxParams& p) {
       [&](int, int index, int row, int rows, int worker, bool is_last) {
         alignas(64) float tile[kTileRows * kStrip];
         const Strip& strip = weight.strips()[static_cast<size_t>(index)];
-        const Ahead ahead = AheadOf(weight, strip, worker, cpu.num_threads(), is_last);
+        const Ahead ahead = AheadOf(weight, strip, rows, worker, cpu.num_threads(), is_last);
         ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, row), rows, ahead, tile);
         const size_t at = stride * static_cast<size_t>(worker) + static_cast<size_t>(row);
         const bool good = kernels.f32.largest({

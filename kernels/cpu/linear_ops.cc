@@ -75,7 +75,7 @@ void Linear(Device& device, const LinearParams& p) {
         const Strip& strip = strips[static_cast<size_t>(index)];
         float* const out = p.out + row * p.out_stride + strip.column;
         FetchOutputs(out, p.out_stride, rows);
-        const Ahead ahead = AheadOf(weight, strip, worker, cpu.num_threads(), is_last);
+        const Ahead ahead = AheadOf(weight, strip, rows, worker, cpu.num_threads(), is_last);
         ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, row), rows, ahead, tile);
         kernels.f32.store({.tile = tile,
                            .rows = rows,
@@ -112,10 +112,10 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
         const Strip& up_strip = strips[static_cast<size_t>(2 * index + 1)];
         const std::byte* const in = weight.prepared().Row(p.in, row);
         const int workers = cpu.num_threads(), call = row / kTileRows * num_strips + 2 * index;
-        Ahead ahead = AheadOf(weight, gate_strip, worker, workers, false);
+        Ahead ahead = AheadOf(weight, gate_strip, rows, worker, workers, false);
         ahead.pieces = cpu.kv_ahead().Share(call);
         ComputeStrip(kernels, weight, gate_strip, in, rows, ahead, gate);
-        ahead = AheadOf(weight, up_strip, worker, workers, is_last);
+        ahead = AheadOf(weight, up_strip, rows, worker, workers, is_last);
         ahead.pieces = cpu.kv_ahead().Share(call + 1);
         ComputeStrip(kernels, weight, up_strip, in, rows, ahead, up);
         WriteGatedRows(kernels, p, gate_strip, up_strip, row, rows, gate, up);

@@ -25,11 +25,21 @@ inline void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, 
   }
 }
 
-/// What a worker reads after a strip: the one behind it, after the last of its own ones its share
-/// of the next matrix.
-inline Ahead AheadOf(const CpuWeight& weight, const Strip& strip, int worker, int workers,
+/// Strips of nibbles from here on are read by one row faster if the next one is not fetched
+/// meanwhile: the processor's own prefetching keeps up, and is held up by ours (Zen 4, 41 and 113
+/// KB: 0.83 of the time where memory gives 65 GB/s, 0.97 where it gives 35; but four rows 1.1
+/// to 1.3, one row of 8-bit codes 1.3; benchmarks/results/2026-11-29-zen4-winograd.md).
+constexpr int64_t kLongStrip = 36 * 1024;
+
+/// What a worker reads after a strip that `rows` rows are multiplied with: the one behind it, after
+/// the last of its own ones its share of the next matrix.
+inline Ahead AheadOf(const CpuWeight& weight, const Strip& strip, int rows, int worker, int workers,
                      bool is_last) {
-  if (!is_last) return {.data = strip.data + strip.bytes, .bytes = strip.bytes};
+  if (!is_last) {
+    const bool nibbles = strip.format == StripFormat::kW4F16 || strip.format == StripFormat::kW4F32;
+    if (rows == 1 && nibbles && strip.bytes >= kLongStrip) return {};
+    return {.data = strip.data + strip.bytes, .bytes = strip.bytes};
+  }
   const WeightArena::Region share = weight.FollowingShare(worker, workers);
   return {.data = share.data, .bytes = std::min(strip.bytes, static_cast<int64_t>(share.bytes))};
 }

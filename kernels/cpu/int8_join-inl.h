@@ -23,8 +23,7 @@ namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
 /// What a group's products with codes as they are stored are added to, to be those with codes from
-/// the middle, rounded for kShift; `begin`: its first_begin or
-/// second_begin.
+/// the middle, rounded for kShift; begin: Int8Pair's first_begin or second_begin.
 template <typename Format>
 MODU_INLINE Int BeginOf(int32_t begin) {
   return SetInt(Format::kMiddle / 8 * begin + (1 << Format::kShift >> 1));

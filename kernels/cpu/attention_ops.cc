@@ -12,6 +12,7 @@
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/row_finisher.h"
 #include "kernels/cpu/row_kernels.h"
+#include "kernels/cpu/strip_units.h"
 
 namespace modu::kernels::cpu {
 namespace {
@@ -235,7 +236,8 @@ void Attention(Device& device, const AttentionParams& p) {
     finisher.Wrote(token, 1);
   };
 
-  cpu.pool().Run(static_cast<int>(plan.units.size()), 1, [&](int first, int last, int worker) {
+  const auto units = static_cast<int>(plan.units.size());
+  cpu.pool().Run(units, ClaimOf(units, cpu.num_threads()), [&](int first, int last, int worker) {
     auto* const scratch = reinterpret_cast<float*>(cpu.pool().scratch(worker));
     float* const out = scratch + item_floats;
     for (int u = first; u < last; ++u) {

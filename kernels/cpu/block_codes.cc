@@ -274,18 +274,29 @@ void WriteChunk(StripFormat format, std::span<const GroupCodes> groups, int n, s
 
 namespace {
 
-int CodeAt(StripFormat format, StripOrder order, const std::byte* group, int n, int k) {
-  const auto byte = [&](int at) { return std::to_integer<int>(group[at]); };
+/// Column n's codes of a group, as GroupCodes has them but for kByOutput's kW8F16: + 128 there too.
+void ReadCodes(StripFormat format, StripOrder order, const std::byte* group, int n,
+               uint8_t (&code)[kGroup]) {
+  const auto byte = [&](int at) { return std::to_integer<uint8_t>(group[at]); };
   const bool nibbles = format == StripFormat::kW4F16 || format == StripFormat::kW4F32;
   if (order == StripOrder::kByOutput) {
-    if (nibbles) return byte(n / 4 * 64 + 2 * k + n % 4 / 2) >> n % 2 * 4 & 15;
-    return byte(n * kGroup + k) ^ (format == StripFormat::kW8F16 ? 0x80 : 0);
+    const int flip = format == StripFormat::kW8F16 ? 0x80 : 0;
+    for (int k = 0; k < kGroup; ++k) {
+      code[k] =
+          static_cast<uint8_t>(nibbles ? byte(n / 4 * 64 + 2 * k + n % 4 / 2) >> n % 2 * 4 & 15
+                                       : byte(n * kGroup + k) ^ flip);
+    }
+    return;
   }
-  if (nibbles) {
-    const int both = byte(n / 16 * 256 + k / 8 * 64 + n % 16 * 4 + k % 4);
-    return k % 8 < 4 ? both & 15 : both >> 4;
+  group += n / 16 * (nibbles ? 256 : 512) + n % 16 * 4;
+  for (int k = 0; k < kGroup; ++k) {
+    if (!nibbles) {
+      code[k] = byte(k / 4 * 64 + k % 4);
+    } else {
+      const int both = byte(k / 8 * 64 + k % 4);
+      code[k] = static_cast<uint8_t>(k % 8 < 4 ? both & 15 : both >> 4);
+    }
   }
-  return byte(n / 16 * 512 + k / 4 * 64 + n % 16 * 4 + k % 4);
 }
 
 }  // namespace
@@ -302,24 +313,30 @@ void DecodeColumn(StripFormat format, StripOrder order, const std::byte* codes,
   const auto plain = [&](int k) { return codes + PlainOffset(format, order, n, k); };
   const auto f16 = [&](int offset) { return F16ToFloat(Load<uint16_t>(scales + offset + 2 * n)); };
   const auto f32 = [&](int offset) { return Load<float>(scales + offset + 4 * n); };
-  const auto affine = [&](int offset, float d, float least, int first, int last) {
-    for (int k = first; k < last; ++k) {
-      out[k] = std::fma(static_cast<float>(CodeAt(format, order, codes, n, k) - offset), d, least);
+  uint8_t code[kGroup];
+  if (IsQuantised(format)) ReadCodes(format, order, codes, n, code);
+  // Rounded once; without the instruction, which this file may not use, std::fma is slow.
+  const auto affine_f32 = [&](float d, float least) {
+    for (int k = 0; k < kGroup; ++k) out[k] = std::fma(static_cast<float>(code[k]), d, least);
+  };
+  // The product of a code and an f16 is exact.
+  const auto affine_f16 = [&](int offset, float d, float least) {
+    for (int k = 0; k < kGroup; ++k) {
+      out[k] = static_cast<float>(int{code[k]} - offset) * d + least;
     }
   };
   switch (format) {
     case StripFormat::kW4F16:
-      return affine(0, f16(0), f16(64), 0, kGroup);
+      return affine_f16(0, f16(0), f16(64));
     case StripFormat::kW4F32:
-      return affine(0, f32(0), f32(128), 0, kGroup);
+      return affine_f32(f32(0), f32(128));
     case StripFormat::kW8F16:
-      return affine(128, f16(0), 0, 0, kGroup);
+      return affine_f16(128, f16(0), 0);
     case StripFormat::kW8Min:
-      return affine(0, f32(0), f32(128), 0, kGroup);
+      return affine_f32(f32(0), f32(128));
     case StripFormat::kW8Half:
       for (int k = 0; k < kGroup; ++k) {
-        const auto q = static_cast<int8_t>(CodeAt(format, order, codes, n, k));
-        out[k] = static_cast<float>(q) * f32(k < 16 ? 0 : 128);
+        out[k] = static_cast<float>(static_cast<int8_t>(code[k])) * f32(k < 16 ? 0 : 128);
       }
       return;
     case StripFormat::kF32:

@@ -11,6 +11,10 @@ inline const CpuWeight& Weight(const PackedWeight* weight) {
   return static_cast<const CpuWeight&>(*weight);
 }
 
+/// The most units of a claim: few enough claims to cost nothing (each takes a cache line from the
+/// other workers), enough of them to balance (the last ones are smaller).
+inline int ClaimOf(int units, int workers) { return std::clamp(units / (workers * 8), 1, 16); }
+
 /// Calls body(around, strip index, first row, rows, worker) for all strips x ranges of `most` rows.
 /// Strips are the inner index, so that a worker's home range of one range of rows is one linear
 /// range of weights. around: what scope() returned, which lives around the units of one claim.
@@ -18,9 +22,7 @@ template <typename Scope, typename Body>
 void ForStrips(WorkerPool& pool, int strips, int num_tokens, int most, const Scope& scope,
                const Body& body) {
   const int units = strips * ((num_tokens + most - 1) / most);
-  // Few enough claims to cost nothing, enough of them to balance (the last ones are smaller).
-  const int grain = std::clamp(units / (pool.size() * 8), 1, 16);
-  pool.Run(units, grain, [&](int first, int last, int worker) {
+  pool.Run(units, ClaimOf(units, pool.size()), [&](int first, int last, int worker) {
     auto around = scope();
     for (int unit = first; unit < last; ++unit) {
       const int row = unit / strips * most;

@@ -163,12 +163,13 @@ void WorkerPool::Work(uint32_t epoch, int worker) {
   const int grain = grain_.load(std::memory_order_relaxed);
   const Function function = function_.load(std::memory_order_relaxed);
   void* const context = context_.load(std::memory_order_relaxed);
+  int finished = 0;
   for (int visit = 0; visit < num_threads_; ++visit) {
     const int home = (worker + visit) % num_threads_;
     std::atomic<uint64_t>& left = claims_[static_cast<size_t>(home)].left;
     uint64_t claim = left.load(std::memory_order_relaxed);
     for (;;) {
-      if (static_cast<uint32_t>(claim >> 32) != epoch) return;  // that job has ended
+      if (static_cast<uint32_t>(claim >> 32) != epoch) return;  // that job has ended: none was ours
       const auto units_left = static_cast<int>(static_cast<uint32_t>(claim));
       if (units_left == 0) break;
       // Ever smaller ones, so that workers end together.
@@ -181,12 +182,14 @@ void WorkerPool::Work(uint32_t epoch, int worker) {
       }
       const int first = HomeEnd(units, home) - units_left;
       function(context, first, first + count, worker);
-      const int before = done_.fetch_add(count, std::memory_order_seq_cst);
-      if (before + count == units && caller_waits_.load(std::memory_order_seq_cst)) {
-        FutexWakeAll(&done_);
-      }
+      finished += count;
       claim = left.load(std::memory_order_relaxed);
     }
+  }
+  if (finished == 0) return;
+  const int before = done_.fetch_add(finished, std::memory_order_seq_cst);
+  if (before + finished == units && caller_waits_.load(std::memory_order_seq_cst)) {
+    FutexWakeAll(&done_);
   }
 }
 

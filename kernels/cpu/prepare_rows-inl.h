@@ -101,8 +101,7 @@ void PrepareRows(const PreparedLayout& layout, std::byte* row, int rows, int64_t
                  int64_t count, const float* values, int64_t stride) {
   const bool is_last = first + count == layout.cols;
   if (layout.kind == PreparedKind::kInt8 && count == kGroup && !is_last) {
-    return QuantiseDown(values, stride, rows, row, layout.row_bytes, layout.groups(),
-                        first / kGroup);
+    return QuantiseDown(values, stride, rows, row, layout.row_bytes, first / kGroup);
   }
   for (int r = 0; r < rows; ++r) {
     Prepare(layout, row + r * layout.row_bytes, first, count, values + r * stride);

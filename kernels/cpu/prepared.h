@@ -51,6 +51,17 @@ struct Int8Pair {
   int begins() const { return static_cast<int>(uint32_t{begin[1]} << 16 | begin[0]); }
 };
 static_assert(sizeof(Int8Pair) == 84);
+
+/// A pair until its row is finished: scales and centres as they are, which are known in the row's
+/// unit once all groups are (FinishRowsFn).
+struct UnfinishedPair {
+  int8_t values[2 * kGroup];
+  uint16_t begin[2];
+  float scale[2];  // NaN where a value is not finite
+  float centre[2];
+};
+static_assert(sizeof(UnfinishedPair) == sizeof(Int8Pair));
+static_assert(offsetof(UnfinishedPair, begin) == offsetof(Int8Pair, begin));
 static_assert(kInt8Steps <= 120 && 8 * kGroup * kInt8Steps < 32768);
 static_assert(offsetof(Int8Pair, totals) == offsetof(Int8Pair, scales) + 4);
 
@@ -60,26 +71,18 @@ constexpr int kChunkPairs = 32;
 // Behind a row's Int8Pairs stand
 //   float unit;             NaN where an activation is not finite
 //   uint32_t [chunks];      bit p: the chunk's pair p has a centre
-//   float [3][groups, up to a multiple of 8]: scales, centres, means of the x that a group stands
-//                           for, zeros behind the groups
-// Pieces of a row are written with scales of their own, which are known in the row's unit once all
-// of them are (FinishRowsFn).
 
 /// Groups, by twos.
 constexpr int64_t PairsOf(int64_t groups) { return (groups + 1) / 2; }
 constexpr int64_t ChunksOf(int64_t groups) {
   return (PairsOf(groups) + kChunkPairs - 1) / kChunkPairs;
 }
-constexpr int64_t PaddedGroups(int64_t groups) { return (groups + 7) / 8 * 8; }
-/// Bytes from a row to its unit, to its scales, and of all of it.
+/// Bytes from a row to its unit, and of all of it.
 constexpr int64_t Int8RowEndOffset(int64_t groups) {
   return PairsOf(groups) * static_cast<int64_t>(sizeof(Int8Pair));
 }
-constexpr int64_t Int8ScalesOffset(int64_t groups) {
-  return Int8RowEndOffset(groups) + 4 + 4 * ChunksOf(groups);
-}
 constexpr int64_t Int8RowBytes(int64_t groups) {
-  return Int8ScalesOffset(groups) + 3 * 4 * PaddedGroups(groups);
+  return Int8RowEndOffset(groups) + 4 + 4 * ChunksOf(groups);
 }
 
 constexpr bool IsBf16(PreparedKind kind) {

@@ -49,7 +49,7 @@ MODU_INLINE void QuantiseFour(const float* const (&values)[4], float least,
   const __m128 reach = _mm_blendv_ps(most, from_middle, lopsided);
   const __m128 some = _mm_cmpge_ps(reach, _mm_set1_ps(1e-36f)), steps = _mm_set1_ps(kInt8Steps);
   const __m128 scale = _mm_and_ps(some, _mm_div_ps(reach, steps));
-  alignas(16) float centres[4], inverses[4], scales[4], means[4];
+  alignas(16) float centres[4], inverses[4], scales[4];
   alignas(16) int32_t begins[4];
   _mm_store_ps(centres, centre);
   _mm_store_ps(inverses, _mm_and_ps(some, _mm_div_ps(steps, reach)));
@@ -69,17 +69,15 @@ MODU_INLINE void QuantiseFour(const float* const (&values)[4], float least,
     return _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(a), _mm_castps_si128(b)));
   }));
   _mm_store_ps(scales, scale);
-  const __m128 of_group = _mm_mul_ps(_mm_cvtepi32_ps(sum), _mm_set1_ps(1.0f / kGroup));
-  _mm_store_ps(means, _mm_fmadd_ps(scale, of_group, centre));
   _mm_store_si128(reinterpret_cast<__m128i*>(begins),
                   _mm_sub_epi32(_mm_setzero_si128(), _mm_slli_epi32(sum, 3)));
-  for (int i = 0; i < 4; ++i) places[i].Store(scales[i], centres[i], means[i], begins[i]);
+  for (int i = 0; i < 4; ++i) places[i].Store(scales[i], centres[i], begins[i]);
 }
 
-/// Groups [g, end) of a row of `groups`; `values`: those of g.
-MODU_INLINE void QuantiseFoursAlong(const float* values, float least, std::byte* row,
-                                    int64_t groups, int64_t g, int64_t end) {
-  const auto place = [&](int64_t at) { return PlaceOf(row, groups, at); };
+/// Groups [g, end) of a row; `values`: those of g.
+MODU_INLINE void QuantiseFoursAlong(const float* values, float least, std::byte* row, int64_t g,
+                                    int64_t end) {
+  const auto place = [&](int64_t at) { return PlaceOf(row, at); };
   for (; g + 4 <= end; g += 4, values += 4 * kGroup) {
     QuantiseFour({values, values + kGroup, values + 2 * kGroup, values + 3 * kGroup}, least,
                  {place(g), place(g + 1), place(g + 2), place(g + 3)});
@@ -89,8 +87,8 @@ MODU_INLINE void QuantiseFoursAlong(const float* values, float least, std::byte*
 
 /// Group g of several rows, row_bytes apart; values: `stride` floats apart. Without centres.
 MODU_INLINE void QuantiseFoursDown(const float* values, int64_t stride, int rows, std::byte* row,
-                                   int64_t row_bytes, int64_t groups, int64_t g) {
-  const auto place = [&](int r) { return PlaceOf(row + r * row_bytes, groups, g); };
+                                   int64_t row_bytes, int64_t g) {
+  const auto place = [&](int r) { return PlaceOf(row + r * row_bytes, g); };
   int r = 0;
   for (; r + 4 <= rows; r += 4) {
     const float* const v = values + r * stride;

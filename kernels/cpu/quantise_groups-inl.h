@@ -18,21 +18,18 @@ const float kNoCentres = __builtin_nanf("");
 struct GroupPlace {
   int8_t* values;
   uint16_t* begin;
-  float* scale;  // then, `to_next` on, the centre, then the mean
-  int64_t to_next;
+  float *scale, *centre;
   int32_t more;  // in begin
 
-  void Store(float scale_of, float centre, float mean, int32_t minus_sums) const {
-    scale[0] = scale_of;
-    scale[to_next] = centre;
-    scale[2 * to_next] = mean;
+  void Store(float scale_of, float centre_of, int32_t minus_sums) const {
+    *scale = scale_of;
+    *centre = centre_of;
     *begin = static_cast<uint16_t>(minus_sums + more);
   }
 };
-MODU_INLINE GroupPlace PlaceOf(std::byte* row, int64_t groups, int64_t g) {
-  auto& pair = reinterpret_cast<Int8Pair*>(row)[g / 2];
-  return {pair.values + g % 2 * kGroup, pair.begin + g % 2,
-          reinterpret_cast<float*>(row + Int8ScalesOffset(groups)) + g, PaddedGroups(groups),
+MODU_INLINE GroupPlace PlaceOf(std::byte* row, int64_t g) {
+  auto& pair = reinterpret_cast<UnfinishedPair*>(row)[g / 2];
+  return {pair.values + g % 2 * kGroup, pair.begin + g % 2, pair.scale + g % 2, pair.centre + g % 2,
           g % 2 == 0 ? 0x8000 : 0};
 }
 
@@ -103,8 +100,7 @@ void QuantiseGroup(const float* values, float least, const GroupPlace& place) {
   __m128i total = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
   total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0x4E));
   total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0xB1));
-  const int sum = _mm_cvtsi128_si32(total);
-  place.Store(d, centre, __builtin_fmaf(d, static_cast<float>(sum) / kGroup, centre), -8 * sum);
+  place.Store(d, centre, -8 * _mm_cvtsi128_si32(total));
 }
 
 /// What a centre has to gain in a row whose groups' largest values have that sum of squares.

@@ -14,11 +14,11 @@ namespace {
 MODU_INLINE void QuantiseAlong(const float* values, std::byte* row, int64_t groups, int64_t g,
                                int64_t end) {
   const float least = end - g == groups ? LeastGain(values, groups) : kNoCentres;
-  QuantiseFoursAlong(values, least, row, groups, g, end);
+  QuantiseFoursAlong(values, least, row, g, end);
 }
 MODU_INLINE void QuantiseDown(const float* values, int64_t stride, int rows, std::byte* row,
-                              int64_t row_bytes, int64_t groups, int64_t g) {
-  QuantiseFoursDown(values, stride, rows, row, row_bytes, groups, g);
+                              int64_t row_bytes, int64_t g) {
+  QuantiseFoursDown(values, stride, rows, row, row_bytes, g);
 }
 #endif
 
@@ -28,15 +28,10 @@ MODU_INLINE void QuantiseRow(const float* values, int64_t count, std::byte* row,
                              int64_t first) {
   const int64_t end = (first + count) / kGroup;
   QuantiseAlong(values, row, groups, first / kGroup, end);
-  if (end != groups) return;
-  if (groups % 2 != 0) {
-    const GroupPlace last = PlaceOf(row, groups, groups);
+  if (end == groups && groups % 2 != 0) {
+    const GroupPlace last = PlaceOf(row, groups);
     __builtin_memset(last.values, 0, kGroup);
-    *last.begin = 0;
-  }
-  float* const scales = PlaceOf(row, groups, 0).scale;
-  for (int64_t g = groups; g < PaddedGroups(groups); ++g) {
-    for (int i = 0; i < 3; ++i) scales[i * PaddedGroups(groups) + g] = 0;
+    last.Store(0, 0, 0);
   }
 }
 

@@ -114,7 +114,6 @@ class GroupsTogether {
  public:
   alignas(64) float scales[kMostTogether];
   alignas(64) float centres[kMostTogether];
-  alignas(64) float means[kMostTogether];
   alignas(64) int32_t begins[kMostTogether];
 
   MODU_INLINE GroupsTogether(const float* values, int64_t stride, int count)
@@ -129,9 +128,10 @@ class GroupsTogether {
 
   /// LeastGain of them.
   MODU_INLINE float Least() {
-    for (int i = 0; i < count_; i += 16) Store(means + i, LargestOf(RangesAt(i)));
+    alignas(64) float largest[kMostTogether];
+    for (int i = 0; i < count_; i += 16) Store(largest + i, LargestOf(RangesAt(i)));
     float squares = 0;
-    for (int i = 0; i < count_; ++i) squares = __builtin_fmaf(means[i], means[i], squares);
+    for (int i = 0; i < count_; ++i) squares = __builtin_fmaf(largest[i], largest[i], squares);
     return LeastOf(squares);
   }
 
@@ -158,8 +158,6 @@ class GroupsTogether {
     }
     for (int i = 0; i < count_; i += 16) {
       const Int sums = SumsOfGroups(sums_ + i / 2);
-      const Float mean = Mul(ToFloat(sums), Set(1.0f / kGroup));
-      Store(means + i, Fma(Load(scales + i), mean, Load(centres + i)));
       _mm512_store_si512(begins + i, _mm512_sub_epi32(SetInt(0), _mm512_slli_epi32(sums, 3)));
     }
     // NaN, and infinity times the 0 that it makes of its group's inverse, are converted to the
@@ -186,24 +184,32 @@ MODU_INLINE void StoreFirst(int8_t* values, Int bytes) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), _mm512_castsi512_si256(bytes));
 }
 
-/// What is known of `count` adjacent groups from g on, an even one.
-MODU_INLINE void StoreAdjacent(GroupsTogether<true>& together, int count, std::byte* row,
-                               int64_t groups, int64_t g) {
-  const GroupPlace place = PlaceOf(row, groups, g);
-  auto* const pairs = reinterpret_cast<Int8Pair*>(row) + g / 2;
+/// What is known of `count` adjacent groups from g on, an even one. A pair's four floats go at
+/// once: FinishRow reads them so, and would wait for two halves.
+MODU_INLINE void StoreAdjacent(const GroupsTogether<true>& together, int count, std::byte* row,
+                               int64_t g) {
+  auto* pair = reinterpret_cast<UnfinishedPair*>(row) + g / 2;
   for (int i = 0; i < count; i += 16) {
-    const auto mask = static_cast<__mmask16>(count - i < 16 ? (1 << (count - i)) - 1 : 0xFFFF);
-    float* to = place.scale + i;
-    for (const float* from : {together.scales, together.centres, together.means}) {
-      _mm512_mask_storeu_ps(to, mask, Load(from + i));
-      to += place.to_next;
-    }
-    const __m256i begins = _mm512_cvtsepi32_epi16(_mm512_load_si512(together.begins + i));
-    alignas(32) uint16_t halves[16];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(halves),
-                       _mm256_xor_si256(begins, _mm256_set1_epi32(0x8000)));
-    for (int j = 0; j < 16 && i + j < count; j += 2) {
-      __builtin_memcpy(pairs[(i + j) / 2].begin, halves + j, i + j + 1 < count ? 4 : 2);
+    const __m512d scales = _mm512_castps_pd(Load(together.scales + i));
+    const __m512d centres = _mm512_castps_pd(Load(together.centres + i));
+    alignas(64) float floats[2][16];  // of pairs 0, 2, 4, 6 and of 1, 3, 5, 7
+    Store(floats[0], _mm512_castpd_ps(_mm512_unpacklo_pd(scales, centres)));
+    Store(floats[1], _mm512_castpd_ps(_mm512_unpackhi_pd(scales, centres)));
+    alignas(32) uint16_t begins[16];
+    _mm256_store_si256(
+        reinterpret_cast<__m256i*>(begins),
+        _mm256_xor_si256(_mm512_cvtsepi32_epi16(_mm512_load_si512(together.begins + i)),
+                         _mm256_set1_epi32(0x8000)));
+    for (int j = 0; j < 16 && i + j < count; j += 2, ++pair) {
+      const float* const of_pair = floats[j / 2 % 2] + j / 4 * 4;
+      if (i + j + 1 == count) {  // the other half may be another worker's
+        pair->begin[0] = begins[j];
+        pair->scale[0] = of_pair[0];
+        pair->centre[0] = of_pair[2];
+        return;
+      }
+      __builtin_memcpy(pair->begin, begins + j, sizeof(pair->begin));
+      _mm_storeu_ps(pair->scale, _mm_load_ps(of_pair));
     }
   }
 }
@@ -215,7 +221,7 @@ MODU_INLINE void QuantiseAlong(const float* values, std::byte* row, int64_t grou
   const bool by_ranges = is_whole && groups > kFewGroups && groups <= kMostTogether;
   const float least = is_whole && !by_ranges ? LeastGain(values, groups) : kNoCentres;
   if (g % 2 != 0) {
-    QuantiseGroup(values, least, PlaceOf(row, groups, g++));
+    QuantiseGroup(values, least, PlaceOf(row, g++));
     values += kGroup;
   }
   while (end - g > kFewGroups) {
@@ -226,24 +232,23 @@ MODU_INLINE void QuantiseAlong(const float* values, std::byte* row, int64_t grou
           if (i + 1 == count) return StoreFirst(pairs[i / 2].values, bytes);
           _mm512_storeu_si512(pairs[i / 2].values, bytes);
         })) {
-      StoreAdjacent(together, count, row, groups, g);
+      StoreAdjacent(together, count, row, g);
     } else {
-      QuantiseFoursAlong(values, by_ranges ? LeastGain(values, groups) : least, row, groups, g,
-                         g + count);
+      QuantiseFoursAlong(values, by_ranges ? LeastGain(values, groups) : least, row, g, g + count);
     }
     g += count;
     values += count * kGroup;
   }
-  QuantiseFoursAlong(values, least, row, groups, g, end);
+  QuantiseFoursAlong(values, least, row, g, end);
 }
 
 /// QuantiseFoursDown.
 MODU_INLINE void QuantiseDown(const float* values, int64_t stride, int rows, std::byte* row,
-                              int64_t row_bytes, int64_t groups, int64_t g) {
+                              int64_t row_bytes, int64_t g) {
   while (rows > kFewGroups) {
     const int count = rows < kMostTogether ? rows : kMostTogether;
     GroupsTogether<false> together(values, stride, count);
-    int8_t* to = PlaceOf(row, groups, g).values;
+    int8_t* to = PlaceOf(row, g).values;
     if (together.Quantise(kNoCentres, [&](int i, Int bytes) {
           StoreFirst(to, bytes);
           to += row_bytes;
@@ -252,17 +257,16 @@ MODU_INLINE void QuantiseDown(const float* values, int64_t stride, int rows, std
           to += row_bytes;
         })) {
       for (int r = 0; r < count; ++r) {
-        PlaceOf(row + r * row_bytes, groups, g)
-            .Store(together.scales[r], 0, together.means[r], together.begins[r]);
+        PlaceOf(row + r * row_bytes, g).Store(together.scales[r], 0, together.begins[r]);
       }
     } else {
-      QuantiseFoursDown(values, stride, count, row, row_bytes, groups, g);
+      QuantiseFoursDown(values, stride, count, row, row_bytes, g);
     }
     rows -= count;
     values += count * stride;
     row += count * row_bytes;
   }
-  QuantiseFoursDown(values, stride, rows, row, row_bytes, groups, g);
+  QuantiseFoursDown(values, stride, rows, row, row_bytes, g);
 }
 
 }  // namespace

@@ -61,6 +61,33 @@ uint32_t Crosses(const Int8Pair& a) {
   return static_cast<uint32_t>(sums[1] * 65536 + sums[0]);
 }
 
+/// What prepared.h says of a group of a row that is quantised as a whole.
+struct GroupSteps {
+  double scale, centre;
+};
+std::vector<GroupSteps> StepsOf(const std::vector<float>& row) {
+  struct Range {
+    float largest, middle, from_middle;
+  };
+  std::vector<Range> ranges;
+  double squares = 0;  // of the groups' largest values
+  for (auto group = row.begin(); group != row.end(); group += kGroup) {
+    const auto [low, high] = std::minmax_element(group, group + kGroup);
+    const float middle = 0.5f * *low + 0.5f * *high;
+    ranges.push_back({std::max(*high, -*low), middle, std::max(*high - middle, middle - *low)});
+    squares += static_cast<double>(ranges.back().largest) * ranges.back().largest;
+  }
+  std::vector<GroupSteps> steps;
+  for (const Range& x : ranges) {
+    const double gain = static_cast<double>(x.largest) * x.largest -
+                        static_cast<double>(x.from_middle) * x.from_middle;
+    const bool has_centre = squares > 0 && gain >= 0.015 * squares;
+    steps.push_back(
+        {(has_centre ? x.from_middle : x.largest) / kInt8Steps, has_centre ? x.middle : 0.0f});
+  }
+  return steps;
+}
+
 /// The halves of a dword.
 int Half(uint32_t dword, int g) { return static_cast<int16_t>(dword >> 16 * g); }
 
@@ -91,6 +118,8 @@ struct Problem {
   }
 
   void Set(int r, const std::vector<float>& row) {
+    steps.resize(std::max(steps.size(), static_cast<size_t>(r) + 1));
+    steps[static_cast<size_t>(r)] = StepsOf(row);
     FloatKernelsAvx2().prepare(weight->prepared(), Row(r), 0, k, row.data());
   }
   std::byte* Row(int r) const { return weight->prepared().Row({in->data()}, r); }
@@ -99,9 +128,10 @@ struct Problem {
     return reinterpret_cast<const Int8Pair*>(Row(r))[g / 2];
   }
   double Unit(int r) const { return *RowUnit(weight->prepared(), Row(r)); }
-  /// Scale and centre of group g as it was quantised.
-  double Scale(int r, int64_t g) const { return Scales(r)[g]; }
-  double Centre(int r, int64_t g) const { return Scales(r)[PaddedGroups(groups()) + g]; }
+  /// Of group g as it was quantised.
+  const GroupSteps& Steps(int r, int64_t g) const {
+    return steps[static_cast<size_t>(r)][static_cast<size_t>(g)];
+  }
   const std::byte* RowOf(int n) const { return source.data + n * RowBytes(source.dtype, k); }
   std::vector<float> Weights(int n) const {
     std::vector<float> row(static_cast<size_t>(k));
@@ -135,11 +165,7 @@ struct Problem {
   std::unique_ptr<CpuWeight> weight;
   std::unique_ptr<AlignedBytes> in;
   std::vector<std::vector<float>> values;  // the rows, before they are quantised
-
- private:
-  const float* Scales(int r) const {
-    return reinterpret_cast<const float*>(Row(r) + Int8ScalesOffset(groups()));
-  }
+  std::vector<std::vector<GroupSteps>> steps;
 };
 
 /// What the formula has of a format.
@@ -219,7 +245,7 @@ Ideal IdealOf(const Problem& p, int r, const std::vector<float>& weights) {
     const int64_t g = i / kGroup;
     const double value = p.Pair(r, g).values[g % 2 * kGroup + i % kGroup];
     const double w = weights[static_cast<size_t>(i)];
-    sum.quantised += w * (p.Scale(r, g) * value + p.Centre(r, g));
+    sum.quantised += w * (p.Steps(r, g).scale * value + p.Steps(r, g).centre);
     sum.exact += w * p.values[static_cast<size_t>(r)][static_cast<size_t>(i)];
   }
   return sum;
@@ -441,32 +467,17 @@ TEST_CASE("int8 activations: steps from zero, or from the centre of lopsided gro
 
   const float* const row_unit = RowUnit(layout, whole.data());
   const double unit = *row_unit;
-  const auto* const scales =
-      reinterpret_cast<const float*>(whole.data() + Int8ScalesOffset(groups));
+  const std::vector<GroupSteps> steps = StepsOf(row);
   double most = 0;
-  double squares = 0;  // of the groups' largest values
-  for (int64_t g = 0; g < groups; ++g) {
-    float largest = 0;
-    for (int i = 0; i < kGroup; ++i) {
-      largest = std::max(largest, std::fabs(row[static_cast<size_t>(g * kGroup + i)]));
-    }
-    squares += static_cast<double>(largest) * largest;
-  }
   int centred = 0;
   for (int64_t g = 0; g < groups; ++g) {
     INFO("group " << g);
-    const auto [low, high] =
-        std::minmax_element(row.begin() + g * kGroup, row.begin() + (g + 1) * kGroup);
-    const float reach = std::max(*high, -*low), middle = 0.5f * *low + 0.5f * *high;
-    const double from_middle = *high - middle;
-    const bool has_centre =
-        static_cast<double>(reach) * reach - from_middle * from_middle >= 0.015 * squares;
+    const auto [scale, centre] = steps[static_cast<size_t>(g)];
+    const bool has_centre = centre != 0;
     centred += has_centre ? 1 : 0;
     CHECK((CentredPairs(row_unit, 0) >> g / 2 & 1) >= (has_centre ? 1u : 0u));
     const Int8Pair& a = reinterpret_cast<const Int8Pair*>(whole.data())[g / 2];
     const auto half = static_cast<int>(g % 2);
-    const double scale = scales[g], centre = scales[PaddedGroups(groups) + g];
-    CHECK((centre != 0) == has_centre);
     if (g == 3 || g == 5 || g == 6) CHECK(has_centre);
     if (g == 4 || g == 7) CHECK(!has_centre);
     int sum = 0;

@@ -233,13 +233,13 @@ void Attention(Device& device, const AttentionParams& p) {
   RowFinisher finisher(cpu.linear_kernels().f32, layout, p.out, p.num_tokens, 1, p.num_kv_heads);
   const auto write = [&](int token, int kv_head, const float* values) {
     prepare(layout, layout.Row(p.out, token), kv_head * group_width, group_width, values);
-    finisher.Wrote(token, 1);
   };
 
   const auto units = static_cast<int>(plan.units.size());
   cpu.pool().Run(units, ClaimOf(units, cpu.num_threads()), [&](int first, int last, int worker) {
     auto* const scratch = reinterpret_cast<float*>(cpu.pool().scratch(worker));
     float* const out = scratch + item_floats;
+    RowFinisher::Pieces pieces(finisher);
     for (int u = first; u < last; ++u) {
       const AttentionUnit& unit = plan.units[static_cast<size_t>(u)];
       float* states = unit.num_spans > 1 ? out + out_floats : nullptr;
@@ -272,6 +272,7 @@ void Attention(Device& device, const AttentionParams& p) {
         for (int t = 0; t < span.num_tokens; ++t) {
           write(span.token + t, unit.kv_head, item.out + t * group_width);
         }
+        pieces.Wrote(span.token, span.num_tokens);
       }
     }
   });
@@ -301,7 +302,9 @@ void Attention(Device& device, const AttentionParams& p) {
             item.out = out + int64_t{h} * p.head_dim;
             kernels.merge(item);
           }
-          if (direct) write(span.token + t, unit.kv_head, out);
+          if (!direct) continue;
+          write(span.token + t, unit.kv_head, out);
+          finisher.Wrote(span.token + t, 1);
         }
       }
     });

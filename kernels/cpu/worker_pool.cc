@@ -104,10 +104,6 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
     return;
   }
   thread_ids_[0].store(ThreadId(), std::memory_order_relaxed);
-  units_.store(units, std::memory_order_relaxed);
-  grain_.store(grain, std::memory_order_relaxed);
-  function_.store(function, std::memory_order_relaxed);
-  context_.store(context, std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
   const uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
   for (int worker = 0; worker < num_threads_; ++worker) {
@@ -115,6 +111,11 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
     claims_[static_cast<size_t>(worker)].left.store(uint64_t{epoch} << 32 | left,
                                                     std::memory_order_release);
   }
+  // Last, all of it at once: workers that look for the number take the line away.
+  units_.store(units, std::memory_order_relaxed);
+  grain_.store(grain, std::memory_order_relaxed);
+  function_.store(function, std::memory_order_relaxed);
+  context_.store(context, std::memory_order_relaxed);
   // Both sides of "new job" and "someone sleeps" are sequentially consistent: one sees the other.
   epoch_.store(epoch, std::memory_order_seq_cst);
   if (sleepers_.load(std::memory_order_seq_cst) > 0) FutexWakeAll(&epoch_);

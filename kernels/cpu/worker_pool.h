@@ -89,7 +89,6 @@ class WorkerPool {
 
   const int num_threads_;
   CoreTime (*const core_time_)(pid_t thread);
-  alignas(64) std::atomic<uint32_t> epoch_{0};
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
   std::mutex aside_mutex_;
@@ -98,15 +97,17 @@ class WorkerPool {
   std::unique_ptr<std::atomic<pid_t>[]> thread_ids_;  // of the workers; 0: aside, or not begun
   alignas(64) std::atomic<int> done_{0};
   std::atomic<bool> caller_waits_{false};
-  // The job. Atomics only because a late worker may read them while the next job is written.
-  alignas(64) std::atomic<int> units_{0};
+  // The job, in the line by which workers hear of it. Atomics, but for its number, only because a
+  // late worker may read them while the next job is written.
+  alignas(64) std::atomic<uint32_t> epoch_{0};
+  std::atomic<int> units_{0};
   std::atomic<int> grain_{1};
   std::atomic<Function> function_{nullptr};
   std::atomic<void*> context_{nullptr};
   // What is ahead. A worker that sees one of them without the other fetches what nobody needs.
   std::atomic<const std::byte*> ahead_{nullptr};
   std::atomic<size_t> ahead_bytes_{0};
-  Fetched fetched_;  // worker 0's
+  alignas(64) Fetched fetched_;  // worker 0's
   std::unique_ptr<Claims[]> claims_;
   std::vector<std::unique_ptr<std::byte[], FreeAligned>> scratch_;
   size_t scratch_bytes_ = 0;

@@ -6,6 +6,7 @@
 #include "kernels/check.h"
 #include "kernels/cpu/attention_kernel.h"
 #include "kernels/cpu/kv_cache.h"
+#include "kernels/cpu/strip_units.h"
 
 namespace modu::kernels::cpu {
 namespace {
@@ -155,6 +156,21 @@ void SplitPieces(const AttentionParams& p, AttentionPlan* plan) {
   plan->split = true;
 }
 
+/// Units that are much alike are claimed by several: a claim costs, and a long unit among others
+/// that are claimed with it could not be left to it alone.
+int ClaimFor(const std::vector<AttentionUnit>& units, const std::vector<AttentionSpan>& spans,
+             int workers) {
+  int64_t most = 0, all = 0;
+  for (const AttentionUnit& unit : units) {
+    const AttentionSpan& span = spans[static_cast<size_t>(unit.first_span)];
+    const int64_t work = int64_t{span.num_tokens} * (unit.piece_end - unit.piece_begin);
+    most = std::max(most, work);
+    all += work;
+  }
+  const auto count = static_cast<int>(units.size());
+  return most * count > 2 * all ? 1 : ClaimOf(count, workers);
+}
+
 }  // namespace
 
 AttentionPlan PlanAttention(const AttentionParams& p, int workers, bool join) {
@@ -171,6 +187,7 @@ AttentionPlan PlanAttention(const AttentionParams& p, int workers, bool join) {
   if (!plan.joined && workers > 1 && plan.units.size() < static_cast<size_t>(2 * workers)) {
     SplitPieces(p, &plan);
   }
+  plan.claim = ClaimFor(plan.units, plan.spans, workers);
   return plan;
 }
 

@@ -32,12 +32,13 @@ struct AttentionUnit {
 
 struct AttentionPlan {
   std::vector<AttentionSpan> spans;
-  std::vector<AttentionUnit> units;  // the largest first, so that small ones fill the end
+  std::vector<AttentionUnit> units;  // those of most tokens first, so that small ones fill the end
   std::vector<int32_t> tokens;       // rows of the step, of units with several spans
   bool joined = false;               // there are such
   bool split = false;                // each unit is one piece of one span, to be merged afterwards
   int64_t partial_floats = 0;
   int most_tokens = 1;  // of a unit
+  int claim = 1;        // units that a worker takes at once, at most
 };
 
 /// join: whether spans with common blocks walk them together; off for tests and measurements.

@@ -274,7 +274,7 @@ void WriteChunk(StripFormat format, std::span<const GroupCodes> groups, int n, s
 
 namespace {
 
-/// Column n's codes of a group, as GroupCodes has them but for kByOutput's kW8F16: + 128 there too.
+/// Column n's codes of a group, as GroupCodes has them (kByOutput keeps those of kW8F16 signed).
 void ReadCodes(StripFormat format, StripOrder order, const std::byte* group, int n,
                uint8_t (&code)[kGroup]) {
   const auto byte = [&](int at) { return std::to_integer<uint8_t>(group[at]); };

@@ -23,7 +23,7 @@ enum class PreparedKind : uint8_t {
   kBf16,       // cols floats, each rounded to bf16 (nearest even)
   kBf16Pairs,  // cols bf16, each rounded so
   kBf16Tiles,  // B tiles of 16 rows x 32 inputs, zeros in inputs past the last: [16][16 rows][2]
-  kInt8,       // cols / kGroup groups by twos as Int8Pairs, then what they are finished from
+  kInt8,  // cols / kGroup groups by twos as Int8Pairs, then the row's unit and which have centres
 };
 
 /// Two groups of int8 activations as kernels read them (int8_join-inl.h). x[i] is about

@@ -21,9 +21,9 @@ struct GroupPlace {
   float *scale, *centre;
   int32_t more;  // in begin
 
-  void Store(float scale_of, float centre_of, int32_t minus_sums) const {
-    *scale = scale_of;
-    *centre = centre_of;
+  void Store(float its_scale, float its_centre, int32_t minus_sums) const {
+    *scale = its_scale;
+    *centre = its_centre;
     *begin = static_cast<uint16_t>(minus_sums + more);
   }
 };

@@ -35,8 +35,8 @@ class RowFinisher {
     }
   }
 
-  /// One worker's pieces, told in as few goes as there are ranges of rows among them: each takes a
-  /// cache line from the other workers.
+  /// One worker's pieces, told in one go where the same rows follow each other: each telling takes
+  /// a cache line from the other workers.
   class Pieces {
    public:
     explicit Pieces(RowFinisher& finisher) : finisher_(finisher) {}
@@ -45,7 +45,7 @@ class RowFinisher {
     Pieces& operator=(const Pieces&) = delete;
 
     void Wrote(int row, int rows) {
-      if (row != row_) Tell();
+      if (row != row_ || rows != rows_) Tell();
       row_ = row;
       rows_ = rows;
       ++pieces_;

@@ -66,9 +66,9 @@ class FlushDenormals {
 WorkerPool::WorkerPool(int num_threads, CoreTime (*core_time)(pid_t thread))
     : num_threads_(std::max(1, num_threads)),
       core_time_(core_time),
-      thread_ids_(new std::atomic<pid_t>[static_cast<size_t>(std::max(1, num_threads))] {}),
       claims_(new Claims[static_cast<size_t>(std::max(1, num_threads))]),
-      scratch_(static_cast<size_t>(std::max(1, num_threads))) {
+      scratch_(static_cast<size_t>(std::max(1, num_threads))),
+      thread_ids_(new std::atomic<pid_t>[static_cast<size_t>(std::max(1, num_threads))] {}) {
   for (int worker = 1; worker < num_threads_; ++worker) {
     threads_.emplace_back([this, worker] { WorkerMain(worker); });
   }
@@ -97,6 +97,7 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
   if (units <= 0) return;
   grain = std::max(1, grain);
   if (num_threads_ == 1 || units <= grain) {  // nothing to share: no other worker hears of it
+    TellAhead();
     FlushDenormals flush;
     for (int first = 0; first < units; first += grain) {
       function(context, first, std::min(units, first + grain), 0);
@@ -116,6 +117,7 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
   grain_.store(grain, std::memory_order_relaxed);
   function_.store(function, std::memory_order_relaxed);
   context_.store(context, std::memory_order_relaxed);
+  TellAhead();
   // Both sides of "new job" and "someone sleeps" are sequentially consistent: one sees the other.
   epoch_.store(epoch, std::memory_order_seq_cst);
   if (sleepers_.load(std::memory_order_seq_cst) > 0) FutexWakeAll(&epoch_);
@@ -136,6 +138,12 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
     FutexWait(&done_, done);
   }
   caller_waits_.store(false, std::memory_order_relaxed);
+}
+
+void WorkerPool::TellAhead() {
+  if (ahead_.load(std::memory_order_relaxed) == next_ahead_.data) return;
+  ahead_bytes_.store(next_ahead_.bytes, std::memory_order_relaxed);
+  ahead_.store(next_ahead_.data, std::memory_order_relaxed);
 }
 
 bool WorkerPool::Fetch(int worker, Fetched* fetched) const {

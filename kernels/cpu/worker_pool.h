@@ -1,11 +1,11 @@
 // The CPU backend's threads. The caller of Run is worker 0; the others spin for a moment between
 // jobs and then sleep, so that an idle server uses no CPU. A job is n units in one home range a
-// worker; whoever runs out takes from the others' ranges, so a stolen core costs one unit, not a
-// step. Run returns when every unit is done; a worker that wakes late finds nothing to claim and is
-// never waited for; one that has to share its core with another thread stands aside for a while
-// (core_share.h), and the others do its units. Each unit is run whole by one worker: what it
-// computes must not depend on which. One thread calls Run at a time, never from inside a job.
-// Denormals are zero inside jobs.
+// worker; whoever runs out takes from the others' ranges, so a stolen core costs a claim of a few
+// units, not a step. Run returns when every unit is done; a worker that wakes late finds nothing to
+// claim and is never waited for; one that has to share its core with another thread stands aside
+// for a while (core_share.h), and the others do its units. Each unit is run whole by one worker:
+// what it computes must not depend on which. One thread calls Run at a time, never from inside a
+// job. Denormals are zero inside jobs.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -44,12 +44,9 @@ class WorkerPool {
         const_cast<void*>(static_cast<const void*>(&body)));
   }
 
-  /// What workers with nothing to do fetch to their caches from now on, each its share (equal ones,
-  /// in order of the workers). Only fetched: it may be gone. Between jobs only.
-  void FetchWhenIdle(const std::byte* data, size_t bytes) {
-    ahead_bytes_.store(bytes, std::memory_order_relaxed);
-    ahead_.store(data, std::memory_order_relaxed);
-  }
+  /// What workers with nothing to do fetch to their caches from the next job on, each its share
+  /// (equal ones, in order of the workers). Only fetched: it may be gone. Between jobs only.
+  void FetchWhenIdle(const std::byte* data, size_t bytes) { next_ahead_ = {data, bytes}; }
 
   /// One past the last of `units` in a worker's home range.
   int HomeEnd(int units, int worker) const;
@@ -77,6 +74,8 @@ class WorkerPool {
     const std::byte* next = nullptr;
     const std::byte* end = nullptr;
   };
+  /// Tells the workers what FetchWhenIdle was given.
+  void TellAhead();
   /// Fetches a little; false where nothing is left.
   bool Fetch(int worker, Fetched* fetched) const;
 
@@ -87,8 +86,17 @@ class WorkerPool {
   void StandAside(int worker, CoreShare* share);
   void Work(uint32_t epoch, int worker);
 
+  struct Ahead {
+    const std::byte* data = nullptr;
+    size_t bytes = 0;
+  };
+
+  // What all read and hardly anyone writes.
   const int num_threads_;
   CoreTime (*const core_time_)(pid_t thread);
+  std::unique_ptr<Claims[]> claims_;
+  std::vector<std::unique_ptr<std::byte[], FreeAligned>> scratch_;
+  size_t scratch_bytes_ = 0;
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
   std::mutex aside_mutex_;
@@ -107,10 +115,8 @@ class WorkerPool {
   // What is ahead. A worker that sees one of them without the other fetches what nobody needs.
   std::atomic<const std::byte*> ahead_{nullptr};
   std::atomic<size_t> ahead_bytes_{0};
-  alignas(64) Fetched fetched_;  // worker 0's
-  std::unique_ptr<Claims[]> claims_;
-  std::vector<std::unique_ptr<std::byte[], FreeAligned>> scratch_;
-  size_t scratch_bytes_ = 0;
+  alignas(64) Fetched fetched_;  // worker 0's, as the next two are
+  Ahead next_ahead_;
   std::vector<std::thread> threads_;
 };
 

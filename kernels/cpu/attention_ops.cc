@@ -234,51 +234,51 @@ void Attention(Device& device, const AttentionParams& p) {
     prepare(layout, layout.Row(p.out, token), kv_head * group_width, group_width, values);
   };
 
-  cpu.pool().Run(
-      static_cast<int>(plan.units.size()), plan.claim, [&](int first, int last, int worker) {
-        auto* const scratch = reinterpret_cast<float*>(cpu.pool().scratch(worker));
-        float* const out = scratch + item_floats;
-        RowFinisher::Pieces pieces(finisher);
-        for (int u = first; u < last; ++u) {
-          const AttentionUnit& unit = plan.units[static_cast<size_t>(u)];
-          float* states = unit.num_spans > 1 ? out + out_floats : nullptr;
-          if (states != nullptr) call.RunCommon(unit, states, scratch);
-          for (int i = 0; i < unit.num_spans; ++i) {
-            const AttentionSpan& span = plan.spans[static_cast<size_t>(unit.first_span + i)];
-            AttentionItem item = call.Item(span, unit.kv_head);
-            if (i + 1 < unit.num_spans) {
-              item.next = call.BlocksFrom(plan.spans[static_cast<size_t>(unit.first_span + i) + 1],
-                                          unit.kv_head, unit.common_pieces);
-            } else if (static_cast<size_t>(u) + 1 < plan.units.size()) {
-              const AttentionUnit& next = plan.units[static_cast<size_t>(u) + 1];
-              item.next = call.BlocksFrom(plan.spans[static_cast<size_t>(next.first_span)],
-                                          next.kv_head, next.piece_begin);
-            }
-            if (states != nullptr) {
-              item.piece_begin = unit.common_pieces;
-              item.states = states;
-              states += span.num_tokens * group * state_floats;
-            } else {
-              item.piece_begin = unit.piece_begin;
-              item.piece_end = unit.piece_end;
-            }
-            item.scratch = scratch;
-            item.partials = plan.split ? shared + unit.partials : nullptr;
-            item.out = direct ? out : whole + span.token * width + unit.kv_head * group_width;
-            item.out_stride = direct ? group_width : width;
-            run(item);
-            if (plan.split || !direct) continue;
-            for (int t = 0; t < span.num_tokens; ++t) {
-              write(span.token + t, unit.kv_head, item.out + t * group_width);
-            }
-            pieces.Wrote(span.token, span.num_tokens);
-          }
+  const auto units = static_cast<int>(plan.units.size());
+  cpu.pool().Run(units, plan.claim, [&](int first, int last, int worker) {
+    auto* const scratch = reinterpret_cast<float*>(cpu.pool().scratch(worker));
+    float* const out = scratch + item_floats;
+    RowFinisher::Pieces pieces(finisher);
+    for (int u = first; u < last; ++u) {
+      const AttentionUnit& unit = plan.units[static_cast<size_t>(u)];
+      float* states = unit.num_spans > 1 ? out + out_floats : nullptr;
+      if (states != nullptr) call.RunCommon(unit, states, scratch);
+      for (int i = 0; i < unit.num_spans; ++i) {
+        const AttentionSpan& span = plan.spans[static_cast<size_t>(unit.first_span + i)];
+        AttentionItem item = call.Item(span, unit.kv_head);
+        if (i + 1 < unit.num_spans) {
+          item.next = call.BlocksFrom(plan.spans[static_cast<size_t>(unit.first_span + i) + 1],
+                                      unit.kv_head, unit.common_pieces);
+        } else if (static_cast<size_t>(u) + 1 < plan.units.size()) {
+          const AttentionUnit& next = plan.units[static_cast<size_t>(u) + 1];
+          item.next = call.BlocksFrom(plan.spans[static_cast<size_t>(next.first_span)],
+                                      next.kv_head, next.piece_begin);
         }
-      });
+        if (states != nullptr) {
+          item.piece_begin = unit.common_pieces;
+          item.states = states;
+          states += span.num_tokens * group * state_floats;
+        } else {
+          item.piece_begin = unit.piece_begin;
+          item.piece_end = unit.piece_end;
+        }
+        item.scratch = scratch;
+        item.partials = plan.split ? shared + unit.partials : nullptr;
+        item.out = direct ? out : whole + span.token * width + unit.kv_head * group_width;
+        item.out_stride = direct ? group_width : width;
+        run(item);
+        if (plan.split || !direct) continue;
+        for (int t = 0; t < span.num_tokens; ++t) {
+          write(span.token + t, unit.kv_head, item.out + t * group_width);
+        }
+        pieces.Wrote(span.token, span.num_tokens);
+      }
+    }
+  });
 
   if (plan.split) {
     // The first piece's unit of every span knows where its rows' states begin.
-    cpu.pool().Run(static_cast<int>(plan.units.size()), 1, [&](int first, int last, int worker) {
+    cpu.pool().Run(units, 1, [&](int first, int last, int worker) {
       for (int u = first; u < last; ++u) {
         const AttentionUnit& unit = plan.units[static_cast<size_t>(u)];
         const AttentionSpan& span = plan.spans[static_cast<size_t>(unit.first_span)];

@@ -156,14 +156,17 @@ void SplitPieces(const AttentionParams& p, AttentionPlan* plan) {
   plan->split = true;
 }
 
-/// Units that are much alike are claimed by several: a claim costs, and a long unit among others
-/// that are claimed with it could not be left to it alone.
-int ClaimFor(const std::vector<AttentionUnit>& units, const std::vector<AttentionSpan>& spans,
-             int workers) {
+/// Several of units that are much alike; of others one, so that none waits behind a long one for
+/// the worker that claimed both.
+int ClaimOfUnits(const std::vector<AttentionUnit>& units, const std::vector<AttentionSpan>& spans,
+                 int workers) {
   int64_t most = 0, all = 0;
   for (const AttentionUnit& unit : units) {
-    const AttentionSpan& span = spans[static_cast<size_t>(unit.first_span)];
-    const int64_t work = int64_t{span.num_tokens} * (unit.piece_end - unit.piece_begin);
+    int64_t work = 0;
+    for (int i = 0; i < unit.num_spans; ++i) {
+      work += spans[static_cast<size_t>(unit.first_span + i)].num_tokens;
+    }
+    work *= unit.piece_end - unit.piece_begin;
     most = std::max(most, work);
     all += work;
   }
@@ -187,7 +190,7 @@ AttentionPlan PlanAttention(const AttentionParams& p, int workers, bool join) {
   if (!plan.joined && workers > 1 && plan.units.size() < static_cast<size_t>(2 * workers)) {
     SplitPieces(p, &plan);
   }
-  plan.claim = ClaimFor(plan.units, plan.spans, workers);
+  plan.claim = ClaimOfUnits(plan.units, plan.spans, workers);
   return plan;
 }
 

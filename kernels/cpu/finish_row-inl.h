@@ -76,7 +76,7 @@ MODU_INLINE QuantisedGroups LoadGroups(const UnfinishedPair* pairs, int64_t left
     return i < left ? _mm_loadu_ps(pairs[i].scale) : _mm_setzero_ps();
   };
   const auto begins = [&](int i) {
-    int both = 0x8000;
+    int both = 0x8000;  // of sums of 0
     if (i < left) __builtin_memcpy(&both, pairs[i].begin, sizeof(both));
     return both;
   };

@@ -141,9 +141,9 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
 }
 
 void WorkerPool::TellAhead() {
-  if (ahead_.load(std::memory_order_relaxed) == next_ahead_.data) return;
-  ahead_bytes_.store(next_ahead_.bytes, std::memory_order_relaxed);
-  ahead_.store(next_ahead_.data, std::memory_order_relaxed);
+  if (ahead_.load(std::memory_order_relaxed) == next_ahead_.data()) return;
+  ahead_bytes_.store(next_ahead_.size(), std::memory_order_relaxed);
+  ahead_.store(next_ahead_.data(), std::memory_order_relaxed);
 }
 
 bool WorkerPool::Fetch(int worker, Fetched* fetched) const {

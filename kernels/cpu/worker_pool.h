@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -86,11 +87,6 @@ class WorkerPool {
   void StandAside(int worker, CoreShare* share);
   void Work(uint32_t epoch, int worker);
 
-  struct Ahead {
-    const std::byte* data = nullptr;
-    size_t bytes = 0;
-  };
-
   // What all read and hardly anyone writes.
   const int num_threads_;
   CoreTime (*const core_time_)(pid_t thread);
@@ -115,8 +111,9 @@ class WorkerPool {
   // What is ahead. A worker that sees one of them without the other fetches what nobody needs.
   std::atomic<const std::byte*> ahead_{nullptr};
   std::atomic<size_t> ahead_bytes_{0};
-  alignas(64) Fetched fetched_;  // worker 0's, as the next two are
-  Ahead next_ahead_;
+  // Worker 0's alone.
+  alignas(64) Fetched fetched_;
+  std::span<const std::byte> next_ahead_;  // told with the next job
   std::vector<std::thread> threads_;
 };
 

@@ -186,6 +186,19 @@ TEST_CASE("Whatever the batch, every row meets each of its pieces once") {
   CHECK(split > 10);
 }
 
+TEST_CASE("units are claimed by several where they are alike") {
+  Step alike, unlike;
+  for (int s = 0; s < 64; ++s) {
+    alike.Add(s, 0, 100);
+    unlike.Add(s, 0, s == 5 ? 1900 : 100);
+  }
+  CHECK(alike.Plan(2).claim == 12);  // of 192
+  CHECK(unlike.Plan(2).claim == 1);
+  Step with_prompt;  // 32 rows of a prompt in one unit
+  for (int s = 0; s < 16; ++s) with_prompt.Add(s, 0, 100, s == 0 ? 200 : 1);
+  CHECK(with_prompt.Plan(2).claim == 1);
+}
+
 TEST_CASE("a step's plan is made once for all layers that look alike") {
   Step first, second;
   first.Add(1, 0, 100);

@@ -495,6 +495,7 @@ TEST_CASE("int8 activations: steps from zero, or from the centre of lopsided gro
     CHECK(std::fabs(Half(a.scales, half) - std::min(32767.0, scale / unit * 32768)) <= 0.51);
     CHECK(std::fabs(Half(a.totals, half) - total / unit * 8) <= 0.51);
     CHECK(std::fabs(Half(a.centres, half) - centre / unit * 32) <= 0.51);
+    CHECK((CentredPairs(row_unit, 0) >> g / 2 & 1) >= (has_centre ? 1u : 0u));
     CHECK((CentredPairs(row_unit, 0) >> g / 2 & 1) == (a.centres != 0 ? 1u : 0u));
   }
   CHECK((centred >= 3 && centred < groups));

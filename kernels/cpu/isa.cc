@@ -32,6 +32,7 @@ constexpr Feature kFeatures[] = {
     {Isa::kAvx512, &MachineFeatures::leaf7_ebx, 30, "AVX512BW"},
     {Isa::kAvx512, &MachineFeatures::leaf7_ebx, 31, "AVX512VL"},
     {Isa::kAvx512, &MachineFeatures::leaf7_ecx, 1, "AVX512-VBMI"},
+    {Isa::kAvx512, &MachineFeatures::leaf7_ecx, 6, "AVX512-VBMI2"},
     {Isa::kAvx512, &MachineFeatures::leaf7_ecx, 11, "AVX512-VNNI"},
     {Isa::kAvx512Bf16, &MachineFeatures::leaf7_1_eax, 5, "AVX512-BF16"},
     {Isa::kAmx, &MachineFeatures::leaf7_edx, 22, "AMX-BF16"},

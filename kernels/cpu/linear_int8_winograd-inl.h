@@ -16,59 +16,55 @@ namespace {
 /// Rows of a block: with two registers of columns what is summed, what it joins and the codes
 /// leave a few registers.
 constexpr int kWinogradRows = 4;
-/// From so many rows on it takes less time than Int8Strip, though codes are first made ready (as
-/// long as 13 rows gain; benchmarks/results/2026-11-29-zen4-winograd.md).
-constexpr int kFewestWinogradRows = 24;
+/// From so many rows on it takes less time than Int8Strip, though codes are first made ready
+/// (benchmarks/results/2026-11-29-zen4-winograd-2.md).
+constexpr int kFewestWinogradRows = 13;
 /// Pairs whose codes are ready at a time: 20 KiB, so that L1 holds the rows' values too.
 constexpr int kReadyPairs = 9;
 
 /// Codes as they are added to activations, and what the columns' sums S of (h + 128) l take off.
 /// S is that of 16 inputs, from -17,280 to 15,120: 2^15 - S is neither negative nor above 2^16.
-struct ReadyCodes {
+/// By kinds, not by pairs, which took a twelfth longer with 16 rows.
+struct ReadyPairs {
   /// [group][line]: h + 128, and l.
   alignas(64) std::byte codes[kReadyPairs][2][4][kVectorsPerStrip][2][64];
-  /// Both groups' products are summed from here: 2^15 - S of the first.
+  /// In the high halves: 2^15 - S of the first group, to which its products are added.
   alignas(64) std::byte start[kReadyPairs][kVectorsPerStrip][64];
-  /// Added in halves at the end. The high half: - S of the second group, less the start, which is
-  /// not its own. The low one: what SplitHalves turns.
+  /// Added in halves at the end. The high one: - S of the second group. The low one: what
+  /// SplitHalves turns.
   alignas(64) std::byte rest[kReadyPairs][kVectorsPerStrip][64];
 };
 
-/// For the next `pairs` pairs of a strip.
-void MakeReady(const std::byte* pair, int pairs, ReadyCodes& ready) {
-  for (int p = 0; p < pairs; ++p, pair += PairBytes(W4::kFormat)) {
-    for (int v = 0; v < kVectorsPerStrip; ++v) {
-      Int sums[2] = {SetInt(0), SetInt(0)};
+MODU_INLINE void MakeReady(const std::byte* pair, int p, ReadyPairs& ready) {
+  for (int v = 0; v < kVectorsPerStrip; ++v) {
+    Int sums[2] = {SetInt(0), SetInt(0)};
 #pragma GCC unroll 2
-      for (int g = 0; g < 2; ++g) {
+    for (int g = 0; g < 2; ++g) {
 #pragma GCC unroll 4
-        for (int z = 0; z < 4; ++z) {
-          const Int x = LoadCodes(CodesAt<256>(CodesOf<W4>(pair, g), v, z));
-          const Int high = AddCodes(HighNibbles(x), _mm512_set1_epi8(120));
-          const Int low = AddCodes(LowNibbles(x), _mm512_set1_epi8(-8));
-          sums[g] = _mm512_dpbusd_epi32(sums[g], high, low);
-          StoreInt(ready.codes[p][g][z][v][0], high);
-          StoreInt(ready.codes[p][g][z][v][1], low);
-        }
+      for (int z = 0; z < 4; ++z) {
+        const Int x = LoadCodes(CodesAt<256>(CodesOf<W4>(pair, g), v, z));
+        const Int high = AddCodes(HighNibbles(x), _mm512_set1_epi8(120));
+        const Int low = AddCodes(LowNibbles(x), _mm512_set1_epi8(-8));
+        sums[g] = _mm512_dpbusd_epi32(sums[g], high, low);
+        StoreInt(ready.codes[p][g][z][v][0], high);
+        StoreInt(ready.codes[p][g][z][v][1], low);
       }
-      const Int start = _mm512_sub_epi32(SetInt(0x8000), sums[0]);
-      const Int rest = ShiftUp<16>(_mm512_sub_epi32(SetInt(0), AddInt(sums[1], start)));
-      StoreInt(ready.start[p][v], start);
-      StoreInt(ready.rest[p][v], OrBits(rest, SetInt(0x8000)));
     }
+    StoreInt(ready.start[p][v], ShiftUp<16>(_mm512_sub_epi32(SetInt(0x8000), sums[0])));
+    const Int rest = ShiftUp<16>(_mm512_sub_epi32(SetInt(0), sums[1]));
+    StoreInt(ready.rest[p][v], OrBits(rest, SetInt(0x8000)));
   }
 }
 
-/// The low halves of x above those of `low`.
-MODU_INLINE Int AboveLowHalves(Int low, Int x) {
-  const Int order = _mm512_set4_epi32(0x0D0C0D0C, 0x09080908, 0x05040504, 0x01000100);
-  return _mm512_mask_shuffle_epi8(low, 0xCCCCCCCCCCCCCCCCu, x, order);
-}
+/// The low halves of x above the high halves of `high`.
+MODU_INLINE Int LowAboveHigh(Int x, Int high) { return _mm512_shldi_epi32(x, high, 16); }
 
-/// Pairs [first, first + count) of a chunk, whose codes are ready, for kWinogradRows rows.
+/// Pairs [first, first + count) of a chunk for kWinogradRows rows. kMakes: of the first rows, which
+/// make each pair's codes ready, so that stores lie beside the products of the pair before.
 /// in: row 0 at the first of them. sums: [rows][registers] from one stretch of the chunk to the
 /// next. Inlined, as prompts took 1.09 of the time with a function of its own (GCC 12).
-MODU_INLINE void WinogradBlock(Chunk<W4>& chunk, int first, int count, const ReadyCodes& ready,
+template <bool kMakes>
+MODU_INLINE void WinogradBlock(Chunk<W4>& chunk, int first, int count, ReadyPairs& ready,
                                const std::byte* in, const float* const* units, uint32_t centred,
                                int64_t row_bytes, FetchAhead& fetch, std::byte* sums, float* tile) {
   constexpr int R = kWinogradRows, V = kVectorsPerStrip;
@@ -83,6 +79,7 @@ MODU_INLINE void WinogradBlock(Chunk<W4>& chunk, int first, int count, const Rea
   }
   const std::byte* pair = chunk.pair + first * PairBytes(W4::kFormat);
   for (int p = 0; p < count; ++p, pair += PairBytes(W4::kFormat), in += sizeof(Int8Pair)) {
+    if constexpr (kMakes) MakeReady(pair, p, ready);
     const Int8Pair* rows[R];
     for (int r = 0; r < R; ++r) rows[r] = reinterpret_cast<const Int8Pair*>(in + r * row_bytes);
     Int dots[R][V];
@@ -118,7 +115,7 @@ MODU_INLINE void WinogradBlock(Chunk<W4>& chunk, int first, int count, const Rea
         const Int crosses = SetInt(static_cast<int>(rows[r]->crosses));
 #pragma GCC unroll 2
         for (int v = 0; v < V; ++v) {
-          const Int both = AboveLowHalves(LoadCodes(ready.start[p][v]), dots[r][v]);
+          const Int both = LowAboveHigh(dots[r][v], LoadCodes(ready.start[p][v]));
           dots[r][v] = AddInt(both, crosses);
         }
       }
@@ -172,20 +169,23 @@ void WinogradStrip(const std::byte* strip, const PreparedLayout& layout, const s
   const int many = rows / kWinogradRows * kWinogradRows;
   FetchAhead fetch(
       ahead, PairsOf(layout.groups()) * (2 * many / kWinogradRows + FetchesAPair<W4>(rows - many)));
-  ReadyCodes ready;
+  ReadyPairs ready;
   alignas(64) std::byte sums[kTileRows][kVectorsPerStrip][64];
   const auto compute = [&](auto& chunk, int index, const std::byte* chunk_in, const auto& units) {
     const int stretches = (chunk.pairs + kReadyPairs - 1) / kReadyPairs;
     const int stretch = (chunk.pairs + stretches - 1) / stretches;
     for (int first = 0; first < chunk.pairs; first += stretch) {
       const int count = chunk.pairs - first < stretch ? chunk.pairs - first : stretch;
-      MakeReady(chunk.pair + first * PairBytes(W4::kFormat), count, ready);
       const std::byte* const from = chunk_in + first * static_cast<int64_t>(sizeof(Int8Pair));
       for (int row = 0; row < many; row += kWinogradRows) {
         uint32_t centred = 0;
         for (int r = 0; r < kWinogradRows; ++r) centred |= CentredPairs(units[row + r], index);
-        WinogradBlock(chunk, first, count, ready, from + row * layout.row_bytes, units + row,
-                      centred, layout.row_bytes, fetch, sums[row][0], tile + row * kStrip);
+        const auto run = [&]<bool kMakes>() {
+          WinogradBlock<kMakes>(chunk, first, count, ready, from + row * layout.row_bytes,
+                                units + row, centred, layout.row_bytes, fetch, sums[row][0],
+                                tile + row * kStrip);
+        };
+        row == 0 ? run.template operator()<true>() : run.template operator()<false>();
       }
     }
     ChunkRows<W4>(chunk, index, many, rows, chunk_in, units, layout.row_bytes, fetch, tile);

@@ -13,7 +13,7 @@
 #pragma GCC diagnostic pop
 
 // SIMDe 0.7 has none of vcvtph2ps, vcvtdq2ps, vcvtps2dq, vpmovsxwd and vpmovzxbd to 512 bits: two
-// halves. Nor has it vpermilps, vshuff32x4, masked loads of floats and masked stores.
+// halves. Nor has it vpshldd, vpermilps, vshuff32x4, masked loads of floats and masked stores.
 static inline simde__m512 EmulatedCvtphPs(simde__m256i x) {
   const __m256 low = _mm256_cvtph_ps(_mm256_castsi256_si128(x));
   const __m256 high = _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1));
@@ -61,6 +61,12 @@ static inline void EmulatedMaskStoreBytes(void* to, simde__mmask64 mask, simde__
     if ((mask >> i & 1) != 0) static_cast<char*>(to)[i] = from[i];
   }
 }
+static inline simde__m512i EmulatedShldi(simde__m512i high, simde__m512i low, int bits) {
+  return simde_mm512_or_si512(simde_mm512_slli_epi32(high, static_cast<unsigned>(bits)),
+                              simde_mm512_srli_epi32(low, static_cast<unsigned>(32 - bits)));
+}
+#undef _mm512_shldi_epi32
+#define _mm512_shldi_epi32 EmulatedShldi
 #undef _mm512_cvtps_epi32
 #define _mm512_cvtps_epi32 EmulatedCvtpsEpi32
 #undef _mm512_maskz_loadu_ps

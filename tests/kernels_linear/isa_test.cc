@@ -11,7 +11,7 @@ MachineFeatures Everything() {
   MachineFeatures m;
   m.leaf1_ecx = 1u << 12 | 1u << 27 | 1u << 29;
   m.leaf7_ebx = 1u << 5 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
-  m.leaf7_ecx = 1u << 1 | 1u << 11;
+  m.leaf7_ecx = 1u << 1 | 1u << 6 | 1u << 11;
   m.leaf7_edx = 1u << 22 | 1u << 24 | 1u << 25;
   m.leaf7_1_eax = 1u << 5;
   m.xcr0 = 0x600E7;
@@ -52,7 +52,7 @@ TEST_CASE("the best level is the last that lacks nothing") {
   CHECK(MissingFor(Isa::kAmx, zen4) == "AMX-BF16, AMX-TILE, AMX-INT8, the system's AMX state");
 
   MachineFeatures no_vnni = zen4;
-  no_vnni.leaf7_ecx = 1u << 1;
+  no_vnni.leaf7_ecx = 1u << 1 | 1u << 6;
   CHECK(BestIsa(no_vnni) == Isa::kAvx2);
   CHECK(MissingFor(Isa::kAvx512, no_vnni) == "AVX512-VNNI");
 
@@ -77,6 +77,7 @@ TEST_CASE("each feature bit counts for its level and those above it") {
       {&MachineFeatures::leaf7_ebx, 30, Isa::kAvx2, "AVX512BW"},
       {&MachineFeatures::leaf7_ebx, 31, Isa::kAvx2, "AVX512VL"},
       {&MachineFeatures::leaf7_ecx, 1, Isa::kAvx2, "AVX512-VBMI"},
+      {&MachineFeatures::leaf7_ecx, 6, Isa::kAvx2, "AVX512-VBMI2"},
       {&MachineFeatures::leaf7_ecx, 11, Isa::kAvx2, "AVX512-VNNI"},
       {&MachineFeatures::leaf7_1_eax, 5, Isa::kAvx512, "AVX512-BF16"},
       {&MachineFeatures::leaf7_edx, 22, Isa::kAvx512, "AMX-BF16"},

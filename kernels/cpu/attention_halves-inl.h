@@ -23,14 +23,20 @@ MODU_INLINE __m256i RoundToHalves(const Group& x) {
   return _mm256_permute4x64_epi64(whole, 0xD8);  // packs goes by 128 bits
 }
 
+#if defined(MODU_VECTOR_AVX512)
+/// 32 of them.
+MODU_INLINE Int PackHalves(const Group (&x)[2]) {
+  const Int order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);  // packs goes by 128 bits
+  return _mm512_permutexvar_epi64(order, _mm512_packs_epi32(_mm512_cvtps_epi32(x[0].part[0]),
+                                                            _mm512_cvtps_epi32(x[1].part[0])));
+}
+#endif
+
 /// 32 of them to `out`; the sums of their pairs join `sums`.
 MODU_INLINE Int StoreHalves(const Group (&x)[2], std::byte* out, Int sums) {
   const Int ones = SetInt(0x00010001);
 #if defined(MODU_VECTOR_AVX512)
-  const Int order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);  // packs goes by 128 bits
-  const Int halves = _mm512_permutexvar_epi64(
-      order,
-      _mm512_packs_epi32(_mm512_cvtps_epi32(x[0].part[0]), _mm512_cvtps_epi32(x[1].part[0])));
+  const Int halves = PackHalves(x);
   StoreInt(out, halves);
   return AddProducts(sums, halves, ones);
 #else

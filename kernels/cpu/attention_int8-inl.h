@@ -4,8 +4,8 @@
 // Against bf16 KV half of the products for scores, as many for values and half of the bytes.
 // Included by op_dtype_isa files only.
 #pragma once
-#include "kernels/cpu/attention_int8_values-inl.h"
 #include "kernels/cpu/attention_series-inl.h"
+#include "kernels/cpu/attention_values_winograd-inl.h"
 #include "kernels/cpu/int8_lanes-inl.h"
 #include "kernels/cpu/kv_scale-inl.h"
 
@@ -117,7 +117,7 @@ struct ScoreCodes {
 };
 
 /// Products (attention_rows-inl.h) of int8 KV.
-class Int8Products : public Int8Values {
+class Int8Products : public WinogradValues {
  public:
   static int64_t QueryTileBytes(int head_dim) {
     return CodeTiles(head_dim) * kTileBytes + static_cast<int64_t>(sizeof(QueryScales));

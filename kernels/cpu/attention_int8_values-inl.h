@@ -96,19 +96,14 @@ class Int8Values {
   void Weigh(const AttentionItem& item, const TileScratch& s, int rows, int piece_start,
              const SeenBlocks& seen, BlocksAhead ahead, float* o, int64_t o_stride) {
     const std::byte* v[kPieceTokens / kKvBlockTokens];
-    RoundAll(s, rows, seen.begin * kKvBlockTokens - piece_start,
-             seen.end * kKvBlockTokens - piece_start);
-    GroupValues p = {};
-    p.probabilities = s.probabilities + 2 * (seen.begin * kKvBlockTokens - piece_start);
-    p.rows = &rows_;
-    p.v = v;
-    p.blocks = seen.end - seen.begin;
-    p.out_stride = o_stride;
-    BlocksAhead none;
-    for (int b = 0; b < p.blocks; ++b) {
-      v[b] = item.k + item.BlockOffset(seen.begin + b) + item.v_offset;
+    const GroupValues p = ValuesOf(item, s, piece_start, seen, o, o_stride, v);
+    for (int r = 0; r < rows; ++r) {
+      Int total = SetInt(0);
+      ForRounded(s, r, piece_start, seen,
+                 [&](const Group(&x)[2], std::byte* out) { total = StoreHalves(x, out, total); });
+      rows_.total[r] = SumOf(total);
     }
-    p.out = o;
+    BlocksAhead none;
     const int groups = item.padded_dim / 16;
     for (int g = 0; g < groups; g += 2) {
       ForRowBlocks(rows, [&]<int kRows>(int row) {
@@ -124,29 +119,47 @@ class Int8Values {
     return item.padded_dim / 16 * (kKvBlockTokens / 4);
   }
 
- private:
-  /// Of tokens [begin, end) of the piece. Apart from Round, so that no row waits for its largest.
-  void RoundAll(const TileScratch& s, int rows, int begin, int end) {
-    for (int r = 0; r < rows; ++r) {
-      const bool any = largest_[r] >= kLeastProbability;
-      rows_.unit[r] = any ? largest_[r] / kLargestProbability : 0.0f;
-      const Float inverse = Set(any ? kLargestProbability / largest_[r] : 0.0f);
-      const float* const scaled = s.scores + r * kScoreStride;
-      std::byte* const out = s.probabilities + r * kProbabilityStride;
-      Int total = SetInt(0);
-      for (int token = begin; token < end; token += kKvBlockTokens) {
-        Group x[2];
+ protected:
+  /// v: [blocks of a piece], to be filled.
+  GroupValues ValuesOf(const AttentionItem& item, const TileScratch& s, int piece_start,
+                       const SeenBlocks& seen, float* o, int64_t o_stride,
+                       const std::byte** v) const {
+    const int blocks = seen.end - seen.begin;
+    for (int b = 0; b < blocks; ++b) {
+      v[b] = item.k + item.BlockOffset(seen.begin + b) + item.v_offset;
+    }
+    return {.probabilities = s.probabilities + 2 * (seen.begin * kKvBlockTokens - piece_start),
+            .rows = &rows_,
+            .v = v,
+            .blocks = blocks,
+            .out = o,
+            .out_stride = o_stride};
+  }
+
+  /// store(x, out): row r's probabilities in the unit that it is given, 32 tokens at a time, and
+  /// where they go. Apart from Round, so that no row waits for its largest.
+  template <typename StoreRounded>
+  MODU_INLINE void ForRounded(const TileScratch& s, int r, int piece_start, const SeenBlocks& seen,
+                              const StoreRounded& store) {
+    const bool any = largest_[r] >= kLeastProbability;
+    rows_.unit[r] = any ? largest_[r] / kLargestProbability : 0.0f;
+    const Float inverse = Set(any ? kLargestProbability / largest_[r] : 0.0f);
+    const float* const scaled = s.scores + r * kScoreStride;
+    std::byte* const out = s.probabilities + r * kProbabilityStride;
+    const int end = seen.end * kKvBlockTokens - piece_start;
+    for (int token = seen.begin * kKvBlockTokens - piece_start; token < end;
+         token += kKvBlockTokens) {
+      Group x[2];
 #pragma GCC unroll 2
-        for (int half = 0; half < 2; ++half) {
-          x[half] = LoadGroup(scaled + token + 16 * half);
-          for (int i = 0; i < kParts; ++i) x[half].part[i] = Mul(x[half].part[i], inverse);
-        }
-        total = StoreHalves(x, out + 2 * token, total);
+      for (int half = 0; half < 2; ++half) {
+        x[half] = LoadGroup(scaled + token + 16 * half);
+        for (int i = 0; i < kParts; ++i) x[half].part[i] = Mul(x[half].part[i], inverse);
       }
-      rows_.total[r] = SumOf(total);
+      store(x, out + 2 * token);
     }
   }
 
+ private:
   float largest_[kTileMaxRows];
   ProbabilityRows rows_;
 };

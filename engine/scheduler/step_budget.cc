@@ -15,7 +15,7 @@ constexpr double kStepSize = 0.3;
 constexpr double kMaxSurprise = 2.0;
 constexpr double kLeastSurpriseNs = 1e5;
 constexpr double kDeviations = 2.0;      // that a mixed step is planned to stay below the bound by
-constexpr double kVarianceShare = 0.05;  // of a step in what is remembered
+constexpr double kVarianceShare = 0.05;  // of a step in what is remembered, once there were many
 constexpr double kFirstVariance = 0.25;  // large chunks say little of what small ones cost
 
 }  // namespace
@@ -84,7 +84,10 @@ void StepBudget::KeepDecodesDearest(const StepShape& shape) {
 void StepBudget::LearnDeviation(double relative_error) {
   const double error = std::clamp(relative_error, -1.0, 1.0);
   if (mixed_seen_ == 0) variance_ = kFirstVariance;
-  variance_ += kVarianceShare * (error * error - variance_);
+  // What was assumed counts as one step: a fresh server's first crowd would wait for its prompts
+  // until a weight that is always the same had forgotten it.
+  const double share = std::max(kVarianceShare, 1.0 / (static_cast<double>(mixed_seen_) + 2));
+  variance_ += share * (error * error - variance_);
 }
 
 void StepBudget::Begin(int32_t decodes) {

@@ -137,7 +137,7 @@ DType CpuDevice::DefaultKvDType() const {
 int CpuDevice::KvBlockSize() const { return CpuKvBlockSize(); }
 int64_t CpuDevice::KvBlockBytes(const KvLayout& layout) const { return CpuKvBlockBytes(layout); }
 std::unique_ptr<KvCache> CpuDevice::CreateKvCache(const KvLayout& layout, int64_t num_blocks) {
-  return MakeCpuKvCache(layout, num_blocks);
+  return MakeCpuKvCache(layout, num_blocks, pool_);
 }
 
 void CpuDevice::ParallelFor(int n, void (*task)(void* context, int i), void* context) {

@@ -91,6 +91,7 @@ void Attention(Device&, const AttentionParams& p);
 // Paged KV memory (kv_cache.cc).
 int CpuKvBlockSize();
 int64_t CpuKvBlockBytes(const KvLayout& layout);
-std::unique_ptr<KvCache> MakeCpuKvCache(const KvLayout& layout, int64_t num_blocks);
+std::unique_ptr<KvCache> MakeCpuKvCache(const KvLayout& layout, int64_t num_blocks,
+                                        WorkerPool& pool);
 
 }  // namespace modu::kernels::cpu

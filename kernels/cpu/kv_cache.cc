@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <chrono>
 #include <new>
 
 #include "kernels/check.h"
@@ -15,6 +17,9 @@ constexpr int64_t kPage = 4096;
 // Equal strides modulo 64 KiB put the same line of every block into one L2 set (8 ways of 64 KiB on
 // Zen 3): large blocks are spread by an odd number of pages.
 constexpr int64_t kSpreadFrom = 32 * kPage;
+// What is written to at start, and for how long at most (WriteFirst).
+constexpr int64_t kFirstBytes = int64_t{64} << 20;
+constexpr std::chrono::milliseconds kFirstTime{60};
 }  // namespace
 
 KvGeometry::KvGeometry(const KvLayout& layout) {
@@ -38,8 +43,11 @@ int CpuKvBlockSize() { return kKvBlockTokens; }
 
 int64_t CpuKvBlockBytes(const KvLayout& layout) { return KvGeometry(layout).block_stride; }
 
-std::unique_ptr<KvCache> MakeCpuKvCache(const KvLayout& layout, int64_t num_blocks) {
-  return std::make_unique<CpuKvCache>(layout, num_blocks);
+std::unique_ptr<KvCache> MakeCpuKvCache(const KvLayout& layout, int64_t num_blocks,
+                                        WorkerPool& pool) {
+  auto cache = std::make_unique<CpuKvCache>(layout, num_blocks);
+  cache->WriteFirst(pool);
+  return cache;
 }
 
 CpuKvCache::CpuKvCache(const KvLayout& layout, int64_t num_blocks) : geometry_(layout) {
@@ -53,6 +61,17 @@ CpuKvCache::CpuKvCache(const KvLayout& layout, int64_t num_blocks) : geometry_(l
   const auto address = reinterpret_cast<uintptr_t>(mapping_);
   data_ = reinterpret_cast<std::byte*>((address + kHugePage - 1) / kHugePage * kHugePage);
   madvise(data_, static_cast<size_t>(bytes_), MADV_HUGEPAGE);  // a hint: without it only slower
+}
+
+void CpuKvCache::WriteFirst(WorkerPool& pool) {
+  const auto end = std::chrono::steady_clock::now() + kFirstTime;
+  const int64_t bytes = std::min(bytes_, kFirstBytes);
+  pool.Run(static_cast<int>((bytes + kHugePage - 1) / kHugePage), 1, [&](int first, int last, int) {
+    for (int64_t at = first * kHugePage; at < std::min(last * kHugePage, bytes); at += kPage) {
+      if (at % kHugePage == 0 && std::chrono::steady_clock::now() > end) return;
+      data_[at] = std::byte{0};
+    }
+  });
 }
 
 CpuKvCache::~CpuKvCache() { munmap(mapping_, mapping_bytes_); }

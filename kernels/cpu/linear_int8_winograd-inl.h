@@ -35,35 +35,69 @@ struct ReadyPairs {
   alignas(64) std::byte rest[kReadyPairs][kVectorsPerStrip][64];
 };
 
-MODU_INLINE void MakeReady(const std::byte* pair, int p, ReadyPairs& ready) {
-  for (int v = 0; v < kVectorsPerStrip; ++v) {
-    Int sums[2] = {SetInt(0), SetInt(0)};
-#pragma GCC unroll 2
-    for (int g = 0; g < 2; ++g) {
-#pragma GCC unroll 4
-      for (int z = 0; z < 4; ++z) {
-        const Int x = LoadCodes(CodesAt<256>(CodesOf<W4>(pair, g), v, z));
-        const Int high = AddCodes(HighNibbles(x), _mm512_set1_epi8(120));
-        const Int low = AddCodes(LowNibbles(x), _mm512_set1_epi8(-8));
-        sums[g] = _mm512_dpbusd_epi32(sums[g], high, low);
-        StoreInt(ready.codes[p][g][z][v][0], high);
-        StoreInt(ready.codes[p][g][z][v][1], low);
-      }
-    }
-    StoreInt(ready.start[p][v], ShiftUp<16>(_mm512_sub_epi32(SetInt(0x8000), sums[0])));
-    const Int rest = ShiftUp<16>(_mm512_sub_epi32(SetInt(0), sums[1]));
-    StoreInt(ready.rest[p][v], OrBits(rest, SetInt(0x8000)));
+/// A pair's codes for a block of rows: ready ones.
+struct CodesReady {
+  const ReadyPairs& ready;
+  int p;
+
+  CodesReady(const std::byte*, int its, ReadyPairs& pairs) : ready(pairs), p(its) {}
+  MODU_INLINE void Line(int g, int z, int v, Int& high, Int& low) const {
+    high = LoadCodes(ready.codes[p][g][z][v][0]);
+    low = LoadCodes(ready.codes[p][g][z][v][1]);
   }
-}
+  /// Its high halves are what the first group's products are added to.
+  MODU_INLINE Int Start(int v) const { return LoadCodes(ready.start[p][v]); }
+  MODU_INLINE void MakeSums() {}
+  /// Both groups' products in halves, from all that was added up.
+  MODU_INLINE Int Halves(int v, Int dots) const {
+    return _mm512_add_epi16(dots, LoadCodes(ready.rest[p][v]));
+  }
+};
+
+/// A strip's, which the first rows of a stretch make ready while they are multiplied with them, so
+/// that stores lie beside products. The first group's sums are not known before its products are,
+/// and are taken off as whole dwords, as those may have carried.
+struct CodesToMakeReady {
+  const std::byte* pair;
+  int p;
+  ReadyPairs& ready;
+  Int sums[2][kVectorsPerStrip];
+
+  MODU_INLINE CodesToMakeReady(const std::byte* at, int its, ReadyPairs& pairs)
+      : pair(at), p(its), ready(pairs) {
+    for (auto& of_group : sums) {
+      for (Int& sum : of_group) sum = SetInt(0);
+    }
+  }
+  MODU_INLINE void Line(int g, int z, int v, Int& high, Int& low) {
+    const Int x = LoadCodes(CodesAt<256>(CodesOf<W4>(pair, g), v, z));
+    high = AddCodes(HighNibbles(x), _mm512_set1_epi8(120));
+    low = AddCodes(LowNibbles(x), _mm512_set1_epi8(-8));
+    sums[g][v] = _mm512_dpbusd_epi32(sums[g][v], high, low);
+    StoreInt(ready.codes[p][g][z][v][0], high);
+    StoreInt(ready.codes[p][g][z][v][1], low);
+  }
+  MODU_INLINE Int Start(int) const { return SetInt(INT32_MIN); }
+  MODU_INLINE void MakeSums() {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectorsPerStrip; ++v) {
+      StoreInt(ready.start[p][v], ShiftUp<16>(_mm512_sub_epi32(SetInt(0x8000), sums[0][v])));
+      const Int rest = ShiftUp<16>(_mm512_sub_epi32(SetInt(0), sums[1][v]));
+      StoreInt(ready.rest[p][v], OrBits(rest, SetInt(0x8000)));
+    }
+  }
+  MODU_INLINE Int Halves(int v, Int dots) const {
+    return _mm512_add_epi16(_mm512_sub_epi32(dots, sums[0][v]), LoadCodes(ready.rest[p][v]));
+  }
+};
 
 /// The low halves of x above the high halves of `high`.
 MODU_INLINE Int LowAboveHigh(Int x, Int high) { return _mm512_shldi_epi32(x, high, 16); }
 
-/// Pairs [first, first + count) of a chunk for kWinogradRows rows. kMakes: of the first rows, which
-/// make each pair's codes ready, so that stores lie beside the products of the pair before.
+/// Pairs [first, first + count) of a chunk for kWinogradRows rows; Codes: one of those above.
 /// in: row 0 at the first of them. sums: [rows][registers] from one stretch of the chunk to the
 /// next. Inlined, as prompts took 1.09 of the time with a function of its own (GCC 12).
-template <bool kMakes>
+template <typename Codes>
 MODU_INLINE void WinogradBlock(Chunk<W4>& chunk, int first, int count, ReadyPairs& ready,
                                const std::byte* in, const float* const* units, uint32_t centred,
                                int64_t row_bytes, FetchAhead& fetch, std::byte* sums, float* tile) {
@@ -79,14 +113,14 @@ MODU_INLINE void WinogradBlock(Chunk<W4>& chunk, int first, int count, ReadyPair
   }
   const std::byte* pair = chunk.pair + first * PairBytes(W4::kFormat);
   for (int p = 0; p < count; ++p, pair += PairBytes(W4::kFormat), in += sizeof(Int8Pair)) {
-    if constexpr (kMakes) MakeReady(pair, p, ready);
+    Codes codes(pair, p, ready);
     const Int8Pair* rows[R];
     for (int r = 0; r < R; ++r) rows[r] = reinterpret_cast<const Int8Pair*>(in + r * row_bytes);
     Int dots[R][V];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) dots[r][v] = LoadCodes(ready.start[p][v]);
+      for (int v = 0; v < V; ++v) dots[r][v] = codes.Start(v);
     }
 #pragma GCC unroll 2
     for (int g = 1; g >= 0; --g) {
@@ -95,10 +129,7 @@ MODU_INLINE void WinogradBlock(Chunk<W4>& chunk, int first, int count, ReadyPair
       for (int z = 0; z < 4; ++z) {
         Int high[V], low[V];
 #pragma GCC unroll 2
-        for (int v = 0; v < V; ++v) {
-          high[v] = LoadCodes(ready.codes[p][g][z][v][0]);
-          low[v] = LoadCodes(ready.codes[p][g][z][v][1]);
-        }
+        for (int v = 0; v < V; ++v) codes.Line(g, z, v, high[v], low[v]);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
           const int8_t* const values = rows[r]->values + g * kGroup + 8 * z;
@@ -115,18 +146,17 @@ MODU_INLINE void WinogradBlock(Chunk<W4>& chunk, int first, int count, ReadyPair
         const Int crosses = SetInt(static_cast<int>(rows[r]->crosses));
 #pragma GCC unroll 2
         for (int v = 0; v < V; ++v) {
-          const Int both = LowAboveHigh(dots[r][v], LoadCodes(ready.start[p][v]));
-          dots[r][v] = AddInt(both, crosses);
+          dots[r][v] = AddInt(LowAboveHigh(dots[r][v], codes.Start(v)), crosses);
         }
       }
     }
+    codes.MakeSums();
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) {
       const Int scales = ScalesOf<W4>(pair, 0, v), minimums = ScalesOf<W4>(pair, 1, v);
-      const Int rest = LoadCodes(ready.rest[p][v]);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        const Int x = _mm512_add_epi16(dots[r][v], rest);
+        const Int x = codes.Halves(v, dots[r][v]);
         c[r][v] = AddMinimums(AddScaled(c[r][v], x, scales, *rows[r]), minimums, *rows[r]);
       }
     }
@@ -180,12 +210,13 @@ void WinogradStrip(const std::byte* strip, const PreparedLayout& layout, const s
       for (int row = 0; row < many; row += kWinogradRows) {
         uint32_t centred = 0;
         for (int r = 0; r < kWinogradRows; ++r) centred |= CentredPairs(units[row + r], index);
-        const auto run = [&]<bool kMakes>() {
-          WinogradBlock<kMakes>(chunk, first, count, ready, from + row * layout.row_bytes,
-                                units + row, centred, layout.row_bytes, fetch, sums[row][0],
-                                tile + row * kStrip);
+        const auto run = [&]<typename Codes>() {
+          WinogradBlock<Codes>(chunk, first, count, ready, from + row * layout.row_bytes,
+                               units + row, centred, layout.row_bytes, fetch, sums[row][0],
+                               tile + row * kStrip);
         };
-        row == 0 ? run.template operator()<true>() : run.template operator()<false>();
+        row == 0 ? run.template operator()<CodesToMakeReady>()
+                 : run.template operator()<CodesReady>();
       }
     }
     ChunkRows<W4>(chunk, index, many, rows, chunk_in, units, layout.row_bytes, fetch, tile);

@@ -36,6 +36,21 @@ TEST_CASE("KV memory is reserved at once and resident only where it was touched"
   CHECK(ResidentBytes() - before < 64 << 20);
 }
 
+TEST_CASE("a device's cache has its first blocks' memory from the start, and little more") {
+  DeviceOptions options;
+  options.num_threads = 2;
+  const auto device = OpenCpuDevice(options).value();
+  const KvLayout layout{30, 3, 64, kKvBlockTokens, DType::kBF16};
+  const int64_t before = ResidentBytes();
+  const auto cache = device->CreateKvCache(layout, 8192);
+  // However slow the system is: two workers' first pages are large ones, or time was left.
+  CHECK(ResidentBytes() - before >= 2 * 4096);
+  CHECK(ResidentBytes() - before < 128 << 20);
+  CpuKvCache small(layout, 1);
+  small.WriteFirst(static_cast<CpuDevice&>(*device).pool());  // less than a large page
+  CHECK(small.Head(0, 0)[small.bytes() / 4096 * 4096 - 4096] == std::byte{0});
+}
+
 TEST_CASE("codes of a token and head take a byte each, and four for a scale") {
   for (const DType dtype : {DType::kI8, DType::kF8E4M3}) {
     CHECK(CpuKvBlockBytes({2, 3, 64, kKvBlockTokens, dtype}) == 2 * 3 * 32 * 2 * (64 + 4));

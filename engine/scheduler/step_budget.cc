@@ -84,8 +84,8 @@ void StepBudget::KeepDecodesDearest(const StepShape& shape) {
 void StepBudget::LearnDeviation(double relative_error) {
   const double error = std::clamp(relative_error, -1.0, 1.0);
   if (mixed_seen_ == 0) variance_ = kFirstVariance;
-  // What was assumed counts as one step: a fresh server's first crowd would wait for its prompts
-  // until a weight that is always the same had forgotten it.
+  // The first steps weigh as much as what was assumed: a fresh server's first crowd would wait
+  // until steps of 5 % had forgotten it.
   const double share = std::max(kVarianceShare, 1.0 / (static_cast<double>(mixed_seen_) + 2));
   variance_ += share * (error * error - variance_);
 }

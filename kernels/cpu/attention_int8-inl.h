@@ -1,7 +1,8 @@
 // Attention over int8 KV (kernels/kv_codes.h) as it lies, for processors that multiply bytes at
 // twice the pace of 16 bits: scores are products of K's codes and of queries rounded to int8 with a
-// scale each, exact in whole numbers and then scaled; values as in attention_int8_values-inl.h.
-// Against bf16 KV half of the products for scores, as many for values and half of the bytes.
+// scale each, exact in whole numbers and then scaled; values as in attention_values_winograd-inl.h.
+// Against bf16 KV half of the products for scores, for values of tiles of many rows too, and half
+// of the bytes.
 // Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/attention_series-inl.h"
@@ -116,8 +117,9 @@ struct ScoreCodes {
   }
 };
 
-/// Products (attention_rows-inl.h) of int8 KV.
-class Int8Products : public WinogradValues {
+/// Products (attention_rows-inl.h) of int8 KV; Values: the half of them that values take.
+template <typename Values>
+class Int8Products : public Values {
  public:
   static int64_t QueryTileBytes(int head_dim) {
     return CodeTiles(head_dim) * kTileBytes + static_cast<int64_t>(sizeof(QueryScales));
@@ -158,7 +160,7 @@ class Int8Products : public WinogradValues {
   static int KeyLines(const AttentionItem& item) { return 2 * ((item.head_dim + 3) / 4); }
 };
 
-void RunInt8(const AttentionItem& item) { RunTiles<Int8Products>(item); }
+void RunInt8(const AttentionItem& item) { RunTiles<Int8Products<WinogradValues>>(item); }
 
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

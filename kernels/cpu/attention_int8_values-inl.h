@@ -96,7 +96,7 @@ class Int8Values {
   void Weigh(const AttentionItem& item, const TileScratch& s, int rows, int piece_start,
              const SeenBlocks& seen, BlocksAhead ahead, float* o, int64_t o_stride) {
     const std::byte* v[kPieceTokens / kKvBlockTokens];
-    const GroupValues p = ValuesOf(item, s, piece_start, seen, o, o_stride, v);
+    const GroupValues p = GroupsOf(item, s, piece_start, seen, o, o_stride, v);
     for (int r = 0; r < rows; ++r) {
       Int total = SetInt(0);
       ForRounded(s, r, piece_start, seen,
@@ -121,7 +121,7 @@ class Int8Values {
 
  protected:
   /// v: [blocks of a piece], to be filled.
-  GroupValues ValuesOf(const AttentionItem& item, const TileScratch& s, int piece_start,
+  GroupValues GroupsOf(const AttentionItem& item, const TileScratch& s, int piece_start,
                        const SeenBlocks& seen, float* o, int64_t o_stride,
                        const std::byte** v) const {
     const int blocks = seen.end - seen.begin;

@@ -4,9 +4,11 @@
 // u and w as they lie, with H = 2^14 so that what is multiplied has 16 bits,
 //   p u + q w = (p - H + w) (q - H + u) - (p - H) (q - H) - (u - H) (w - H) + H^2
 // The second product, summed over a piece, is the row's, the third the column's; the last is 0
-// modulo 2^32 for a block's 16 pairs. All in whole numbers, so the bits are those of WeighGroups
-// (attention_int8_values-inl.h). It gains where numbers of 16 bits are added more often than
-// multiplied (linear_int8_winograd-inl.h). Included by op_dtype_isa files only.
+// modulo 2^32 for a block's 16 pairs. A row's sum begins with 128 times the sum of
+// its p taken off too, as codes lie 128 above what they stand for. All in whole numbers, so the
+// bits are those of WeighGroups (attention_int8_values-inl.h). It gains where numbers of 16 bits
+// are added more often than multiplied (linear_int8_winograd-inl.h). Included by op_dtype_isa files
+// only.
 #pragma once
 #include "kernels/cpu/attention_int8_values-inl.h"
 
@@ -15,9 +17,10 @@ namespace {
 
 constexpr int kHalfRange = 1 << 14;
 static_assert(kLargestProbability - kHalfRange + 2 * kMore <= 0x7fff);
-static_assert(kKvBlockTokens / 2 % 16 == 0);  // pairs of a block times H^2 are 0 modulo 2^32
-/// Rows of a tile from which it gains: a group of columns takes as long as a row and a half.
-constexpr int kFewestWinogradValues = 6;
+static_assert(int64_t{kHalfRange} * kHalfRange * (kKvBlockTokens / 2) % (int64_t{1} << 32) == 0);
+/// Rows of a tile from which it gains: what is the columns' takes as long as a row and a half
+/// (benchmarks/results/2026-11-29-zen4-winograd-2.md).
+constexpr int kFewestHalvedRows = 6;
 
 MODU_INLINE Int AddHalves(Int a, Int b) { return _mm512_add_epi16(a, b); }
 MODU_INLINE Int BothHalves(int16_t x) { return _mm512_set1_epi16(x); }
@@ -71,7 +74,7 @@ void WeighByHalf(const GroupValues& p, const int32_t* starts, int group, BlocksA
 template <int kRows>
 void WeighAllByHalf(const GroupValues& p, int rows, const int32_t* starts, int groups,
                     BlocksAhead& ahead) {
-  if constexpr (kRows > kFewestWinogradValues) {
+  if constexpr (kRows > kFewestHalvedRows) {
     if (rows < kRows) return WeighAllByHalf<kRows - 1>(p, rows, starts, groups, ahead);
   }
   for (int group = 0; group < groups; ++group) WeighByHalf<kRows>(p, starts, group, ahead);
@@ -81,11 +84,11 @@ class WinogradValues : public Int8Values {
  public:
   void Weigh(const AttentionItem& item, const TileScratch& s, int rows, int piece_start,
              const SeenBlocks& seen, BlocksAhead ahead, float* o, int64_t o_stride) {
-    if (rows < kFewestWinogradValues) {
+    if (rows < kFewestHalvedRows) {
       return Int8Values::Weigh(item, s, rows, piece_start, seen, ahead, o, o_stride);
     }
     const std::byte* v[kPieceTokens / kKvBlockTokens];
-    const GroupValues p = ValuesOf(item, s, piece_start, seen, o, o_stride, v);
+    const GroupValues p = GroupsOf(item, s, piece_start, seen, o, o_stride, v);
     int32_t starts[kTileMaxRows];
     for (int r = 0; r < rows; ++r) {
       RowSums sums = {SetInt(0), SetInt(0)};

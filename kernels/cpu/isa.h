@@ -11,7 +11,7 @@ namespace modu::kernels::cpu {
 enum class Isa : uint8_t {
   kNone,        // no AVX2: the plain backend
   kAvx2,        // with FMA and F16C
-  kAvx512,      // F, BW, DQ, VL, VBMI and VNNI
+  kAvx512,      // F, BW, DQ, VL, VBMI, VBMI2 and VNNI
   kAvx512Bf16,  // chosen where its dot products are faster than f32's
   kAmx,         // TILE, INT8 and BF16, and the system's permission to use tile data
 };

@@ -17,9 +17,7 @@ constexpr int64_t kPage = 4096;
 // Equal strides modulo 64 KiB put the same line of every block into one L2 set (8 ways of 64 KiB on
 // Zen 3): large blocks are spread by an odd number of pages.
 constexpr int64_t kSpreadFrom = 32 * kPage;
-// What is written to at start, and for how long at most (WriteFirst).
-constexpr int64_t kFirstBytes = int64_t{64} << 20;
-constexpr std::chrono::milliseconds kFirstTime{60};
+constexpr std::chrono::milliseconds kFirstTime{60};  // for kFirstBytes
 }  // namespace
 
 KvGeometry::KvGeometry(const KvLayout& layout) {
@@ -45,12 +43,11 @@ int64_t CpuKvBlockBytes(const KvLayout& layout) { return KvGeometry(layout).bloc
 
 std::unique_ptr<KvCache> MakeCpuKvCache(const KvLayout& layout, int64_t num_blocks,
                                         WorkerPool& pool) {
-  auto cache = std::make_unique<CpuKvCache>(layout, num_blocks);
-  cache->WriteFirst(pool);
-  return cache;
+  return std::make_unique<CpuKvCache>(layout, num_blocks, &pool);
 }
 
-CpuKvCache::CpuKvCache(const KvLayout& layout, int64_t num_blocks) : geometry_(layout) {
+CpuKvCache::CpuKvCache(const KvLayout& layout, int64_t num_blocks, WorkerPool* writers)
+    : geometry_(layout) {
   layout_ = layout;
   num_blocks_ = num_blocks;
   bytes_ = num_blocks * geometry_.block_stride;
@@ -61,14 +58,17 @@ CpuKvCache::CpuKvCache(const KvLayout& layout, int64_t num_blocks) : geometry_(l
   const auto address = reinterpret_cast<uintptr_t>(mapping_);
   data_ = reinterpret_cast<std::byte*>((address + kHugePage - 1) / kHugePage * kHugePage);
   madvise(data_, static_cast<size_t>(bytes_), MADV_HUGEPAGE);  // a hint: without it only slower
+  if (writers != nullptr) WriteFirst(*writers);
 }
 
-void CpuKvCache::WriteFirst(WorkerPool& pool) {
+void CpuKvCache::WriteFirst(WorkerPool& writers) {
   const auto end = std::chrono::steady_clock::now() + kFirstTime;
   const int64_t bytes = std::min(bytes_, kFirstBytes);
-  pool.Run(static_cast<int>((bytes + kHugePage - 1) / kHugePage), 1, [&](int first, int last, int) {
+  const auto units = static_cast<int>((bytes + kHugePage - 1) / kHugePage);
+  writers.Run(units, 1, [&](int first, int last, int) {
     for (int64_t at = first * kHugePage; at < std::min(last * kHugePage, bytes); at += kPage) {
-      if (at % kHugePage == 0 && std::chrono::steady_clock::now() > end) return;
+      const bool begins = at % kHugePage == 0 && at > 0;
+      if (begins && std::chrono::steady_clock::now() > end) return;
       data_[at] = std::byte{0};
     }
   });

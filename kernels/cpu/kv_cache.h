@@ -15,10 +15,11 @@
 #include <cstdint>
 #include <memory>
 
-#include "kernels/cpu/worker_pool.h"
 #include "kernels/device.h"
 
 namespace modu::kernels::cpu {
+
+class WorkerPool;
 
 constexpr int kKvBlockTokens = 32;
 
@@ -36,16 +37,17 @@ struct KvGeometry {
 
 class CpuKvCache final : public KvCache {
  public:
+  /// Of the blocks with the lowest numbers, which are used first, so many bytes have their memory
+  /// from the start (as many as 60 ms allow) if there are `writers`. The system gives it when it is
+  /// first written: 2 MiB in 0.2 ms, or in 6 in a guest whose host takes free memory back, and a
+  /// fresh server's first steps would wait for it.
+  static constexpr int64_t kFirstBytes = int64_t{64} << 20;
+
   /// Aborts when the address space cannot be reserved: the caller has checked the size.
-  CpuKvCache(const KvLayout& layout, int64_t num_blocks);
+  CpuKvCache(const KvLayout& layout, int64_t num_blocks, WorkerPool* writers = nullptr);
   ~CpuKvCache() override;
   CpuKvCache(const CpuKvCache&) = delete;
   CpuKvCache& operator=(const CpuKvCache&) = delete;
-
-  /// Writes to the blocks with the lowest numbers, which are used first. The system gives memory
-  /// when it is first written: 2 MiB in 0.2 ms, or in 6 in a guest whose host takes free memory
-  /// back, and a fresh server's first steps would wait for it. Before anything is stored.
-  void WriteFirst(WorkerPool& pool);
 
   const KvGeometry& geometry() const { return geometry_; }
   /// K of `head` in block 0; block b lies b * geometry().block_stride further.
@@ -54,6 +56,8 @@ class CpuKvCache final : public KvCache {
   }
 
  private:
+  void WriteFirst(WorkerPool& writers);
+
   KvGeometry geometry_;
   std::byte* data_ = nullptr;  // 2 MiB aligned
   void* mapping_ = nullptr;

@@ -16,15 +16,15 @@ namespace {
 /// Rows of a block: with two registers of columns what is summed, what it joins and the codes
 /// leave a few registers.
 constexpr int kWinogradRows = 4;
-/// From so many rows on it takes less time than Int8Strip, though codes are first made ready
-/// (benchmarks/results/2026-11-29-zen4-winograd-2.md).
+/// From so many rows on it takes less time than Int8Strip, though its first four rows make the
+/// codes ready (benchmarks/results/2026-11-29-zen4-winograd-2.md).
 constexpr int kFewestWinogradRows = 13;
 /// Pairs whose codes are ready at a time: 20 KiB, so that L1 holds the rows' values too.
 constexpr int kReadyPairs = 9;
 
 /// Codes as they are added to activations, and what the columns' sums S of (h + 128) l take off.
-/// S is that of 16 inputs, from -17,280 to 15,120: 2^15 - S is neither negative nor above 2^16.
-/// By kinds, not by pairs, which took a twelfth longer with 16 rows.
+/// S is that of 16 products, from -17,280 to 15,120: 2^15 - S is neither negative nor above 2^16.
+/// By kinds, not by pairs, which took a fourteenth longer with 16 rows.
 struct ReadyPairs {
   /// [group][line]: h + 128, and l.
   alignas(64) std::byte codes[kReadyPairs][2][4][kVectorsPerStrip][2][64];
@@ -40,7 +40,7 @@ struct CodesReady {
   const ReadyPairs& ready;
   int p;
 
-  CodesReady(const std::byte*, int its, ReadyPairs& pairs) : ready(pairs), p(its) {}
+  MODU_INLINE CodesReady(const std::byte*, int index, ReadyPairs& pairs) : ready(pairs), p(index) {}
   MODU_INLINE void Line(int g, int z, int v, Int& high, Int& low) const {
     high = LoadCodes(ready.codes[p][g][z][v][0]);
     low = LoadCodes(ready.codes[p][g][z][v][1]);
@@ -63,8 +63,8 @@ struct CodesToMakeReady {
   ReadyPairs& ready;
   Int sums[2][kVectorsPerStrip];
 
-  MODU_INLINE CodesToMakeReady(const std::byte* at, int its, ReadyPairs& pairs)
-      : pair(at), p(its), ready(pairs) {
+  MODU_INLINE CodesToMakeReady(const std::byte* at, int index, ReadyPairs& pairs)
+      : pair(at), p(index), ready(pairs) {
     for (auto& of_group : sums) {
       for (Int& sum : of_group) sum = SetInt(0);
     }

@@ -70,17 +70,34 @@ TEST_CASE("what the budget has learned keeps mixed steps near the bound, on any 
 }
 
 TEST_CASE("a fresh server's first crowd soon has the whole bound") {
-  // Two small cores with 20,000 tokens of prompts behind one decode: what a mixed step is off by is
-  // not known before the first ones, and what was assumed of it must not outlive them.
-  StepBudget budget{StepBudgetOptions{}};
+  // Two small cores, prompts without end behind one decode: what a mixed step is off by is not
+  // known before the first ones, and what was assumed of it must not outlive them.
   const Machine machine{2e6, 0.8e6, 0.35e6, 10};
   const double bound = static_cast<double>(StepBudgetOptions().min_step_ns);
-  Step(budget, machine, 0, 0, 256);
-  for (int i = 0; i < 5; ++i) Step(budget, machine, 1, 0, 0);
-  for (int i = 0; i < 10; ++i) Step(budget, machine, 1, 0, 1500);
-  const double eleventh = machine.Takes(Step(budget, machine, 1, 0, 1500));
+  const auto fresh = [&] {
+    StepBudget budget{StepBudgetOptions{}};
+    Step(budget, machine, 0, 0, 256);
+    for (int i = 0; i < 5; ++i) Step(budget, machine, 1, 0, 0);
+    return budget;
+  };
+  StepBudget calm = fresh();
+  for (int i = 0; i < 10; ++i) Step(calm, machine, 1, 0, 256);
+  const double eleventh = machine.Takes(Step(calm, machine, 1, 0, 256));
   CHECK(eleventh > 0.75 * bound);
   CHECK(eleventh <= bound);
+
+  // And a restless machine's first mixed steps are no longer for it.
+  std::mt19937 random(1);
+  std::uniform_real_distribution<double> noise(0.85, 1.2);
+  int over = 0;
+  for (int run = 0; run < 50; ++run) {
+    StepBudget budget = fresh();
+    for (int i = 0; i < 20; ++i) {
+      const double factor = noise(random);
+      over += machine.Takes(Step(budget, machine, 1, 0, 256, factor)) * factor > 1.1 * bound;
+    }
+  }
+  CHECK(over <= 10);  // of 1,000
 }
 
 TEST_CASE("the budget follows a machine that becomes slower, and forgets single stalls") {

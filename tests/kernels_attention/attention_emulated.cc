@@ -28,4 +28,10 @@ AttentionKernels DotAttentionEmulated() {
   return kernels;
 }
 
+AttentionKernels PlainValuesEmulated() {
+  AttentionKernels kernels = kAttentionEmulated;
+  kernels.run_int8 = emulated::RunTiles<emulated::Int8Products<emulated::Int8Values>>;
+  return kernels;
+}
+
 }  // namespace modu::kernels::cpu

@@ -8,4 +8,5 @@ extern const AttentionKernels kAttentionEmulated;
 extern const RowKernels kRowKernelsEmulated;
 AttentionKernels TileAttentionEmulated();  // tiles: the scalar twin
 AttentionKernels DotAttentionEmulated();   // DotTiles over emulated AVX512-BF16
+AttentionKernels PlainValuesEmulated();    // of int8 KV as above, but all products of values
 }  // namespace modu::kernels::cpu

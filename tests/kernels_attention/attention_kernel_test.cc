@@ -286,6 +286,26 @@ TEST_CASE("every instruction set gives the same bits") {
   }
 }
 
+#if defined(MODU_HAVE_EMULATED)
+TEST_CASE("values with half of the products have the bits of those with all of them") {
+  if (DetectIsa() < Isa::kAvx2) return;
+  const AttentionKernels half = DotAttentionEmulated(), all = PlainValuesEmulated();
+  AttentionShape shape;
+  shape.group = 1;
+  shape.num_kv_heads = 1;
+  shape.head_dim = 80;  // an odd number of groups of 16
+  shape.dtype = DType::kI8;
+  constexpr int kLength = 300;  // two pieces, the last block partly seen
+  PagedSequence sequence(shape, kLength, 9);
+  sequence.Append(kRowKernelsEmulated, 0, kLength);
+  for (int rows = 1; rows <= 16; ++rows) {
+    INFO(rows << " rows of a tile");
+    const auto got = sequence.Attend(half, kLength - rows, rows);
+    CHECK(SameBits(got, sequence.Attend(all, kLength - rows, rows)));
+  }
+}
+#endif
+
 TEST_CASE("a token whose V is not finite spoils the rows that see it and no others") {
   const float poison = GENERATE(NAN, INFINITY, 3.4e38f);  // the last becomes infinite in bf16
   const int dim = GENERATE(5, 70);

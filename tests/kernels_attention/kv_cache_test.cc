@@ -1,5 +1,8 @@
-// The paged cache: where elements lie, and that memory is taken only as it is used.
+// The paged cache: where elements lie, and that memory is taken only as it is used, but for the
+// first of it.
 #include "kernels/cpu/kv_cache.h"
+
+#include <sys/mman.h>
 
 #include <fstream>
 #include <random>
@@ -36,19 +39,31 @@ TEST_CASE("KV memory is reserved at once and resident only where it was touched"
   CHECK(ResidentBytes() - before < 64 << 20);
 }
 
-TEST_CASE("a device's cache has its first blocks' memory from the start, and little more") {
+bool IsResident(const std::byte* at) {
+  const auto page = reinterpret_cast<uintptr_t>(at) / 4096 * 4096;
+  unsigned char flags = 0;
+  REQUIRE(mincore(reinterpret_cast<void*>(page), 4096, &flags) == 0);
+  return (flags & 1) != 0;
+}
+
+TEST_CASE("a device's KV cache has the memory of what is used first from the start, and no more") {
+  if (DetectIsa() < Isa::kAvx2) return;
   DeviceOptions options;
   options.num_threads = 2;
   const auto device = OpenCpuDevice(options).value();
   const KvLayout layout{30, 3, 64, kKvBlockTokens, DType::kBF16};
-  const int64_t before = ResidentBytes();
   const auto cache = device->CreateKvCache(layout, 8192);
-  // However slow the system is: two workers' first pages are large ones, or time was left.
-  CHECK(ResidentBytes() - before >= 2 * 4096);
-  CHECK(ResidentBytes() - before < 128 << 20);
-  CpuKvCache small(layout, 1);
-  small.WriteFirst(static_cast<CpuDevice&>(*device).pool());  // less than a large page
-  CHECK(small.Head(0, 0)[small.bytes() / 4096 * 4096 - 4096] == std::byte{0});
+  const std::byte* const first = static_cast<const CpuKvCache&>(*cache).Head(0, 0);
+  for (const int64_t at : {0, 4096, (2 << 20) - 1}) CHECK(IsResident(first + at));  // at any pace
+  constexpr int64_t kHugePage = 2 << 20;
+  CHECK_FALSE(IsResident(first + CpuKvCache::kFirstBytes));
+  CHECK_FALSE(IsResident(first + CpuKvCache::kFirstBytes + kHugePage));
+  CHECK_FALSE(IsResident(first + cache->bytes() - 1));
+
+  const auto small = device->CreateKvCache({2, 3, 64, kKvBlockTokens, DType::kBF16}, 2);
+  const std::byte* const all = static_cast<const CpuKvCache&>(*small).Head(0, 0);
+  CHECK(small->bytes() < kHugePage);
+  for (int64_t at = 0; at < small->bytes(); at += 4096) CHECK(IsResident(all + at));
 }
 
 TEST_CASE("codes of a token and head take a byte each, and four for a scale") {

@@ -36,6 +36,7 @@ void Scheduler::Remove(Sequence* sequence) {
   }
   kv_->Release(&sequence->kv);
   waiting_.CloseAccount(sequence);
+  crowd_.Learn(*sequence);
   sequence->state = SequenceState::kEnded;
 }
 
@@ -44,8 +45,35 @@ void Scheduler::Plan(uint64_t step, StepPlan* plan) {
   step_ = step;
   plan->Clear();
   PlanDecodes(plan);
-  step_budget_.Begin(plan->shape.decodes);
+  const int32_t decodes = plan->shape.decodes;
+  plan->shape.bound_ns =
+      step_budget_.Begin(decodes, crowd_.Forecast(decodes, WhoComes(), step_budget_));
   PlanPrefills(plan);
+}
+
+Newcomers Scheduler::WhoComes() {
+  Newcomers all;
+  for (const Sequence* sequence : running_) {
+    if (!sequence->decoding() && sequence->wants_step()) crowd_.Add(*sequence, &all);
+  }
+  if (num_waiting() == 0) return all;
+  Newcomers first;  // the others are taken to be like them
+  WaitingQueue::Walk walk(waiting_);
+  while (first.sequences < options_.max_scanned) {
+    const Sequence* sequence = walk.Next();
+    if (sequence == nullptr) break;
+    crowd_.Add(*sequence, &first);
+  }
+  int32_t places = std::min(num_waiting(), options_.max_running - num_running());
+  const int64_t total = (first.prompt_tokens + first.answer_tokens) / first.sequences;
+  for (int g = 0; g < kv_->num_groups(); ++g) {
+    const int32_t blocks = kv_->BlocksFor(g, static_cast<int32_t>(total));
+    places = std::min(places, kv_->available(g) / std::max(1, blocks));
+  }
+  all.sequences += places;
+  all.prompt_tokens += first.prompt_tokens * places / first.sequences;
+  all.answer_tokens += first.answer_tokens * places / first.sequences;
+  return all;
 }
 
 Sequence* Scheduler::Victim() const {

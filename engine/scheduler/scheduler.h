@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/kv/kv_cache_manager.h"
+#include "engine/scheduler/crowd.h"
 #include "engine/scheduler/sequence.h"
 #include "engine/scheduler/step_budget.h"
 #include "engine/scheduler/waiting_queue.h"
@@ -98,6 +99,8 @@ class Scheduler {
   bool MayWaitFor(const Sequence& leader, const Sequence& sequence, int32_t end) const;
   int32_t HitLimit(const Sequence& sequence) const;
   void AddChunk(Sequence* sequence, int32_t num_tokens, int32_t num_drafts, StepPlan* plan);
+  /// Those that are still being read, and those that wait and for whom there are places and KV.
+  Newcomers WhoComes();
   Sequence* Victim() const;
   void Preempt(Sequence* sequence, StepPlan* plan);
   int32_t budget(const StepPlan& plan) const {
@@ -116,6 +119,7 @@ class Scheduler {
   };
   std::vector<Awaited> awaited_;
   StepBudget step_budget_;
+  Crowd crowd_;
   StepBudget::Share held_;  // for the oldest prompt, while others are planned
   uint64_t step_ = 0;
   SchedulerCounts counts_;

@@ -28,11 +28,6 @@ double StepBudget::PrefillNs(int32_t first, int32_t num_tokens) const {
   return token_ns_ * num_tokens + pair_ns_ * static_cast<double>(PrefillPairs(first, num_tokens));
 }
 
-double StepBudget::BoundNs(int32_t decodes) const {
-  return std::max(options_.max_slowdown * DecodeNs(decodes),
-                  static_cast<double>(options_.min_step_ns));
-}
-
 void StepBudget::Learn(const StepShape& shape, int64_t ns) {
   const bool prefills = shape.prefill_tokens > 0;
   if (ns <= 0 || (!prefills && shape.decodes == 0)) return;
@@ -50,8 +45,8 @@ void StepBudget::Learn(const StepShape& shape, int64_t ns) {
       prefills ? static_cast<double>(ns) - DecodeNs(shape.decodes) : static_cast<double>(ns);
   const double predicted = a / a_scale * x + b / b_scale * y;
   double error = std::max(0.0, took) - predicted;
-  if (mixed && shape.prefill_tokens > options_.min_prefill_tokens && options_.max_slowdown > 0 &&
-      prefills_seen_ + mixed_seen_ > 0 && static_cast<double>(ns) > BoundNs(shape.decodes))
+  if (mixed && shape.prefill_tokens > options_.min_prefill_tokens && shape.bound_ns > 0 &&
+      static_cast<double>(ns) > shape.bound_ns)
     ++over_bound_;
   if (mixed)
     LearnDeviation(error / std::max(DecodeNs(shape.decodes) + predicted, kLeastSurpriseNs));
@@ -90,17 +85,21 @@ void StepBudget::LearnDeviation(double relative_error) {
   variance_ += share * (error * error - variance_);
 }
 
-void StepBudget::Begin(int32_t decodes) {
+double StepBudget::Begin(int32_t decodes, int32_t coming) {
   const bool known = prefills_seen_ + mixed_seen_ > 0;
   left_minimum_ = decodes == 0 ? options_.min_alone_tokens : options_.min_prefill_tokens;
   left_ns_ = std::numeric_limits<double>::infinity();
-  if (options_.max_slowdown <= 0) return;
+  if (options_.max_slowdown <= 0) return 0;
   if (decodes == 0) {
     left_ns_ = known ? static_cast<double>(options_.max_alone_ns) : -1;
-  } else if (known) {
-    const double variance = mixed_seen_ == 0 ? kFirstVariance : variance_;
-    left_ns_ = BoundNs(decodes) / (1 + kDeviations * std::sqrt(variance)) - DecodeNs(decodes);
+    return 0;
   }
+  if (!known) return 0;
+  const double bound_ns = std::max(options_.max_slowdown * DecodeNs(std::max(decodes, coming)),
+                                   static_cast<double>(options_.min_step_ns));
+  const double variance = mixed_seen_ == 0 ? kFirstVariance : variance_;
+  left_ns_ = bound_ns / (1 + kDeviations * std::sqrt(variance)) - DecodeNs(decodes);
+  return bound_ns;
 }
 
 int32_t StepBudget::Fit(int32_t first, int32_t wanted) const {

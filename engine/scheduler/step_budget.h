@@ -1,20 +1,20 @@
 // How much prefill a step may carry beside its decodes, so that the gap between two tokens of a
-// running stream stays within a small multiple of what it is when no prompt arrives, and how much
-// one of prefill alone, so that newcomers soon have their turn. Learned from
-// measured steps, so that the same bound holds on every machine and follows one that slows down:
-// normalised least mean squares (Widrow and Hoff, 1960), which needs no history and moves only the
-// weights that a step has something to say about; and how far off it usually is, by which it plans
-// less, so that few steps and not half of them are over the bound. One thread; pure arithmetic, no
-// clock.
+// running stream stays within a small multiple of what it will be once the newcomers decode too (a
+// crowd of 64 is not let in at the pace of the first one's steps), and how much one of prefill
+// alone, so that newcomers soon have their turn. Learned from measured steps, so that the same
+// bound holds on every machine and follows one that slows down: normalised least mean squares
+// (Widrow and Hoff, 1960), which needs no history and moves only the weights that a step has
+// something to say about; and how far off it usually is, by which it plans less, so that few steps
+// and not half of them are over the bound. One thread; pure arithmetic, no clock.
 #pragma once
 #include <cstdint>
 
 namespace modu::engine {
 
 struct StepBudgetOptions {
-  /// A step with decodes and prefill may take this many times as long as its decodes alone; 0: no
-  /// bound, nor one on prefill alone.
-  double max_slowdown = 2.5;
+  /// A step with decodes and prefill may take this many times as long as one that decodes all who
+  /// run or come; 0: no bound, nor one on prefill alone.
+  double max_slowdown = 2.3;
   /// A step may always take this long: a bound that nobody can see would only cost throughput.
   int64_t min_step_ns = 20'000'000;
   /// A step carries this many prefill tokens whatever they cost: prompts must get on.
@@ -32,6 +32,7 @@ struct StepShape {
   int32_t decodes = 0;  // tokens of sequences that decode: one each, and what is guessed after it
   int32_t prefill_tokens = 0;  // of all others
   int64_t prefill_pairs = 0;   // (token, earlier token) pairs that prefill's attention looks at
+  double bound_ns = 0;         // (decides nothing) what the plan was to keep; 0: no bound
 };
 
 class StepBudget {
@@ -41,8 +42,9 @@ class StepBudget {
   /// ns <= 0 (the backend measures nothing) teaches nothing.
   void Learn(const StepShape& shape, int64_t ns);
 
-  /// Starts a plan: prefill beside `decodes` sequences, or alone.
-  void Begin(int32_t decodes);
+  /// Starts a plan: prefill beside `decodes` tokens, or alone, where `coming` sequences will decode
+  /// once all who may come in have. Returns the step's bound in ns; 0: it has none.
+  double Begin(int32_t decodes, int32_t coming);
   /// The tokens of a chunk from position `first` on that still fit, at most `wanted`.
   int32_t Fit(int32_t first, int32_t wanted) const;
   void Take(int32_t first, int32_t num_tokens);
@@ -59,12 +61,11 @@ class StepBudget {
   int64_t mixed_steps() const { return mixed_seen_; }
   int64_t steps_over_bound() const { return over_bound_; }
 
+  double max_slowdown() const { return options_.max_slowdown; }
   double DecodeNs(int32_t decodes) const;
   double PrefillNs(int32_t first, int32_t num_tokens) const;
 
  private:
-  /// What a step with that many decodes may take.
-  double BoundNs(int32_t decodes) const;
   void KeepDecodesDearest(const StepShape& shape);
   void LearnDeviation(double relative_error);
 

@@ -30,8 +30,8 @@ constexpr Machine kMachines[] = {
 /// Plans and learns one step with `decodes` beside one prompt at `first`; returns its shape.
 StepShape Step(StepBudget& budget, const Machine& machine, int32_t decodes, int32_t first,
                int32_t wanted, double noise = 1.0) {
-  budget.Begin(decodes);
   StepShape shape;
+  shape.bound_ns = budget.Begin(decodes, decodes);
   shape.decodes = decodes;
   shape.prefill_tokens = wanted > 0 ? budget.Fit(first, std::min(wanted, 256)) : 0;
   shape.prefill_pairs = PrefillPairs(first, shape.prefill_tokens);
@@ -100,6 +100,19 @@ TEST_CASE("a fresh server's first crowd soon has the whole bound") {
   CHECK(over <= 10);  // of 1,000
 }
 
+TEST_CASE("a crowd's first steps are bounded by what those of all of it will take") {
+  const Machine& machine = kMachines[0];
+  StepBudget budget{StepBudgetOptions{}};
+  for (int i = 0; i < 40; ++i) Step(budget, machine, i % 2 == 0 ? 4 : 64, 100, i < 20 ? 0 : 100);
+  const double alone = budget.Begin(4, 4);
+  const int32_t fits_alone = budget.Fit(0, 500);
+  CHECK(alone == Approx(2.3 * budget.DecodeNs(4)));
+  CHECK(budget.Begin(4, 64) == Approx(2.3 * budget.DecodeNs(64)));
+  CHECK(budget.Fit(0, 500) > 3 * fits_alone);
+  CHECK(budget.Begin(64, 4) == budget.Begin(64, 64));  // guesses are rows too
+  CHECK(budget.Begin(0, 64) == 0);
+}
+
 TEST_CASE("the budget follows a machine that becomes slower, and forgets single stalls") {
   StepBudget budget{StepBudgetOptions{}};
   const Machine& machine = kMachines[0];
@@ -132,16 +145,16 @@ TEST_CASE("mixed steps that take longer than the bound are counted") {
 
 TEST_CASE("beside decodes without knowledge, and without a bound, everything fits") {
   StepBudget budget{StepBudgetOptions{}};
-  budget.Begin(7);
+  budget.Begin(7, 7);
   CHECK(budget.Fit(0, 5'000) == 5'000);
   for (int i = 0; i < 10; ++i) Step(budget, kMachines[0], 1, 0, i % 2 == 0 ? 0 : 300);
-  budget.Begin(1);
+  budget.Begin(1, 1);
   CHECK(budget.Fit(0, 5'000) < 5'000);
   StepBudget unbound{StepBudgetOptions{.max_slowdown = 0}};
   for (int i = 0; i < 10; ++i) Step(unbound, kMachines[0], 1, 0, i % 2 == 0 ? 0 : 300);
-  unbound.Begin(1);
+  CHECK(unbound.Begin(1, 1) == 0);
   CHECK(unbound.Fit(0, 5'000) == 5'000);
-  unbound.Begin(0);
+  CHECK(unbound.Begin(0, 9) == 0);
   CHECK(unbound.Fit(0, 5'000) == 5'000);
   unbound.Learn({3, 4, 5}, 0);  // measures nothing, teaches nothing
   unbound.Learn({0, 0, 0}, 1000);
@@ -151,11 +164,11 @@ TEST_CASE("prefill alone ends within its time, and carries a little in any case"
   for (const Machine& machine : kMachines) {
     StepBudgetOptions options;
     StepBudget budget(options);
-    budget.Begin(0);  // nothing is known yet
+    budget.Begin(0, 0);  // nothing is known yet
     CHECK(budget.Fit(0, 100'000) == options.min_alone_tokens);
     for (int i = 0; i < 20; ++i) Step(budget, machine, 0, 0, 300);
     for (const int32_t first : {0, 2'000, 20'000}) {
-      budget.Begin(0);
+      budget.Begin(0, 0);
       const int32_t fit = budget.Fit(first, 100'000);
       CHECK(fit >= options.min_alone_tokens);
       if (fit == options.min_alone_tokens) continue;
@@ -171,7 +184,7 @@ TEST_CASE("a step always carries a little prefill, in all") {
   options.max_slowdown = 1.0;
   StepBudget budget(options);
   for (int i = 0; i < 10; ++i) Step(budget, kMachines[3], 4, 0, i % 2 == 0 ? 0 : 30);
-  budget.Begin(4);
+  budget.Begin(4, 4);
   CHECK(budget.Fit(900, 500) == options.min_prefill_tokens);
   budget.Take(900, 10);
   CHECK(budget.Fit(0, 500) == options.min_prefill_tokens - 10);
@@ -195,8 +208,8 @@ TEST_CASE(
     StepBudget budget(options);
     for (int step = 0; step < 60; ++step) {
       const auto decodes = int32_t(dice(70));
-      budget.Begin(decodes);
       StepShape shape{decodes, 0, 0};
+      shape.bound_ns = budget.Begin(decodes, int32_t(dice(70)));
       for (int chunk = 0; chunk < 3; ++chunk) {
         const auto first = int32_t(dice(4'000)), wanted = int32_t(dice(600));
         const int32_t fit = budget.Fit(first, wanted);
@@ -217,9 +230,9 @@ namespace {
 /// Streams that decode on a machine of known speed while prompts arrive.
 class Mixed final : public EventSink {
  public:
-  explicit Mixed(const Machine& machine, EngineOptions options = {}) {
+  explicit Mixed(const Machine& machine, EngineOptions options = {}, int32_t num_blocks = 4'000) {
     RunnerSpec spec;
-    spec.groups = {{"full", 16, 4'000, 0}};
+    spec.groups = {{"full", 16, num_blocks, 0}};
     spec.vocab_size = 1'000;
     spec.max_model_len = 8'192;
     spec.max_batch_tokens = 256;
@@ -363,9 +376,10 @@ TEST_CASE(
   for (const Machine& machine : {kMachines[0], kMachines[1], kMachines[3]}) {
     CAPTURE(machine.step);
     int32_t most_at_once = 0;
-    const auto tokens_per_second = [&](double max_slowdown) {
-      EngineOptions options;
-      options.step_budget.max_slowdown = max_slowdown;
+    struct Crowd {
+      double tokens_per_second, last_first_token_s;
+    };
+    const auto serve = [&](EngineOptions options) {
       Mixed mixed(machine, options);
       // First somebody alone, as on any morning.
       for (RequestId id = 1; id <= 3; ++id) {
@@ -382,14 +396,41 @@ TEST_CASE(
         most_at_once = std::max(most_at_once, mixed.shape.decodes);
         for (int i = before; i < mixed.ended; ++i) mixed.Submit(next++, 128, 128);
       }
-      return 300 * 128 / (static_cast<double>(mixed.clock.now_ns - start) / 1e9);
+      int64_t last = 0;
+      for (RequestId id = 100; id < 164; ++id) last = std::max(last, mixed.first_token_ns[id]);
+      return Crowd{300 * 128 / (static_cast<double>(mixed.clock.now_ns - start) / 1e9),
+                   static_cast<double>(last - start) / 1e9};
     };
-    const double unbound = tokens_per_second(0);
+    EngineOptions without;
+    without.step_budget.max_slowdown = 0;
+    const Crowd unbound = serve(without);
     most_at_once = 0;
-    const double bound = tokens_per_second(2.5);
+    const Crowd bound = serve({});
     CHECK(most_at_once > 48);
-    CHECK(bound > 0.85 * unbound);
+    CHECK(bound.tokens_per_second > 0.95 * unbound.tokens_per_second);
+    // It is let in at the pace of what its own decodes will take, not of the first one's.
+    CHECK(bound.last_first_token_s < 1.45 * unbound.last_first_token_s);
   }
+}
+
+TEST_CASE("streams do not slow down for who cannot come in for want of KV") {
+  // Room for eight whole ones; a hundred wait.
+  const Machine& machine = kMachines[0];
+  Mixed mixed(machine, {}, 8 * 600 / 16);
+  for (RequestId id = 1; id <= 100; ++id)
+    mixed.Submit(id, 200, 350 + static_cast<int>(id * 37 % 100));
+  int32_t most_at_once = 0;
+  double longest = 0;
+  for (int i = 0; mixed.ended < 60; ++i) {
+    const int64_t before = mixed.clock.now_ns;
+    mixed.engine->RunOnce();
+    if (mixed.ended < 8 || mixed.shape.decodes < 4) continue;
+    most_at_once = std::max(most_at_once, mixed.shape.decodes);
+    longest = std::max(longest, static_cast<double>(mixed.clock.now_ns - before));
+  }
+  CHECK(most_at_once >= 6);
+  CHECK(most_at_once <= 20);
+  CHECK(longest < 3 * machine.Takes({most_at_once, 0, 0}));
 }
 
 TEST_CASE("a short prompt does not wait for a long one, which gets on all the same") {

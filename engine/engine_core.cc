@@ -137,6 +137,10 @@ bool EngineCore::LaunchStep() {
   if (plan_.chunks.empty()) return false;
 
   ForwardInput input;
+  if (!spare_inputs_.empty()) {
+    input = std::move(spare_inputs_.back());
+    spare_inputs_.pop_back();
+  }
   LaunchedStep& launched = in_flight_.emplace_back();
   if (!spare_chunks_.empty()) {
     launched.chunks = std::move(spare_chunks_.back());
@@ -234,6 +238,7 @@ void EngineCore::CompleteStep() {
   }
   step.chunks.clear();
   spare_chunks_.push_back(std::move(step.chunks));
+  if (!output.input.groups.empty()) spare_inputs_.push_back(std::move(output.input));
 }
 
 void EngineCore::CompleteChunk(const LaunchedChunk& chunk, StepOutput& output, int64_t now_ns) {

@@ -92,6 +92,7 @@ class EngineCore {
   std::vector<std::unique_ptr<Sequence>> ended_;  // until no step in flight names them
   std::deque<LaunchedStep> in_flight_;
   std::vector<std::vector<LaunchedChunk>> spare_chunks_;
+  std::vector<ForwardInput> spare_inputs_;
   StepPlan plan_;
   StepEvents events_;
   uint64_t next_step_ = 1, next_order_ = 1;

@@ -56,7 +56,8 @@ engine::StepHandle DrawingRunner::Launch(engine::ForwardInput input) {
     for (int32_t k = 0; k < row.top_logprobs; ++k)
       drawn.top_logprobs.push_back({drawable_[static_cast<size_t>(k) % drawable_.size()], -2.0f});
   }
-  return {input.step};
+  output_.input = std::move(input);
+  return {output_.input.step};
 }
 
 engine::StepOutput DrawingRunner::Wait(engine::StepHandle) {

@@ -23,6 +23,14 @@ struct GroupInput {
   std::vector<int64_t> slot_mapping;  // [T] block * block_size + offset
   std::vector<int32_t> block_table;   // [S, block_table_stride]
   int32_t block_table_stride = 0;
+
+  /// Of a table's row, for who fills it again: whose blocks it names and how many. Not a runner's.
+  struct Row {
+    uint64_t sequence = 0;
+    int32_t epoch = 0;
+    int32_t num_blocks = 0;
+  };
+  std::vector<Row> rows;  // [S]
 };
 
 /// A row whose logits are wanted.
@@ -61,6 +69,9 @@ struct StepOutput {
   absl::Status status;                    // not OK: the whole step failed
   std::vector<SampledRow> rows;           // one per sample row
   int64_t forward_ns = 0, sample_ns = 0;  // where the time went, for the metrics; 0: not measured
+  /// The step's, given back: the next one's is written over it, and of its block tables only what
+  /// has changed. Empty: the runner keeps it.
+  ForwardInput input;
 };
 
 struct StepHandle {

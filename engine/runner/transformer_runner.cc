@@ -228,9 +228,10 @@ absl::Status TransformerRunner::ResolveIds(const ForwardInput& input) {
 
 StepOutput TransformerRunner::Wait(StepHandle handle) {
   MODU_CHECK(!launched_.empty() && launched_.front().step == handle.step);
-  const ForwardInput input = std::move(launched_.front());
-  launched_.pop_front();
   StepOutput output;
+  output.input = std::move(launched_.front());
+  const ForwardInput& input = output.input;
+  launched_.pop_front();
   output.status = CheckInput(input);
   if (output.status.ok()) output.status = ResolveIds(input);
   if (!output.status.ok()) return output;

@@ -68,12 +68,57 @@ void AddTokens(const PlannedChunk& chunk, int32_t block_size, ForwardInput* inpu
   input->seq_lens.push_back(chunk.first + chunk.num_tokens);
 }
 
+/// Blocks by which a table's rows grow, so that they are not laid out anew whenever the longest
+/// sequence gets one more.
+constexpr int32_t kStrideStep = 64;
+
+/// Only what has changed since the packet was last filled: hundreds of long sequences have
+/// megabytes of tables, to which a step adds a few blocks.
+void FillBlockTable(const std::vector<LaunchedChunk>& launched, int g, GroupInput* group) {
+  int32_t longest = 0;
+  for (const LaunchedChunk& mark : launched) {
+    longest = std::max(longest, mark.sequence->kv.tables[g].size());
+  }
+  const int32_t stride = (longest + kStrideStep - 1) / kStrideStep * kStrideStep;
+  if (stride > group->block_table_stride || stride < group->block_table_stride / 2) {
+    group->block_table.clear();
+    group->rows.clear();
+    group->block_table_stride = stride;
+  }
+  group->block_table.resize(launched.size() * static_cast<size_t>(group->block_table_stride));
+  group->rows.resize(launched.size());
+  for (size_t s = 0; s < launched.size(); ++s) {
+    const Sequence& sequence = *launched[s].sequence;
+    const BlockTable& table = sequence.kv.tables[g];
+    const bool appended = group->rows[s].sequence == sequence.order &&
+                          group->rows[s].epoch == sequence.epoch &&
+                          table.num_held() == table.size();  // else the first ones change too
+    const int32_t kept = appended ? group->rows[s].num_blocks : 0;
+    int32_t* const row = group->block_table.data() + s * group->block_table_stride;
+    std::ranges::copy(table.ids().subspan(kept), row + kept);
+    if (group->rows[s].num_blocks > table.size()) {
+      std::fill(row + table.size(), row + group->rows[s].num_blocks, 0);
+    }
+    group->rows[s] = {sequence.order, sequence.epoch, table.size()};
+  }
+}
+
+void Clear(ForwardInput* input) {
+  input->token_ids.clear();
+  input->positions.clear();
+  input->cu_seqlens.clear();
+  input->seq_lens.clear();
+  input->sample_rows.clear();
+  for (GroupInput& group : input->groups) group.slot_mapping.clear();
+}
+
 }  // namespace
 
 void BuildStepPacket(uint64_t step, const StepPlan& plan, int32_t block_size, int num_groups,
                      ForwardInput* input, std::vector<LaunchedChunk>* launched) {
   launched->clear();
   launched->reserve(plan.chunks.size());
+  Clear(input);
   input->step = step;
   input->token_ids.reserve(plan.num_tokens);
   input->positions.reserve(plan.num_tokens);
@@ -96,20 +141,7 @@ void BuildStepPacket(uint64_t step, const StepPlan& plan, int32_t block_size, in
     AddSampleRows(step, chunk, first_row, input, &mark);
     ++chunk.sequence->num_in_flight;
   }
-  for (int g = 0; g < num_groups; ++g) {
-    GroupInput& group = input->groups[g];
-    int32_t stride = 0;
-    for (const LaunchedChunk& mark : *launched) {
-      stride = std::max(stride, static_cast<int32_t>(mark.sequence->kv.tables[g].ids().size()));
-    }
-    group.block_table_stride = stride;
-    group.block_table.reserve(launched->size() * stride);
-    for (size_t s = 0; s < launched->size(); ++s) {
-      const auto ids = (*launched)[s].sequence->kv.tables[g].ids();
-      group.block_table.insert(group.block_table.end(), ids.begin(), ids.end());
-      group.block_table.resize((s + 1) * stride);
-    }
-  }
+  for (int g = 0; g < num_groups; ++g) FillBlockTable(*launched, g, &input->groups[g]);
 }
 
 }  // namespace modu::engine

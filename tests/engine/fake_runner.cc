@@ -241,6 +241,7 @@ StepOutput FakeRunner::Wait(StepHandle handle) {
   }
   previous_rows_ = output.rows;
   if (faults.wait_throws && faults.wait_throws(input)) throw std::runtime_error("wait");
+  output.input = std::move(input);
   return output;
 }
 

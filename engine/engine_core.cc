@@ -149,6 +149,7 @@ bool EngineCore::LaunchStep() {
   BuildStepPacket(step, plan_, kv_.block_size(), kv_.num_groups(), &input, &launched.chunks);
   if (launched.chunks.empty()) {  // all of them failed to start
     in_flight_.pop_back();
+    spare_inputs_.push_back(std::move(input));
     return false;
   }
   ++next_step_;

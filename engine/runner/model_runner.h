@@ -69,8 +69,8 @@ struct StepOutput {
   absl::Status status;                    // not OK: the whole step failed
   std::vector<SampledRow> rows;           // one per sample row
   int64_t forward_ns = 0, sample_ns = 0;  // where the time went, for the metrics; 0: not measured
-  /// The step's, given back: the next one's is written over it, and of its block tables only what
-  /// has changed. Empty: the runner keeps it.
+  /// The step's, given back, of a failed one too, its groups untouched: the next one's is written
+  /// over it, and of its block tables only what has changed. Empty: the runner keeps it.
   ForwardInput input;
 };
 

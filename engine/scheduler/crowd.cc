@@ -11,32 +11,35 @@ constexpr double kAnswerShare = 0.02;  // of an answer in what is remembered, on
 
 void Crowd::Learn(const Sequence& ended) {
   const int32_t answer = ended.num_output();
+  if (answer == 0) return;
   if (answer >= ended.request.sampling.max_tokens && answer < answer_tokens_) return;
   const double share = std::max(kAnswerShare, 1.0 / (static_cast<double>(++answers_seen_) + 1));
   answer_tokens_ += share * (answer - answer_tokens_);
 }
 
-void Crowd::Add(const Sequence& sequence, Newcomers* newcomers) const {
-  ++newcomers->sequences;
-  newcomers->prompt_tokens += sequence.num_pending();
-  newcomers->answer_tokens +=
-      std::min<int64_t>(sequence.request.sampling.max_tokens, static_cast<int64_t>(answer_tokens_));
+int32_t Crowd::AnswerLeft(const Sequence& sequence) const {
+  const double whole = std::min<double>(sequence.request.sampling.max_tokens, answer_tokens_);
+  return std::max(0, static_cast<int32_t>(whole) - sequence.num_sampled);
+}
+
+void Crowd::Add(const Sequence& sequence, const StepBudget& budget, Newcomers* newcomers) const {
+  newcomers->sequences += 1;
+  newcomers->prefill_ns += budget.PrefillNs(sequence.num_scheduled, sequence.num_pending());
+  newcomers->answer_tokens += AnswerLeft(sequence);
 }
 
 int32_t Crowd::Forecast(int32_t decodes, const Newcomers& newcomers,
                         const StepBudget& budget) const {
-  if (newcomers.sequences == 0) return decodes;
-  // n are read in n * each, of which a step that takes `slowdown` as long as its decodes has room
-  // for slowdown - 1 times those. Both sides grow with n along a line.
-  const auto each = static_cast<int32_t>(newcomers.prompt_tokens / newcomers.sequences);
-  const double answer = static_cast<double>(newcomers.answer_tokens) / newcomers.sequences;
-  const double room = answer * std::max(0.0, budget.max_slowdown() - 1);
-  const auto too_much = [&](int32_t n) {  // ns of reading beyond what an answer has room for
-    return budget.PrefillNs(0, each) * n - room * budget.DecodeNs(decodes + n);
-  };
-  const double none = too_much(0), all = too_much(newcomers.sequences);
-  if (all <= 0) return decodes + newcomers.sequences;
-  return decodes + static_cast<int32_t>(newcomers.sequences * none / (none - all));
+  const double n = newcomers.sequences;
+  if (n == 0) return decodes;
+  // A step that takes max_slowdown times as long as its decodes has room for max_slowdown - 1 times
+  // those, as often as an answer has tokens. What k newcomers' prompts take beyond that room lies
+  // on a line over k.
+  const double answers = newcomers.answer_tokens / n * std::max(0.0, budget.max_slowdown() - 1);
+  const double none = -answers * budget.DecodeNs(decodes);
+  const double all =
+      newcomers.prefill_ns - answers * budget.DecodeNs(decodes + static_cast<int32_t>(n));
+  return decodes + static_cast<int32_t>(all <= 0 ? n : n * none / (none - all));
 }
 
 }  // namespace modu::engine

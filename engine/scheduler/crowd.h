@@ -11,19 +11,23 @@
 
 namespace modu::engine {
 
+/// Sums over those that wait or are being read.
 struct Newcomers {
-  int32_t sequences = 0;
-  int64_t prompt_tokens = 0;  // still to be computed, of all of them together
-  int64_t answer_tokens = 0;  // that they will likely have
+  double sequences = 0;
+  double prefill_ns = 0;     // that the rest of their prompts takes
+  double answer_tokens = 0;  // that they will likely draw
 };
 
 class Crowd {
  public:
-  /// It ended. An answer that its own limit cut short says nothing of usual ones.
+  /// It ended. An answer that never began, or that its own limit cut short, says nothing of usual
+  /// ones.
   void Learn(const Sequence& ended);
 
-  /// Its answer is taken to be a usual one, but for its limit.
-  void Add(const Sequence& sequence, Newcomers* newcomers) const;
+  /// Output tokens that it will likely still draw: those of a usual answer, but for its limit.
+  int32_t AnswerLeft(const Sequence& sequence) const;
+  void Add(const Sequence& sequence, const StepBudget& budget, Newcomers* newcomers) const;
+
   /// Sequences that will decode together, at least `decodes`: so many tokens a step decodes now.
   int32_t Forecast(int32_t decodes, const Newcomers& newcomers, const StepBudget& budget) const;
 

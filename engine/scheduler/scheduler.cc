@@ -17,7 +17,7 @@ void StepPlan::Clear() {
 
 Scheduler::Scheduler(SchedulerOptions options, KvCacheManager* kv)
     : options_(options), kv_(kv), step_budget_(options.step_budget) {
-  MODU_CHECK(options_.max_step_tokens > 0 && options_.max_running > 0);
+  MODU_CHECK(options_.max_step_tokens > 0 && options_.max_running > 0 && options_.max_scanned > 0);
   options_.max_running = std::min(options_.max_running, options_.max_step_tokens);
 }
 
@@ -46,34 +46,54 @@ void Scheduler::Plan(uint64_t step, StepPlan* plan) {
   plan->Clear();
   PlanDecodes(plan);
   const int32_t decodes = plan->shape.decodes;
-  plan->shape.bound_ns =
-      step_budget_.Begin(decodes, crowd_.Forecast(decodes, WhoComes(), step_budget_));
+  plan->shape.bound_ns = step_budget_.Begin(decodes, NumComing(decodes));
   PlanPrefills(plan);
 }
 
-Newcomers Scheduler::WhoComes() {
+int32_t Scheduler::NumComing(int32_t decodes) {
+  if (decodes == 0 || options_.step_budget.max_slowdown <= 0) return decodes;
   Newcomers all;
   for (const Sequence* sequence : running_) {
-    if (!sequence->decoding() && sequence->wants_step()) crowd_.Add(*sequence, &all);
+    if (!sequence->decoding() && sequence->wants_step()) crowd_.Add(*sequence, step_budget_, &all);
   }
-  if (num_waiting() == 0) return all;
+  AddWaiting(&all);
+  return crowd_.Forecast(decodes, all, step_budget_);
+}
+
+void Scheduler::AddWaiting(Newcomers* newcomers) {
+  if (num_waiting() == 0 || num_running() >= options_.max_running) return;
   Newcomers first;  // the others are taken to be like them
+  int64_t tokens = 0;
   WaitingQueue::Walk walk(waiting_);
   while (first.sequences < options_.max_scanned) {
     const Sequence* sequence = walk.Next();
     if (sequence == nullptr) break;
-    crowd_.Add(*sequence, &first);
+    crowd_.Add(*sequence, step_budget_, &first);
+    tokens += sequence->num_total() + crowd_.AnswerLeft(*sequence);
   }
-  int32_t places = std::min(num_waiting(), options_.max_running - num_running());
-  const int64_t total = (first.prompt_tokens + first.answer_tokens) / first.sequences;
+  const auto each = static_cast<int32_t>(tokens / static_cast<int64_t>(first.sequences));
+  const int32_t places = std::min(num_waiting(), PlacesFor(each));
+  // What the prefix cache will spare them is not looked up: as much as it did for those before.
+  const double hits = counts_.prefix_queries_tokens == 0
+                          ? 0
+                          : static_cast<double>(counts_.prefix_hits_tokens) /
+                                static_cast<double>(counts_.prefix_queries_tokens);
+  newcomers->sequences += places;
+  newcomers->prefill_ns += first.prefill_ns / first.sequences * places * (1 - hits);
+  newcomers->answer_tokens += first.answer_tokens / first.sequences * places;
+}
+
+int32_t Scheduler::PlacesFor(int32_t tokens_each) const {
+  int32_t places = options_.max_running - num_running();
   for (int g = 0; g < kv_->num_groups(); ++g) {
-    const int32_t blocks = kv_->BlocksFor(g, static_cast<int32_t>(total));
-    places = std::min(places, kv_->available(g) / std::max(1, blocks));
+    int32_t free = kv_->available(g);
+    for (const Sequence* other : running_) {
+      const int32_t whole = kv_->BlocksFor(g, other->num_total() + crowd_.AnswerLeft(*other));
+      free -= std::max(0, whole - other->kv.tables[g].num_held());
+    }
+    places = std::min(places, free / std::max(1, kv_->BlocksFor(g, tokens_each)));
   }
-  all.sequences += places;
-  all.prompt_tokens += first.prompt_tokens * places / first.sequences;
-  all.answer_tokens += first.answer_tokens * places / first.sequences;
-  return all;
+  return std::max(0, places);
 }
 
 Sequence* Scheduler::Victim() const {

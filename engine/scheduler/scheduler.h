@@ -24,7 +24,7 @@ struct SchedulerOptions {
   StepBudgetOptions step_budget;
   int32_t max_draft_tokens = 0;  // guessed for one sequence in one step; 0: none
   int32_t max_draft_rows = 8;    // decoded and guessed tokens of a step: more of them cost time
-  int32_t max_scanned = 32;      // waiting sequences looked up in the prefix cache in one step
+  int32_t max_scanned = 32;      // waiting sequences that one step looks at; at least 1
   int32_t max_passed =
       64;  // admissions that may overtake one that does not fit; then nobody passes it
   int32_t max_deferred =
@@ -99,8 +99,12 @@ class Scheduler {
   bool MayWaitFor(const Sequence& leader, const Sequence& sequence, int32_t end) const;
   int32_t HitLimit(const Sequence& sequence) const;
   void AddChunk(Sequence* sequence, int32_t num_tokens, int32_t num_drafts, StepPlan* plan);
-  /// Those that are still being read, and those that wait and for whom there are places and KV.
-  Newcomers WhoComes();
+  /// Sequences that will decode together soon, where a step decodes so many tokens now.
+  int32_t NumComing(int32_t decodes);
+  /// Those that wait and for whom there are places and KV.
+  void AddWaiting(Newcomers* newcomers);
+  /// Sequences of so many tokens that may run beside those that do.
+  int32_t PlacesFor(int32_t tokens_each) const;
   Sequence* Victim() const;
   void Preempt(Sequence* sequence, StepPlan* plan);
   int32_t budget(const StepPlan& plan) const {

@@ -12,8 +12,8 @@
 namespace modu::engine {
 
 struct StepBudgetOptions {
-  /// A step with decodes and prefill may take this many times as long as one that decodes all who
-  /// run or come; 0: no bound, nor one on prefill alone.
+  /// A step with decodes and prefill may take this many times as long as one that decodes those who
+  /// do and those who are to join them (crowd.h); 0: no bound, nor one on prefill alone.
   double max_slowdown = 2.3;
   /// A step may always take this long: a bound that nobody can see would only cost throughput.
   int64_t min_step_ns = 20'000'000;
@@ -42,8 +42,8 @@ class StepBudget {
   /// ns <= 0 (the backend measures nothing) teaches nothing.
   void Learn(const StepShape& shape, int64_t ns);
 
-  /// Starts a plan: prefill beside `decodes` tokens, or alone, where `coming` sequences will decode
-  /// once all who may come in have. Returns the step's bound in ns; 0: it has none.
+  /// Starts a plan: prefill beside `decodes` tokens, or alone, where `coming` sequences will soon
+  /// decode together. Returns the step's bound in ns; 0: it has none.
   double Begin(int32_t decodes, int32_t coming);
   /// The tokens of a chunk from position `first` on that still fit, at most `wanted`.
   int32_t Fit(int32_t first, int32_t wanted) const;

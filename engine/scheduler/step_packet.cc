@@ -72,8 +72,9 @@ void AddTokens(const PlannedChunk& chunk, int32_t block_size, ForwardInput* inpu
 /// sequence gets one more.
 constexpr int32_t kStrideStep = 64;
 
-/// Only what has changed since the packet was last filled: hundreds of long sequences have
-/// megabytes of tables, to which a step adds a few blocks.
+/// Only what has changed since the packet was last filled, as long as the same sequences come in
+/// the same order: hundreds of long ones have megabytes of tables, to which a step adds a few
+/// blocks.
 void FillBlockTable(const std::vector<LaunchedChunk>& launched, int g, GroupInput* group) {
   int32_t longest = 0;
   for (const LaunchedChunk& mark : launched) {
@@ -81,7 +82,7 @@ void FillBlockTable(const std::vector<LaunchedChunk>& launched, int g, GroupInpu
   }
   const int32_t stride = (longest + kStrideStep - 1) / kStrideStep * kStrideStep;
   if (stride > group->block_table_stride || stride < group->block_table_stride / 2) {
-    group->block_table.clear();
+    group->block_table = std::vector<int32_t>();  // its memory too
     group->rows.clear();
     group->block_table_stride = stride;
   }

@@ -33,10 +33,10 @@ Crowd AfterAnswersOf(int32_t tokens) {
   return crowd;
 }
 
-Newcomers Waiting(const Crowd& crowd, int32_t sequences, int32_t prompt,
+Newcomers Waiting(const Crowd& crowd, const StepBudget& budget, int32_t sequences, int32_t prompt,
                   int32_t max_tokens = 100'000) {
   Newcomers newcomers;
-  for (int32_t i = 0; i < sequences; ++i) crowd.Add(Of(prompt, 0, max_tokens), &newcomers);
+  for (int32_t i = 0; i < sequences; ++i) crowd.Add(Of(prompt, 0, max_tokens), budget, &newcomers);
   return newcomers;
 }
 
@@ -45,37 +45,55 @@ Newcomers Waiting(const Crowd& crowd, int32_t sequences, int32_t prompt,
 TEST_CASE("as many newcomers decode together as are read while an answer lasts") {
   const StepBudget budget = Known();
   const Crowd crowd = AfterAnswersOf(100);
-  const int32_t forecast = crowd.Forecast(15, Waiting(crowd, 40, 800), budget);
+  const int32_t forecast = crowd.Forecast(15, Waiting(crowd, budget, 40, 800), budget);
   // A step takes 2.3 of its decodes' time, and reads prompts in what is left of that.
   const double step = 2.3 * (kStep + forecast * kDecode);
   const double read = 100 * step * (1.3 / 2.3) / (800 * kToken);
   CHECK(forecast > 17);
   CHECK(forecast - 15 == Approx(read).margin(1));
   // However many wait behind them.
-  CHECK(crowd.Forecast(15, Waiting(crowd, 400, 800), budget) == forecast);
+  CHECK(crowd.Forecast(15, Waiting(crowd, budget, 400, 800), budget) == forecast);
 }
 
 TEST_CASE("all of a crowd of short prompts, none that ends with its first token") {
   const StepBudget budget = Known();
   const Crowd crowd = AfterAnswersOf(400);
-  CHECK(crowd.Forecast(15, Waiting(crowd, 49, 20), budget) == 64);
-  CHECK(crowd.Forecast(15, Waiting(crowd, 49, 0), budget) == 64);  // all in the prefix cache
-  CHECK(crowd.Forecast(15, Waiting(crowd, 49, 800, 1), budget) == 15);
+  CHECK(crowd.Forecast(15, Waiting(crowd, budget, 49, 20), budget) == 64);
+  CHECK(crowd.Forecast(15, Waiting(crowd, budget, 49, 0), budget) == 64);  // read already
+  CHECK(crowd.Forecast(15, Waiting(crowd, budget, 49, 800, 1), budget) == 15);
   CHECK(crowd.Forecast(15, Newcomers(), budget) == 15);
+}
+
+TEST_CASE("of one that is partly read, or drew a part of its answer, the rest counts") {
+  const StepBudget budget = Known();
+  const Crowd crowd = AfterAnswersOf(400);
+  Sequence sequence = Of(1'000, 0);
+  sequence.num_scheduled = 700;
+  Newcomers newcomers;
+  crowd.Add(sequence, budget, &newcomers);
+  CHECK(newcomers.prefill_ns == budget.PrefillNs(700, 300));
+  CHECK(newcomers.answer_tokens == Approx(400).margin(2));
+  sequence.num_sampled = 150;
+  CHECK(crowd.AnswerLeft(sequence) == Approx(250).margin(2));
+  sequence.num_sampled = 500;
+  CHECK(crowd.AnswerLeft(sequence) == 0);
 }
 
 TEST_CASE("before anything is known nobody is left out of the forecast") {
   const StepBudget unknown{StepBudgetOptions{}};
-  CHECK(Crowd().Forecast(3, Waiting(Crowd(), 5, 100), unknown) == 8);
+  CHECK(Crowd().Forecast(3, Waiting(Crowd(), unknown, 5, 100), unknown) == 8);
 }
 
 TEST_CASE("a usual answer is learned from those that ended, soon from the first") {
   const StepBudget budget = Known();
   Crowd crowd;
-  const auto forecast = [&] { return crowd.Forecast(15, Waiting(crowd, 60, 1'500), budget); };
+  const auto forecast = [&] {
+    return crowd.Forecast(15, Waiting(crowd, budget, 60, 1'500), budget);
+  };
   const int32_t chat = forecast();
   REQUIRE(chat > 17);
   for (int i = 0; i < 100; ++i) crowd.Learn(Of(10, 1, 1));  // no more was asked for
+  for (int i = 0; i < 100; ++i) crowd.Learn(Of(10, 0));     // cancelled while it waited
   CHECK(forecast() == chat);
   for (int i = 0; i < 8; ++i) crowd.Learn(Of(10, 1));
   CHECK(forecast() - 15 < (chat - 15) / 2 + 1);

@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/kv_cache.h"
 #include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/own_lines.h"
 #include "kernels/cpu/row_finisher.h"
 #include "kernels/cpu/row_kernels.h"
 
@@ -134,7 +135,9 @@ void Norm(Device& device, const NormParams& p) {
   const int grain = RowsPerUnit(p.num_tokens, cpu.num_threads(), 16);
   cpu.pool().Run(p.num_tokens, grain, [&](int first, int last, int worker) {
     auto* const normed = reinterpret_cast<float*>(cpu.pool().scratch(worker));
+    OwnLines(layout.Row(p.out, first), layout.row_bytes);
     for (int t = first; t < last; ++t) {
+      if (t + 1 < last) OwnLines(layout.Row(p.out, t + 1), layout.row_bytes);
       prepare(layout, layout.Row(p.out, t), 0, p.width, norm(t, normed));
     }
   });

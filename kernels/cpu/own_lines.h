@@ -1,0 +1,19 @@
+// Cache lines made a worker's own before it writes them.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace modu::kernels::cpu {
+
+/// Of memory that this worker alone is about to write whole, whose content is lost. Lines that
+/// another core has read come to this one one at a time, and a worker that writes them piece by
+/// piece waits for each: where cores have no L3 in common, 270 cycles. Asked for a row ahead they
+/// come meanwhile. By a store: prefetchw changed nothing (Zen 4 in a virtual machine;
+/// benchmarks/results/2026-11-29-zen4-crowd.md).
+inline void OwnLines(std::byte* begin, int64_t bytes) {
+  constexpr int64_t kLine = 64;
+  volatile std::byte* const lines = begin;
+  for (int64_t i = 0; i < bytes; i += kLine) lines[i] = std::byte{0};
+}
+
+}  // namespace modu::kernels::cpu

@@ -44,12 +44,16 @@ int32_t Scheduler::PlacesFor(int32_t tokens_each) const {
   for (int g = 0; g < kv_->num_groups(); ++g) {
     int32_t free = kv_->available(g);
     for (const Sequence* other : running_) {
-      const int32_t whole = kv_->BlocksFor(g, other->num_total() + crowd_.AnswerLeft(*other));
-      free -= std::max(0, whole - other->kv.tables[g].num_held());
+      free -= BlocksMissing(g, *other, other->num_total() + crowd_.AnswerLeft(*other));
     }
     places = std::min(places, free / std::max(1, kv_->BlocksFor(g, tokens_each)));
   }
   return std::max(0, places);
+}
+
+int32_t Scheduler::BlocksMissing(int group, const Sequence& sequence, int32_t num_tokens) const {
+  const int32_t held = sequence.kv.tables[group].num_held();
+  return std::max(0, kv_->BlocksFor(group, num_tokens) - held);
 }
 
 int32_t Scheduler::HitLimit(const Sequence& sequence) const {
@@ -70,10 +74,9 @@ bool Scheduler::Fits(const Sequence& sequence, const PrefixHit& hit) const {
         std::min<int32_t>(kv_->BlocksFor(g, hit.num_tokens), hit.num_tokens / kv_->block_size());
     needed -= std::min<int64_t>(needed, shared);
     needed += hit.idle_blocks[g];
-    for (const Sequence* other :
-         running_) {  // what those before it still need for tokens they have, and one block more
-      needed +=
-          std::max(0, kv_->BlocksFor(g, other->num_total()) - other->kv.tables[g].num_held()) + 1;
+    // What those before it still need for tokens they have, and one block more.
+    for (const Sequence* other : running_) {
+      needed += BlocksMissing(g, *other, other->num_total()) + 1;
     }
     if (needed > kv_->available(g)) return false;
   }

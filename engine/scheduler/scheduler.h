@@ -92,6 +92,8 @@ class Scheduler {
   void PlanPrefill(Sequence* sequence, StepPlan* plan);
   void Admit(int64_t first_priority, int64_t last_priority, StepPlan* plan);
   bool Fits(const Sequence& sequence, const PrefixHit& hit) const;
+  /// Blocks that it does not hold yet of those for `num_tokens`.
+  int32_t BlocksMissing(int group, const Sequence& sequence, int32_t num_tokens) const;
   /// Whether the next block that the sequence misses is just being computed by a running one.
   bool PrefixUnderWay(const Sequence& sequence, int32_t num_hit, int32_t limit);
   /// The same, as far as what this plan has found tells; costs a comparison and no look-up.

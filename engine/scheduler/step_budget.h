@@ -27,12 +27,12 @@ struct StepBudgetOptions {
   int32_t min_alone_tokens = 256;
 };
 
-/// What decides how long a step takes.
+/// What decides how long a step takes, and how long it was to take.
 struct StepShape {
   int32_t decodes = 0;  // tokens of sequences that decode: one each, and what is guessed after it
   int32_t prefill_tokens = 0;  // of all others
   int64_t prefill_pairs = 0;   // (token, earlier token) pairs that prefill's attention looks at
-  double bound_ns = 0;         // (decides nothing) what the plan was to keep; 0: no bound
+  double bound_ns = 0;         // from StepBudget::Begin; 0: no bound
 };
 
 class StepBudget {

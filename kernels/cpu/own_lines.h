@@ -5,10 +5,10 @@
 
 namespace modu::kernels::cpu {
 
-/// Of memory that this worker alone is about to write whole, whose content is lost. Lines that
-/// another core has read come to this one one at a time, and a worker that writes them piece by
-/// piece waits for each: where cores have no L3 in common, 270 cycles. Asked for a row ahead they
-/// come meanwhile. By a store: prefetchw changed nothing (Zen 4 in a virtual machine;
+/// Of memory that this worker alone is about to write whole; its content is lost. A worker that
+/// writes, piece by piece, lines that another core has read was seen to wait for each of them: some
+/// 270 cycles where cores seem to have no L3 in common. Stored to a row ahead, they come meanwhile;
+/// prefetchw changed nothing (Zen 4 in a virtual machine;
 /// benchmarks/results/2026-11-29-zen4-crowd.md).
 inline void OwnLines(std::byte* begin, int64_t bytes) {
   constexpr int64_t kLine = 64;

@@ -123,9 +123,8 @@ std::span<const SettingRow> Settings() {
        "tokens of one step, decodes first; 0: 512, or max-seqs if that is more",
        &Config::max_step_tokens, 0, 65536},
       {"max-decode-slowdown", "Engine",
-       "how long prefill may make a step, in percent (100 or more) of one that decodes those who "
-       "do "
-       "and those who will soon have joined them; 0: no bound",
+       "percent, 100 or more: how long prefill may make a step, of one of those who decode and "
+       "will soon; 0: no bound",
        &Config::max_decode_slowdown, 0, 100'000},
       {"draft-tokens", "Engine",
        "tokens guessed from a sequence's own text and checked in one step, where at most four run "

@@ -130,8 +130,8 @@ class Device {
   virtual int64_t KvBlockBytes(const KvLayout& layout) const = 0;
 
   /// A number that no batch of rows on this device has had: what layers with that batch share need
-  /// be found once (AttentionParams::step). Of the device that ops are called with.
-  uint64_t NextStep() { return ++last_step_; }
+  /// be found once (AttentionParams::step). Of the device that ops are called with, between ops.
+  virtual uint64_t NextStep() { return ++last_step_; }
 
   /// Calls task(context, i) once for each i in [0, n), spread over the workers; returns when all
   /// are done. For host work beside the ops (sampling). Order and thread are not specified.

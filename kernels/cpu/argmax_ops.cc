@@ -23,17 +23,18 @@ bool ArgmaxOfAll(CpuDevice& cpu, const ArgmaxParams& p) {
   std::vector<float> values(all, -std::numeric_limits<float>::infinity());
   std::vector<int32_t> ids(all, 0);
   std::atomic<bool> finite{true};
+  const RowBlocks blocks = {kTileRows, cpu.num_threads()};
   ForBlocks(
-      cpu, (p.limit + kStrip - 1) / kStrip, p.num_tokens, [] { return 0; },
-      [&](int, int index, int row, int rows, int worker, bool is_last) {
+      cpu, (p.limit + kStrip - 1) / kStrip, p.num_tokens, blocks, [] { return 0; },
+      [&](int, const BlockUnit& unit) {
         alignas(64) float tile[kTileRows * kStrip];
-        const Strip& strip = weight.strips()[static_cast<size_t>(index)];
-        const Ahead ahead = AheadOf(weight, strip, rows, worker, cpu.num_threads(), is_last);
-        ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, row), rows, ahead, tile);
-        const size_t at = stride * static_cast<size_t>(worker) + static_cast<size_t>(row);
+        const Strip& strip = weight.strips()[static_cast<size_t>(unit.strip)];
+        ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, unit.row), unit.rows,
+                     AheadOf(weight, strip, unit, blocks), tile);
+        const size_t at = stride * static_cast<size_t>(unit.worker) + static_cast<size_t>(unit.row);
         const bool good = kernels.f32.largest({
             .tile = tile,
-            .rows = rows,
+            .rows = unit.rows,
             .columns = std::min(strip.columns, p.limit - strip.column),
             .scales = strip.scales,
             .first_id = strip.column,
@@ -63,7 +64,7 @@ bool Argmax(Device& device, const ArgmaxParams& p) {
   MODU_CHECK(p.limit > 0 && p.limit <= p.weight->rows());
   const int last = (p.limit - 1) / kStrip;  // one part: strips in the order of their ids
   MODU_CHECK(weight.strips()[static_cast<size_t>(last)].column == last * kStrip);
-  FetchFollowing(cpu, weight);
+  FetchFollowing(cpu, weight, {kTileRows, cpu.num_threads()});
   return ArgmaxByCoarse(cpu, p) || ArgmaxOfAll(cpu, p);
 }
 

@@ -109,9 +109,16 @@ void LayOut(const AttentionParams& p, std::vector<AttentionSpan> spans, std::vec
   for (size_t i = 0; i < spans.size(); ++i) {
     if (!joined[i]) joins.push_back({{static_cast<int>(i)}, spans[i].num_tokens, 0});
   }
-  // The largest first, so that small ones fill the end.
-  std::ranges::stable_sort(
-      joins, [](const Join& a, const Join& b) { return a.num_tokens > b.num_tokens; });
+  // The first rows to the first half of the workers, as elsewhere in the step: they have them in
+  // their caches (worker_distance.h). Of each half the largest first, so that small ones fill the
+  // end.
+  std::ranges::stable_sort(joins, {}, [&](const Join& join) {
+    return spans[static_cast<size_t>(join.spans.front())].token;
+  });
+  const auto half = joins.begin() + static_cast<std::ptrdiff_t>(joins.size() / 2);
+  const auto larger = [](const Join& a, const Join& b) { return a.num_tokens > b.num_tokens; };
+  std::stable_sort(joins.begin(), half, larger);
+  std::stable_sort(half, joins.end(), larger);
   for (const Join& join : joins) {
     AttentionUnit unit = {};
     unit.first_span = static_cast<int>(plan->spans.size());

@@ -8,6 +8,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/kv_ahead.h"
 #include "kernels/cpu/prepared.h"
+#include "kernels/cpu/worker_distance.h"
 #include "kernels/cpu/worker_pool.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
@@ -40,6 +41,11 @@ class CpuDevice final : public Device {
   int64_t KvBlockBytes(const KvLayout& layout) const override;
   void ParallelFor(int n, void (*task)(void* context, int i), void* context) override;
 
+  uint64_t NextStep() override {
+    worker_distance_.Look(pool_);
+    return Device::NextStep();
+  }
+
   Isa isa() const { return isa_; }
   WorkerPool& pool() { return pool_; }
   PrepareFn prepare() const { return prepare_; }
@@ -50,6 +56,7 @@ class CpuDevice final : public Device {
     }
     return shared_scratch_->data();
   }
+  WorkerDistance& worker_distance() { return worker_distance_; }
   KvAhead& kv_ahead() { return kv_ahead_; }
   AttentionPlans& attention_plans() { return attention_plans_; }
   /// Whether coarse products are to be tried for this argmax: not the next `calls` after they did
@@ -68,6 +75,7 @@ class CpuDevice final : public Device {
   PrepareFn prepare_;
   std::unique_ptr<WeightArena> arena_;
   std::unique_ptr<Buffer> shared_scratch_;
+  WorkerDistance worker_distance_;
   KvAhead kv_ahead_;
   AttentionPlans attention_plans_;
   int coarse_rest_ = 0;

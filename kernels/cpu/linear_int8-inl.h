@@ -191,15 +191,17 @@ struct FetchAhead {
   const std::byte* line;  // to fetch next
   const std::byte* end;
   int lines_a_group;
-  const std::byte* const* piece;  // behind `end`
-  const std::byte* const* pieces_end;
+  const std::byte* pieces_from;
+  const int64_t* piece;  // behind `end`
+  const int64_t* pieces_end;
 
   FetchAhead(const Ahead& ahead, int64_t calls)
       : line(ahead.data),
         end(ahead.data + ahead.bytes),
-        piece(ahead.pieces.data()),
-        pieces_end(piece + ahead.pieces.size()) {
-    const int64_t bytes = ahead.bytes + static_cast<int64_t>(ahead.pieces.size()) * kFetchPiece;
+        pieces_from(ahead.pieces.from),
+        piece(ahead.pieces.at.data()),
+        pieces_end(piece + ahead.pieces.at.size()) {
+    const int64_t bytes = ahead.bytes + static_cast<int64_t>(ahead.pieces.at.size()) * kFetchPiece;
     lines_a_group = static_cast<int>((bytes / 64 + calls - 1) / calls);
   }
 
@@ -207,7 +209,7 @@ struct FetchAhead {
     for (int i = 0; i < lines_a_group; ++i, line += 64) {
       if (line >= end) [[unlikely]] {
         if (piece == pieces_end) return;
-        line = *piece++;
+        line = pieces_from + *piece++;
         end = line + kFetchPiece;
       }
       __builtin_prefetch(line, 0, 2);

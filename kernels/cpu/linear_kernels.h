@@ -23,12 +23,18 @@ constexpr int kTileRows = 64;
 /// One KV head's keys and values in a block (kv_cache.h) are a multiple of it.
 constexpr int64_t kFetchPiece = 2048;
 
+/// Stretches of kFetchPiece bytes: where each begins, counted from `from`.
+struct FetchPieces {
+  const std::byte* from = nullptr;
+  std::span<const int64_t> at = {};
+};
+
 /// What the worker reads next, as far as one can say; nothing, or anything: `bytes` of weights,
-/// then pieces of kFetchPiece bytes.
+/// then pieces.
 struct Ahead {
   const std::byte* data = nullptr;
   int64_t bytes = 0;
-  std::span<const std::byte* const> pieces = {};
+  FetchPieces pieces = {};
 };
 
 /// rows: 1 to kTileRows. tile: [rows][32] f32, 64-byte aligned. in: row 0 of a Prepared of the

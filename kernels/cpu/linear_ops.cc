@@ -67,18 +67,19 @@ void Linear(Device& device, const LinearParams& p) {
   MODU_CHECK(weight.use() != WeightUse::kGatedLinear);
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return LinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
-  FetchFollowing(cpu, weight);
+  const RowBlocks blocks = CutRows(cpu, p.num_tokens);
+  FetchFollowing(cpu, weight, blocks);
   ForBlocks(
-      cpu, static_cast<int>(strips.size()), p.num_tokens, [] { return 0; },
-      [&](int, int index, int row, int rows, int worker, bool is_last) {
+      cpu, static_cast<int>(strips.size()), p.num_tokens, blocks, [] { return 0; },
+      [&](int, const BlockUnit& unit) {
         alignas(64) float tile[kTileRows * kStrip];
-        const Strip& strip = strips[static_cast<size_t>(index)];
-        float* const out = p.out + row * p.out_stride + strip.column;
-        FetchOutputs(out, p.out_stride, rows);
-        const Ahead ahead = AheadOf(weight, strip, rows, worker, cpu.num_threads(), is_last);
-        ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, row), rows, ahead, tile);
+        const Strip& strip = strips[static_cast<size_t>(unit.strip)];
+        float* const out = p.out + unit.row * p.out_stride + strip.column;
+        FetchOutputs(out, p.out_stride, unit.rows);
+        ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, unit.row), unit.rows,
+                     AheadOf(weight, strip, unit, blocks), tile);
         kernels.f32.store({.tile = tile,
-                           .rows = rows,
+                           .rows = unit.rows,
                            .columns = strip.columns,
                            .scales = strip.scales,
                            .bias = p.bias == nullptr ? nullptr : p.bias + strip.column,
@@ -96,30 +97,31 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
   MODU_CHECK(weight.use() == WeightUse::kGatedLinear && out_layout.cols * 2 == weight.rows());
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return GatedLinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
-  FetchFollowing(cpu, weight);
+  const RowBlocks blocks = CutRows(cpu, p.num_tokens);
+  FetchFollowing(cpu, weight, blocks);
   const int num_strips = static_cast<int>(strips.size());
-  RowFinisher finisher(kernels.f32, out_layout, p.out, p.num_tokens, kTileRows, num_strips / 2);
-  // Whole blocks of rows fetch for later: a last one of few rows has no time for it.
-  const int calls = std::max(1, p.num_tokens / kTileRows) * num_strips;
+  RowFinisher finisher(kernels.f32, out_layout, p.out, p.num_tokens, blocks.rows, num_strips / 2);
+  // Blocks of rows fetch for later, but not a last one of few rows: it has no time for it.
+  const int fetching = std::max(1, (p.num_tokens + blocks.rows / 4) / blocks.rows);
+  const int calls = fetching * num_strips;
   cpu.kv_ahead().List(p.next_attention,
-                      calls * BytesBeside(cpu, weight, std::min(p.num_tokens, kTileRows)), calls);
+                      calls * BytesBeside(cpu, weight, std::min(p.num_tokens, blocks.rows)), calls);
   ForBlocks(
-      cpu, num_strips / 2, p.num_tokens, [&] { return RowFinisher::Pieces(finisher); },
-      [&](RowFinisher::Pieces& pieces, int index, int row, int rows, int worker, bool is_last) {
+      cpu, num_strips / 2, p.num_tokens, blocks, [&] { return RowFinisher::Pieces(finisher); },
+      [&](RowFinisher::Pieces& pieces, const BlockUnit& unit) {
         alignas(64) float gate[kTileRows * kStrip];
         alignas(64) float up[kTileRows * kStrip];
-        const Strip& gate_strip = strips[static_cast<size_t>(2 * index)];
-        const Strip& up_strip = strips[static_cast<size_t>(2 * index + 1)];
-        const std::byte* const in = weight.prepared().Row(p.in, row);
-        const int workers = cpu.num_threads(), call = row / kTileRows * num_strips + 2 * index;
-        Ahead ahead = AheadOf(weight, gate_strip, rows, worker, workers, false);
-        ahead.pieces = cpu.kv_ahead().Share(call);
-        ComputeStrip(kernels, weight, gate_strip, in, rows, ahead, gate);
-        ahead = AheadOf(weight, up_strip, rows, worker, workers, is_last);
-        ahead.pieces = cpu.kv_ahead().Share(call + 1);
-        ComputeStrip(kernels, weight, up_strip, in, rows, ahead, up);
-        WriteGatedRows(kernels, p, gate_strip, up_strip, row, rows, gate, up);
-        pieces.Wrote(row, rows);
+        const Strip& gate_strip = strips[static_cast<size_t>(2 * unit.strip)];
+        const Strip& up_strip = strips[static_cast<size_t>(2 * unit.strip + 1)];
+        const std::byte* const in = weight.prepared().Row(p.in, unit.row);
+        Ahead ahead = AheadOf(gate_strip, unit.rows);
+        ahead.pieces = cpu.kv_ahead().Share(2 * unit.call);
+        ComputeStrip(kernels, weight, gate_strip, in, unit.rows, ahead, gate);
+        ahead = AheadOf(weight, up_strip, unit, blocks);
+        ahead.pieces = cpu.kv_ahead().Share(2 * unit.call + 1);
+        ComputeStrip(kernels, weight, up_strip, in, unit.rows, ahead, up);
+        WriteGatedRows(kernels, p, gate_strip, up_strip, unit.row, unit.rows, gate, up);
+        pieces.Wrote(unit.row, unit.rows);
       });
 }
 

@@ -31,37 +31,72 @@ inline void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, 
 /// nibbles gained nothing; benchmarks/results/2026-11-29-zen4-winograd.md).
 constexpr int64_t kLongStrip = 36 * 1024;
 
-/// What a worker reads after a strip that `rows` rows are multiplied with: the one behind it, after
-/// the last of its own ones its share of the next matrix.
-inline Ahead AheadOf(const CpuWeight& weight, const Strip& strip, int rows, int worker, int workers,
-                     bool is_last) {
-  if (!is_last) {
-    const bool nibbles = strip.format == StripFormat::kW4F16 || strip.format == StripFormat::kW4F32;
-    if (rows == 1 && nibbles && strip.bytes >= kLongStrip) return {};
-    return {.data = strip.data + strip.bytes, .bytes = strip.bytes};
-  }
-  const WeightArena::Region share = weight.FollowingShare(worker, workers);
+/// How the rows of a product are cut into blocks.
+struct RowBlocks {
+  int rows;     // of a block, at most kTileRows
+  int sharers;  // consecutive workers whose home ranges are of the same rows
+  int Count(int num_tokens) const { return (num_tokens + rows - 1) / rows; }
+};
+
+/// Rows from which it pays to let each group of workers have its own, though each then reads the
+/// whole weight (benchmarks/results/2026-11-29-zen4-row-groups.md).
+constexpr int kFewestSplitRows = 48;
+
+inline RowBlocks CutRows(CpuDevice& cpu, int num_tokens) {
+  const int groups = num_tokens < kFewestSplitRows ? 1 : cpu.worker_distance().groups();
+  if (groups == 1) return {kTileRows, cpu.num_threads()};
+  const int blocks = (num_tokens + groups * kTileRows - 1) / (groups * kTileRows) * groups;
+  return {(num_tokens + blocks - 1) / blocks, cpu.num_threads() / groups};
+}
+
+/// The product of one strip with a block of rows.
+struct BlockUnit {
+  int strip;
+  int row, rows;  // first, and how many
+  int call;       // strips of the blocks before, and `strip`
+  int worker;
+  bool is_last;  // of the worker's own
+};
+
+/// What a worker reads after a strip that `rows` rows are multiplied with: the one behind it.
+inline Ahead AheadOf(const Strip& strip, int rows) {
+  const bool nibbles = strip.format == StripFormat::kW4F16 || strip.format == StripFormat::kW4F32;
+  if (rows == 1 && nibbles && strip.bytes >= kLongStrip) return {};
+  return {.data = strip.data + strip.bytes, .bytes = strip.bytes};
+}
+
+/// The same of a unit's; after the last of its own ones its share of the next matrix.
+inline Ahead AheadOf(const CpuWeight& weight, const Strip& strip, const BlockUnit& unit,
+                     const RowBlocks& blocks) {
+  if (!unit.is_last) return AheadOf(strip, unit.rows);
+  const WeightArena::Region share =
+      weight.FollowingShare(unit.worker % blocks.sharers, blocks.sharers);
   return {.data = share.data, .bytes = std::min(strip.bytes, static_cast<int64_t>(share.bytes))};
 }
 
 /// Workers that wait from now on fetch their share of the matrix after `weight`, or nothing where
 /// there is none: between a decode's matrices lie ops of one row, during which memory has nothing
 /// to do (benchmarks/results/2026-11-28-zen4-head.md).
-inline void FetchFollowing(CpuDevice& cpu, const CpuWeight& weight) {
+inline void FetchFollowing(CpuDevice& cpu, const CpuWeight& weight, const RowBlocks& blocks) {
   const WeightArena::Region all = weight.FollowingShare(0, 1);
-  cpu.pool().FetchWhenIdle(all.data, all.bytes);
+  cpu.pool().FetchWhenIdle(all.data, all.bytes, blocks.sharers);
 }
 
-/// ForStrips by blocks of kTileRows rows: body(around, strip index, first row, rows, worker,
-/// whether it is the last of the worker's own).
+/// ForStrips by `blocks`: body(around, unit)
 template <typename Scope, typename Body>
-void ForBlocks(CpuDevice& cpu, int strips, int num_tokens, const Scope& scope, const Body& body) {
+void ForBlocks(CpuDevice& cpu, int strips, int num_tokens, const RowBlocks& blocks,
+               const Scope& scope, const Body& body) {
   WorkerPool& pool = cpu.pool();
-  const int units = strips * ((num_tokens + kTileRows - 1) / kTileRows);
-  ForStrips(pool, strips, num_tokens, kTileRows, scope,
-            [&](auto& around, int index, int row, int rows, int worker) {
-              const int unit = row / kTileRows * strips + index;
-              body(around, index, row, rows, worker, unit + 1 == pool.HomeEnd(units, worker));
+  const int units = strips * blocks.Count(num_tokens);
+  ForStrips(pool, strips, num_tokens, blocks.rows, scope,
+            [&](auto& around, int strip, int row, int rows, int worker) {
+              const int call = row / blocks.rows * strips + strip;
+              body(around, BlockUnit{.strip = strip,
+                                     .row = row,
+                                     .rows = rows,
+                                     .call = call,
+                                     .worker = worker,
+                                     .is_last = call + 1 == pool.HomeEnd(units, worker)});
             });
 }
 

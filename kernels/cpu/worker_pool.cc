@@ -143,6 +143,7 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
 void WorkerPool::TellAhead() {
   if (ahead_.load(std::memory_order_relaxed) == next_ahead_.data()) return;
   ahead_bytes_.store(next_ahead_.size(), std::memory_order_relaxed);
+  sharers_.store(next_sharers_, std::memory_order_relaxed);
   ahead_.store(next_ahead_.data(), std::memory_order_relaxed);
 }
 
@@ -150,8 +151,9 @@ bool WorkerPool::Fetch(int worker, Fetched* fetched) const {
   const std::byte* const ahead = ahead_.load(std::memory_order_relaxed);
   if (ahead != fetched->of) {
     const size_t all = ahead == nullptr ? 0 : ahead_bytes_.load(std::memory_order_relaxed);
-    const size_t share = all / static_cast<size_t>(num_threads_);
-    const std::byte* const begin = ahead + share * static_cast<size_t>(worker);
+    const int sharers = sharers_.load(std::memory_order_relaxed);
+    const size_t share = all / static_cast<size_t>(sharers);
+    const std::byte* const begin = ahead + share * static_cast<size_t>(worker % sharers);
     fetched->of = ahead;
     fetched->next = begin + std::min(share, kFetchedAlready);
     fetched->end = begin + std::min(share, kMostAhead);

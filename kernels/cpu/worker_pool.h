@@ -45,9 +45,13 @@ class WorkerPool {
         const_cast<void*>(static_cast<const void*>(&body)));
   }
 
-  /// What workers with nothing to do fetch to their caches from the next job on, each its share
-  /// (equal ones, in order of the workers). Only fetched: it may be gone. Between jobs only.
-  void FetchWhenIdle(const std::byte* data, size_t bytes) { next_ahead_ = {data, bytes}; }
+  /// What workers with nothing to do fetch to their caches from the next job on, each its share:
+  /// equal ones, in order, of each `sharers` consecutive workers. Only fetched: it may be gone.
+  /// Between jobs only.
+  void FetchWhenIdle(const std::byte* data, size_t bytes, int sharers) {
+    next_ahead_ = {data, bytes};
+    next_sharers_ = sharers;
+  }
 
   /// One past the last of `units` in a worker's home range.
   int HomeEnd(int units, int worker) const;
@@ -111,9 +115,11 @@ class WorkerPool {
   // What is ahead. A worker that sees one of them without the other fetches what nobody needs.
   std::atomic<const std::byte*> ahead_{nullptr};
   std::atomic<size_t> ahead_bytes_{0};
+  std::atomic<int> sharers_{1};
   // Worker 0's alone.
   alignas(64) Fetched fetched_;
   std::span<const std::byte> next_ahead_;  // told with the next job
+  int next_sharers_ = 1;
   std::vector<std::thread> threads_;
 };
 

@@ -36,10 +36,11 @@ struct Sequences {
 
   /// Pieces of whole blocks in that order.
   std::vector<const std::byte*> PiecesOf(const std::vector<int>& blocks) const {
+    const std::byte* const layer = cache.Head(params.layer, 0);
     std::vector<const std::byte*> pieces;
     for (const int block : blocks) {
       for (int64_t at = 0; at < cache.geometry().layer_bytes; at += kFetchPiece) {
-        pieces.push_back(cache.Head(2, 0) + block * cache.geometry().block_stride + at);
+        pieces.push_back(layer + block * cache.geometry().block_stride + at);
       }
     }
     return pieces;
@@ -49,8 +50,8 @@ struct Sequences {
 std::vector<const std::byte*> SharesOf(const KvAhead& ahead, int calls) {
   std::vector<const std::byte*> all;
   for (int call = 0; call < calls; ++call) {
-    const auto share = ahead.Share(call);
-    all.insert(all.end(), share.begin(), share.end());
+    const FetchPieces share = ahead.Share(call);
+    for (const int64_t at : share.at) all.push_back(share.from + at);
   }
   return all;
 }
@@ -64,7 +65,7 @@ TEST_CASE("The KV ahead is what the rows see, a common block once, in shares of 
     ahead.List(&sequences.params, kPlenty, calls);
     CHECK(SharesOf(ahead, calls) == sequences.PiecesOf({5, 9, 11, 20, 21, 22, 23, 24}));
     for (int call = 0; call < calls; ++call)
-      CHECK(ahead.Share(call).size() <= 96u / static_cast<unsigned>(calls) + 1);
+      CHECK(ahead.Share(call).at.size() <= 96u / static_cast<unsigned>(calls) + 1);
   }
   sequences.params.window = 40;  // rows at 32, 63, 128 and 129: the first seen are 0, 24, 89 and 90
   ahead.List(&sequences.params, kPlenty, 3);
@@ -84,8 +85,8 @@ TEST_CASE("The KV ahead leaves out of a common beginning only what is listed") {
   KvAhead ahead;
   ahead.List(&sequences.params, kPlenty, 4);
   CHECK(SharesOf(ahead, 4) == sequences.PiecesOf({20, 21, 22, 23, 24, 7, 22, 23, 25}));
-  CHECK(ahead.Share(4).empty());
-  CHECK(ahead.Share(1000).empty());
+  CHECK(ahead.Share(4).at.empty());
+  CHECK(ahead.Share(1000).at.empty());
   sequences.params.window = 8;  // the last one's first rows see what those before it no longer do
   ahead.List(&sequences.params, kPlenty, 4);
   CHECK(SharesOf(ahead, 4) == sequences.PiecesOf({23, 24, 25, 20, 7}));
@@ -102,6 +103,41 @@ TEST_CASE("The KV ahead ends at its bound, and is nothing where nothing comes or
   CHECK(SharesOf(ahead, 2).empty());
   ahead.List(nullptr, kPlenty, 2);
   CHECK(SharesOf(ahead, 2).empty());
+}
+
+TEST_CASE(
+    "The KV ahead of a step's other layers is the same blocks', of other steps what they read") {
+  Sequences sequences;
+  AttentionParams& params = sequences.params;
+  KvAhead ahead;
+  params.step = 7;
+  const std::vector<int> all = {5, 9, 11, 20, 21, 22, 23, 24};
+  for (params.layer = 0; params.layer < 4; ++params.layer) {
+    ahead.List(&params, kPlenty, params.layer + 1);
+    CHECK(SharesOf(ahead, params.layer + 1) == sequences.PiecesOf(all));
+  }
+  params.layer = 3;
+  params.window = 40;  // a layer that sees less
+  ahead.List(&params, kPlenty, 3);
+  CHECK(SharesOf(ahead, 3) == sequences.PiecesOf({5, 9, 11, 22, 23, 24}));
+  params.window = 0;
+  ahead.List(&params, kPlenty, 3);
+  CHECK(SharesOf(ahead, 3) == sequences.PiecesOf(all));
+  ahead.List(nullptr, kPlenty, 3);
+  CHECK(SharesOf(ahead, 3).empty());
+  ahead.List(&params, kFetchPiece, 3);
+  CHECK(SharesOf(ahead, 3).size() == 1);
+  // The same memory holds other batches afterwards.
+  params.step = 8;
+  sequences.block_table[1] = 13;
+  ahead.List(&params, kPlenty, 2);
+  CHECK(SharesOf(ahead, 2) == sequences.PiecesOf({5, 13, 11, 20, 21, 22, 23, 24}));
+  params.step = 0;  // nothing is known
+  sequences.block_table[1] = 14;
+  ahead.List(&params, kPlenty, 2);
+  sequences.block_table[1] = 15;
+  ahead.List(&params, kPlenty, 2);
+  CHECK(SharesOf(ahead, 2) == sequences.PiecesOf({5, 15, 11, 20, 21, 22, 23, 24}));
 }
 
 }  // namespace

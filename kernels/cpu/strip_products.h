@@ -39,7 +39,7 @@ struct RowBlocks {
 };
 
 /// Rows from which it pays to let each group of workers have its own, though each then reads the
-/// whole weight (benchmarks/results/2026-11-29-zen4-row-groups.md).
+/// whole weight (benchmarks/results/2026-11-30-zen4-far-workers.md).
 constexpr int kFewestSplitRows = 48;
 
 inline RowBlocks CutRows(CpuDevice& cpu, int num_tokens) {

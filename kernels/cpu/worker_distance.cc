@@ -49,6 +49,7 @@ void WorkerDistance::Look(WorkerPool& pool) {
     ns.push_back(time.count() / static_cast<double>(kLines));
   }
   Learn(ns);
+  pool.SetPatient(groups() > 1);
 }
 
 void WorkerDistance::Learn(std::span<const double> ns) {

@@ -30,7 +30,7 @@ class WorkerDistance {
   /// An interrupt makes near lines far, never the other way round.
   static constexpr int kSure = 4;
   /// On Zen 4 a line takes 2 ns from a core on the same L3 and 13 from one on another, many lines
-  /// in a row (benchmarks/results/2026-11-29-zen4-row-groups.md).
+  /// in a row (benchmarks/results/2026-11-30-zen4-far-workers.md).
   static constexpr double kFarNs = 6;
 
   void Write(int worker, std::byte value);

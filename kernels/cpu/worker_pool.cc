@@ -22,6 +22,11 @@ constexpr std::chrono::microseconds kSpinBeforeSleep{150};
 // About 50 us of pause; then a missing worker has probably lost its core. The caller sleeps rather
 // than yields: only an idle core makes the system move the worker there at once.
 constexpr int kSpinsBeforeWait = 2000;
+// What a patient worker leaves to its owner, and for how long: about 10 us. Workers with caches far
+// from each other took one unit in eight from each other's ranges
+// (benchmarks/results/2026-11-30-zen4-far-workers.md).
+constexpr int kFewOfRange = 8;
+constexpr int kPatience = 400;
 // What a worker's core does is read so often: it costs a few us.
 constexpr std::chrono::milliseconds kLookEvery{10};
 
@@ -174,11 +179,18 @@ void WorkerPool::Work(uint32_t epoch, int worker) {
   const int grain = grain_.load(std::memory_order_relaxed);
   const Function function = function_.load(std::memory_order_relaxed);
   void* const context = context_.load(std::memory_order_relaxed);
+  bool patient = patient_.load(std::memory_order_relaxed);
   int finished = 0;
   for (int visit = 0; visit < num_threads_; ++visit) {
     const int home = (worker + visit) % num_threads_;
     std::atomic<uint64_t>& left = claims_[static_cast<size_t>(home)].left;
     uint64_t claim = left.load(std::memory_order_relaxed);
+    const auto few = static_cast<uint32_t>(units / num_threads_ / kFewOfRange + 1);
+    if (patient && visit > 0 && static_cast<uint32_t>(claim) - 1 < few) {  // some, but few
+      WaitForOwners(epoch, units, finished);
+      claim = left.load(std::memory_order_relaxed);
+      patient = false;
+    }
     for (;;) {
       if (static_cast<uint32_t>(claim >> 32) != epoch) return;  // that job has ended: none was ours
       const auto units_left = static_cast<int>(static_cast<uint32_t>(claim));
@@ -201,6 +213,14 @@ void WorkerPool::Work(uint32_t epoch, int worker) {
   const int before = done_.fetch_add(finished, std::memory_order_seq_cst);
   if (before + finished == units && caller_waits_.load(std::memory_order_seq_cst)) {
     FutexWakeAll(&done_);
+  }
+}
+
+void WorkerPool::WaitForOwners(uint32_t epoch, int units, int finished) const {
+  for (int i = 0; i < kPatience && epoch_.load(std::memory_order_relaxed) == epoch &&
+                  done_.load(std::memory_order_relaxed) + finished < units;
+       ++i) {
+    _mm_pause();
   }
 }
 

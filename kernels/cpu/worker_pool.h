@@ -53,6 +53,10 @@ class WorkerPool {
     next_sharers_ = sharers;
   }
 
+  /// Whether a worker leaves the last few units of another's range to their owner for a moment, as
+  /// it would have to bring what they are about from far away. Between jobs only.
+  void SetPatient(bool patient) { patient_.store(patient, std::memory_order_relaxed); }
+
   /// One past the last of `units` in a worker's home range.
   int HomeEnd(int units, int worker) const;
 
@@ -90,6 +94,9 @@ class WorkerPool {
   /// without it.
   void StandAside(int worker, CoreShare* share);
   void Work(uint32_t epoch, int worker);
+  /// Waits until the others of job `epoch` are done, or for too long; `finished` of its `units` are
+  /// the caller's.
+  void WaitForOwners(uint32_t epoch, int units, int finished) const;
 
   // What all read and hardly anyone writes.
   const int num_threads_;
@@ -97,6 +104,7 @@ class WorkerPool {
   std::unique_ptr<Claims[]> claims_;
   std::vector<std::unique_ptr<std::byte[], FreeAligned>> scratch_;
   size_t scratch_bytes_ = 0;
+  std::atomic<bool> patient_{false};
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
   std::mutex aside_mutex_;

@@ -186,6 +186,27 @@ TEST_CASE("Whatever the batch, every row meets each of its pieces once") {
   CHECK(split > 10);
 }
 
+TEST_CASE("the first rows are the first half of the units, the largest of each half first") {
+  Step step;
+  for (int s = 0; s < 11; ++s) step.Add(0, 0, 100 + s);
+  step.Add(0, 0, 300, 150);
+  step.Add(0, 0, 0, 70);
+  for (int s = 0; s < 9; ++s) step.Add(0, 0, 200 + s);
+  const AttentionPlan plan = step.Plan(2);
+  const auto span_of = [&](size_t unit) {
+    return plan.spans[static_cast<size_t>(plan.units[unit].first_span)];
+  };
+  const size_t all = plan.units.size(), half = all / 2;
+  REQUIRE(all > 20);
+  int last_of_first = 0;
+  for (size_t u = 0; u < half; ++u) last_of_first = std::max(last_of_first, span_of(u).token);
+  for (size_t u = 0; u < all; ++u) {
+    INFO("unit " << u << " of " << all);
+    if (u >= half) CHECK(span_of(u).token >= last_of_first);
+    if (u > 0 && u != half) CHECK(span_of(u).num_tokens <= span_of(u - 1).num_tokens);
+  }
+}
+
 TEST_CASE("units are claimed by several where they are alike") {
   Step alike, unlike;
   for (int s = 0; s < 64; ++s) {

@@ -28,8 +28,10 @@ double ProcessCpuSeconds() {
 CoreTime Unknown(pid_t) { return {}; }
 
 TEST_CASE("every unit of a job runs exactly once, at any size and grain") {
+  const bool patient = GENERATE(false, true);
   for (int threads : {1, 2, 3, 7}) {
     WorkerPool pool(threads, Unknown);
+    pool.SetPatient(patient);
     REQUIRE(pool.size() == threads);
     std::mt19937 random(1);
     // On a busy machine a job costs a scheduler's slice when a worker loses its core: by the clock.
@@ -88,8 +90,10 @@ TEST_CASE("jobs after a pause wake sleeping workers, and plain writes are seen a
   }
 }
 
-TEST_CASE("another worker takes over what a slow one leaves") {
+TEST_CASE("another worker takes over what a slow one leaves, few units only after a moment") {
+  const bool patient = GENERATE(false, true);
   WorkerPool pool(2);
+  pool.SetPatient(patient);
   std::atomic<int> taken_from_home_of_0{0};
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   pool.Run(40, 1, [&](int first, int, int worker) {
@@ -99,6 +103,15 @@ TEST_CASE("another worker takes over what a slow one leaves") {
     }
   });
   CHECK(taken_from_home_of_0 > 10);
+  // A range of three, whose owner is stuck in the first until the others are taken.
+  std::atomic<int> few_taken{0};
+  pool.Run(6, 1, [&](int first, int, int worker) {
+    if (worker == 1 && first < 3) few_taken.fetch_add(1);
+    while (worker == 0 && few_taken < 2 && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  });
+  CHECK(few_taken == 2);
 }
 
 /// A machine on which every worker waits for its core, but for the caller.
@@ -173,7 +186,8 @@ TEST_CASE("what is ahead is only fetched: it may be gone, and change while worke
   const std::vector<std::byte> there(300'000);
   for (int i = 0; i < 300; ++i) {
     if (i % 3 == 0) pool.FetchWhenIdle(there.data(), there.size(), pool.size());
-    if (i % 3 == 1) pool.FetchWhenIdle(reinterpret_cast<const std::byte*>(4096 * i), 1 << 20, pool.size());
+    if (i % 3 == 1)
+      pool.FetchWhenIdle(reinterpret_cast<const std::byte*>(4096 * i), 1 << 20, pool.size());
     if (i % 3 == 2) pool.FetchWhenIdle(nullptr, 0, pool.size());
     std::atomic<int> sum{0};
     pool.Run(7, 1, [&](int first, int last, int) { sum += last - first; });

@@ -110,15 +110,20 @@ void LayOut(const AttentionParams& p, std::vector<AttentionSpan> spans, std::vec
     if (!joined[i]) joins.push_back({{static_cast<int>(i)}, spans[i].num_tokens, 0});
   }
   // The first rows to the first half of the workers, as elsewhere in the step: they have them in
-  // their caches (worker_distance.h). Of each half the largest first, so that small ones fill the
-  // end.
+  // their caches (worker_distance.h). Of each half those first that take longest, so that short
+  // ones fill the end.
   std::ranges::stable_sort(joins, {}, [&](const Join& join) {
     return spans[static_cast<size_t>(join.spans.front())].token;
   });
   const auto half = joins.begin() + static_cast<std::ptrdiff_t>(joins.size() / 2);
-  const auto larger = [](const Join& a, const Join& b) { return a.num_tokens > b.num_tokens; };
-  std::stable_sort(joins.begin(), half, larger);
-  std::stable_sort(half, joins.end(), larger);
+  const auto longer = [&](const Join& a, const Join& b) {
+    const auto work = [&](const Join& join) {
+      return int64_t{join.num_tokens} * spans[static_cast<size_t>(join.spans.front())].piece_end;
+    };
+    return work(a) > work(b);
+  };
+  std::stable_sort(joins.begin(), half, longer);
+  std::stable_sort(half, joins.end(), longer);
   for (const Join& join : joins) {
     AttentionUnit unit = {};
     unit.first_span = static_cast<int>(plan->spans.size());

@@ -32,7 +32,7 @@ struct AttentionUnit {
 
 struct AttentionPlan {
   std::vector<AttentionSpan> spans;
-  std::vector<AttentionUnit> units;  // first rows first by halves, in each the largest first
+  std::vector<AttentionUnit> units;  // first rows first by halves, in each the longest first
   std::vector<int32_t> tokens;       // rows of the step, of units with several spans
   bool joined = false;               // there are such
   bool split = false;                // each unit is one piece of one span, to be merged afterwards

@@ -115,10 +115,10 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
         const Strip& up_strip = strips[static_cast<size_t>(2 * unit.strip + 1)];
         const std::byte* const in = weight.prepared().Row(p.in, unit.row);
         Ahead ahead = AheadOf(gate_strip, unit.rows);
-        ahead.pieces = cpu.kv_ahead().Share(2 * unit.call);
+        ahead.pieces = cpu.kv_ahead().Share(2 * unit.index);
         ComputeStrip(kernels, weight, gate_strip, in, unit.rows, ahead, gate);
         ahead = AheadOf(weight, up_strip, unit, blocks);
-        ahead.pieces = cpu.kv_ahead().Share(2 * unit.call + 1);
+        ahead.pieces = cpu.kv_ahead().Share(2 * unit.index + 1);
         ComputeStrip(kernels, weight, up_strip, in, unit.rows, ahead, up);
         WriteGatedRows(kernels, p, gate_strip, up_strip, unit.row, unit.rows, gate, up);
         pieces.Wrote(unit.row, unit.rows);

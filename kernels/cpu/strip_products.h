@@ -38,22 +38,24 @@ struct RowBlocks {
   int Count(int num_tokens) const { return (num_tokens + rows - 1) / rows; }
 };
 
-/// Rows from which it pays to let each group of workers have its own, though each then reads the
-/// whole weight (benchmarks/results/2026-11-30-zen4-far-workers.md).
+/// Rows from which it pays that workers far from each other have their own, though each then reads
+/// the whole weight (benchmarks/results/2026-11-30-zen4-far-workers.md).
 constexpr int kFewestSplitRows = 48;
 
+/// Of far workers the first one's rows are the first half, as in ops on single rows and attention.
 inline RowBlocks CutRows(CpuDevice& cpu, int num_tokens) {
-  const int groups = num_tokens < kFewestSplitRows ? 1 : cpu.worker_distance().groups();
-  if (groups == 1) return {kTileRows, cpu.num_threads()};
-  const int blocks = (num_tokens + groups * kTileRows - 1) / (groups * kTileRows) * groups;
-  return {(num_tokens + blocks - 1) / blocks, cpu.num_threads() / groups};
+  if (num_tokens < kFewestSplitRows || !cpu.worker_distance().far()) {
+    return {kTileRows, cpu.num_threads()};
+  }
+  const int blocks = (num_tokens + 2 * kTileRows - 1) / (2 * kTileRows) * 2;
+  return {(num_tokens + blocks - 1) / blocks, 1};
 }
 
 /// The product of one strip with a block of rows.
 struct BlockUnit {
   int strip;
   int row, rows;  // first, and how many
-  int call;       // strips of the blocks before, and `strip`
+  int index;      // of all units: blocks of all strips
   int worker;
   bool is_last;  // of the worker's own
 };
@@ -90,13 +92,13 @@ void ForBlocks(CpuDevice& cpu, int strips, int num_tokens, const RowBlocks& bloc
   const int units = strips * blocks.Count(num_tokens);
   ForStrips(pool, strips, num_tokens, blocks.rows, scope,
             [&](auto& around, int strip, int row, int rows, int worker) {
-              const int call = row / blocks.rows * strips + strip;
+              const int index = row / blocks.rows * strips + strip;
               body(around, BlockUnit{.strip = strip,
                                      .row = row,
                                      .rows = rows,
-                                     .call = call,
+                                     .index = index,
                                      .worker = worker,
-                                     .is_last = call + 1 == pool.HomeEnd(units, worker)});
+                                     .is_last = index + 1 == pool.HomeEnd(units, worker)});
             });
 }
 

@@ -5,59 +5,66 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstddef>
-#include <vector>
 
 namespace modu::kernels::cpu {
 namespace {
 
 constexpr size_t kLines = 128;  // of each worker
-/// How often worker 0 looks whether the others have begun: some 10 us.
+/// How often worker 0 looks whether the other has begun: some 10 us.
 constexpr int kMostWaits = 400;
 
 }  // namespace
 
-void WorkerDistance::Write(int worker, std::byte value) {
-  volatile Line* const lines = lines_.data() + static_cast<size_t>(worker) * kLines;
-  for (size_t i = 0; i < kLines; ++i) lines[i].first = value;
+double WorkerDistance::WriteLines(int of_worker) {
+  volatile Line* const lines = lines_.data() + static_cast<size_t>(of_worker) * kLines;
+  const auto before = std::chrono::steady_clock::now();
+  for (size_t i = 0; i < kLines; ++i) lines[i].first = std::byte{1};
+  _mm_mfence();
+  const std::chrono::duration<double, std::nano> time = std::chrono::steady_clock::now() - before;
+  return time.count() / static_cast<double>(kLines);
+}
+
+bool WorkerDistance::TakeLines(WorkerPool& pool) {
+  std::atomic<bool> took{false};
+  pool.Run(2, 1, [&](int unit, int, int worker) {
+    if (unit != worker) return;
+    if (worker == 1) {
+      WriteLines(1);
+      took.store(true, std::memory_order_release);
+      return;
+    }
+    // Or worker 0 would do the other's unit before it has begun.
+    for (int i = 0; i < kMostWaits && !took.load(std::memory_order_acquire); ++i) _mm_pause();
+  });
+  return took.load(std::memory_order_acquire);
 }
 
 void WorkerDistance::Look(WorkerPool& pool) {
-  const int workers = pool.size();
-  if (workers % 2 != 0 || calls_++ % kEvery != 0) return;
-  lines_.resize(static_cast<size_t>(workers) * kLines);
-  // Each worker writes lines of its own. Worker 0 waits for the others, or it would do their units.
-  std::atomic<int> wrote{1};
-  pool.Run(workers, 1, [&](int unit, int, int worker) {
-    if (unit != worker) return;
-    if (unit != 0) {
-      Write(unit, std::byte{1});
-      wrote.fetch_add(1, std::memory_order_release);
-      return;
-    }
-    for (int i = 0; i < kMostWaits && wrote.load(std::memory_order_acquire) < workers; ++i) {
-      _mm_pause();
-    }
-  });
-  if (wrote.load(std::memory_order_acquire) < workers) return;  // one sleeps, or has no core
-  std::vector<double> ns;
-  for (int worker = 1; worker < workers; ++worker) {
-    const auto before = std::chrono::steady_clock::now();
-    Write(worker, std::byte{2});
-    _mm_mfence();
-    const std::chrono::duration<double, std::nano> time = std::chrono::steady_clock::now() - before;
-    ns.push_back(time.count() / static_cast<double>(kLines));
+  if (pool.size() != 2) return;
+  const uint32_t call = calls_++ % kEvery;
+  if (call == 0) is_due_ = true;
+  if (!is_due_ || call >= kTries) return;
+  lines_.resize(2 * kLines);
+  if (TakeLines(pool)) {
+    WriteLines(0);  // to be its own
+    const double own = WriteLines(0);
+    Learn(WriteLines(1) - own);
+    is_due_ = false;
+  } else if (call + 1 == kTries) {
+    Miss();
   }
-  Learn(ns);
-  pool.SetPatient(groups() > 1);
+  pool.SetPatient(far());
 }
 
-void WorkerDistance::Learn(std::span<const double> ns) {
-  const auto is_far = [](double one) { return one > kFarNs; };
-  const std::span<const double> near = ns.first(ns.size() / 2);  // the first half but worker 0
-  const bool halves =
-      std::ranges::none_of(near, is_far) && std::ranges::all_of(ns.subspan(near.size()), is_far);
-  far_in_a_row_ = halves ? std::min(far_in_a_row_ + 1, kSure) : 0;
+void WorkerDistance::Learn(double ns) {
+  ++num_measured_;
+  missed_in_a_row_ = 0;
+  far_in_a_row_ = ns > kFarNs ? std::min(far_in_a_row_ + 1, kSure) : 0;
+}
+
+void WorkerDistance::Miss() {
+  if (++missed_in_a_row_ < kSure) return;
+  missed_in_a_row_ = far_in_a_row_ = 0;
 }
 
 }  // namespace modu::kernels::cpu

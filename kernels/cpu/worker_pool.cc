@@ -146,7 +146,10 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
 }
 
 void WorkerPool::TellAhead() {
-  if (ahead_.load(std::memory_order_relaxed) == next_ahead_.data()) return;
+  if (ahead_.load(std::memory_order_relaxed) == next_ahead_.data() &&
+      sharers_.load(std::memory_order_relaxed) == next_sharers_) {
+    return;
+  }
   ahead_bytes_.store(next_ahead_.size(), std::memory_order_relaxed);
   sharers_.store(next_sharers_, std::memory_order_relaxed);
   ahead_.store(next_ahead_.data(), std::memory_order_relaxed);

@@ -127,6 +127,18 @@ TEST_CASE(
   CHECK(SharesOf(ahead, 3).empty());
   ahead.List(&params, kFetchPiece, 3);
   CHECK(SharesOf(ahead, 3).size() == 1);
+  // Listed once: what lies there now is not looked at.
+  ahead.List(&params, kPlenty, 3);
+  sequences.block_table[1] = 12;
+  params.layer = 1;
+  ahead.List(&params, kPlenty, 3);
+  CHECK(SharesOf(ahead, 3) == sequences.PiecesOf(all));
+  const CpuKvCache other(KvLayout{4, 3, 64, kKvBlockTokens, DType::kBF16}, 64);
+  params.kv = &other;
+  ahead.List(&params, kPlenty, 3);
+  CHECK(SharesOf(ahead, 3).front() == other.Head(1, 0) + 5 * other.geometry().block_stride);
+  CHECK(SharesOf(ahead, 3)[12] == other.Head(1, 0) + 12 * other.geometry().block_stride);
+  params.kv = &sequences.cache;
   // The same memory holds other batches afterwards.
   params.step = 8;
   sequences.block_table[1] = 13;

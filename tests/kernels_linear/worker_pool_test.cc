@@ -35,7 +35,7 @@ TEST_CASE("every unit of a job runs exactly once, at any size and grain") {
     REQUIRE(pool.size() == threads);
     std::mt19937 random(1);
     // On a busy machine a job costs a scheduler's slice when a worker loses its core: by the clock.
-    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(1500);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(800);
     for (int job = 0; job < 2000 && (job < 20 || std::chrono::steady_clock::now() < end); ++job) {
       const int units = static_cast<int>(random() % 70);
       const int grain = 1 + static_cast<int>(random() % 5);
@@ -103,15 +103,16 @@ TEST_CASE("another worker takes over what a slow one leaves, few units only afte
     }
   });
   CHECK(taken_from_home_of_0 > 10);
-  // A range of three, whose owner is stuck in the first until the others are taken.
+  // Of a range of two the owner is stuck in the first until the last, of which a patient worker
+  // waits for its owner, is taken.
   std::atomic<int> few_taken{0};
-  pool.Run(6, 1, [&](int first, int, int worker) {
-    if (worker == 1 && first < 3) few_taken.fetch_add(1);
-    while (worker == 0 && few_taken < 2 && std::chrono::steady_clock::now() < end) {
+  pool.Run(4, 1, [&](int first, int, int worker) {
+    if (worker == 1 && first < 2) few_taken.fetch_add(1);
+    while (worker == 0 && few_taken < 1 && std::chrono::steady_clock::now() < end) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   });
-  CHECK(few_taken == 2);
+  CHECK(few_taken >= 1);
 }
 
 /// A machine on which every worker waits for its core, but for the caller.

@@ -38,15 +38,17 @@ struct RowBlocks {
   int Count(int num_tokens) const { return (num_tokens + rows - 1) / rows; }
 };
 
+/// All workers share the rows.
+inline RowBlocks WholeRows(const CpuDevice& cpu) { return {kTileRows, cpu.num_threads()}; }
+
 /// Rows from which it pays that workers far from each other have their own, though each then reads
-/// the whole weight (benchmarks/results/2026-11-30-zen4-far-workers.md).
+/// the whole weight: a guess between 24, which took 1.01 of the time, and 64, which took 0.98
+/// (benchmarks/results/2026-11-30-zen4-far-workers.md).
 constexpr int kFewestSplitRows = 48;
 
 /// Of far workers the first one's rows are the first half, as in ops on single rows and attention.
 inline RowBlocks CutRows(CpuDevice& cpu, int num_tokens) {
-  if (num_tokens < kFewestSplitRows || !cpu.worker_distance().far()) {
-    return {kTileRows, cpu.num_threads()};
-  }
+  if (num_tokens < kFewestSplitRows || !cpu.worker_distance().far()) return WholeRows(cpu);
   const int blocks = (num_tokens + 2 * kTileRows - 1) / (2 * kTileRows) * 2;
   return {(num_tokens + blocks - 1) / blocks, 1};
 }

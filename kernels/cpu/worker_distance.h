@@ -39,8 +39,8 @@ class WorkerDistance {
   static constexpr uint32_t kEvery = 8, kTries = 2;
   /// An interrupt makes near lines far, never the other way round.
   static constexpr int kSure = 4;
-  /// On Zen 4 a line takes 2 ns from a core on the same L3, one's own 1, and 8 to 18 from a core on
-  /// another L3, many lines in a row (benchmarks/results/2026-11-30-zen4-far-workers.md).
+  /// On Zen 4 a line takes 2 ns, own ones and all, where cores seem to be on the same L3, and 8 to
+  /// 18 where not, many lines in a row (benchmarks/results/2026-11-30-zen4-far-workers.md).
   static constexpr double kFarNs = 5;
 
   /// False where the other worker takes no part.

@@ -188,8 +188,8 @@ void WorkerPool::Work(uint32_t epoch, int worker) {
     const int home = (worker + visit) % num_threads_;
     std::atomic<uint64_t>& left = claims_[static_cast<size_t>(home)].left;
     uint64_t claim = left.load(std::memory_order_relaxed);
-    const auto few = static_cast<uint32_t>(units / num_threads_ / kFewOfRange + 1);
-    if (patient && visit > 0 && static_cast<uint32_t>(claim) - 1 < few) {  // some, but few
+    const auto others = static_cast<int>(static_cast<uint32_t>(claim));
+    if (patient && visit > 0 && others > 0 && others <= units / num_threads_ / kFewOfRange + 1) {
       WaitForOwners(epoch, units, finished);
       claim = left.load(std::memory_order_relaxed);
       patient = false;

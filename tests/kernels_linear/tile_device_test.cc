@@ -14,6 +14,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/linear_kernels.h"
 #include "tests/catch.h"
+#include "tests/kernels_linear/feed_forward.h"
 #include "tests/kernels_linear/linear_emulated.h"
 #include "tests/kernels_linear/random_weights.h"
 #include "tests/kernels_linear/tile_twin.h"
@@ -46,41 +47,8 @@ std::vector<const LinearKernels*> BothKernels() {
   return both;
 }
 
-/// out = down(silu(gate x) * (up x)) of the first `tokens` rows, by the ops of `device`.
 std::vector<float> Run(Device& device, DType dtype, int tokens) {
-  const RandomMatrix gate(dtype, kFeatures, kWidth, 1), up(dtype, kFeatures, kWidth, 2),
-      down(dtype, kOutputs, kFeatures, 3);
-  const WeightSource pair[] = {gate.source(), up.source()}, next[] = {down.source()};
-  const auto gated = device.Pack(pair, WeightUse::kGatedLinear).value();
-  const auto linear = device.Pack(next, WeightUse::kLinear).value();
-  Random random(4);
-  std::vector<float> hidden(static_cast<size_t>(kMostTokens * kWidth));
-  for (float& x : hidden) x = random.Gaussian();
-  const auto in = device.Allocate(device.PreparedBytes(*gated, tokens));
-  const auto middle = device.Allocate(device.PreparedBytes(*linear, tokens));
-  std::vector<float> out(static_cast<size_t>(tokens * kOutputs));
-  device.ops().norm(device, {.num_tokens = tokens,
-                             .width = kWidth,
-                             .hidden = hidden.data(),
-                             .rows = nullptr,
-                             .weight = nullptr,
-                             .eps = 0,
-                             .consumer = gated.get(),
-                             .out = {in->data()}});
-  device.ops().gated_linear(device, {.num_tokens = tokens,
-                                     .in = {in->data()},
-                                     .weight = gated.get(),
-                                     .activation = Activation::kSilu,
-                                     .consumer = linear.get(),
-                                     .out = {middle->data()}});
-  device.ops().linear(device, {.num_tokens = tokens,
-                               .in = {middle->data()},
-                               .weight = linear.get(),
-                               .bias = nullptr,
-                               .accumulate = false,
-                               .out = out.data(),
-                               .out_stride = kOutputs});
-  return out;
+  return tests::Run(device, {dtype, kWidth, kFeatures, kOutputs}, tokens);
 }
 
 double RelativeError(const std::vector<float>& got, const std::vector<float>& want) {

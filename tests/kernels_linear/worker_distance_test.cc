@@ -12,13 +12,10 @@
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/strip_products.h"
 #include "tests/catch.h"
-#include "tests/kernels_linear/random_weights.h"
+#include "tests/kernels_linear/feed_forward.h"
 
 namespace modu::kernels::cpu {
 namespace {
-
-using tests::Random;
-using tests::RandomMatrix;
 
 bool FarAfter(const std::vector<double>& ns) {
   WorkerDistance distance;
@@ -111,43 +108,12 @@ TEST_CASE("a row's bits do not depend on how far workers are from each other") {
   const Numerics numerics = GENERATE(Numerics::kBf16, Numerics::kInt8);
   if (!OpenCpuDevice({.num_threads = 1, .isa = level}).ok()) return;  // not on this machine
   INFO(level << " numerics " << static_cast<int>(numerics));
-  constexpr int64_t kInputs = 192, kWidth = 160, kOutputs = 71;
-  const RandomMatrix gate(DType::kQ4_1, kWidth, kInputs, 1), up(DType::kQ4_1, kWidth, kInputs, 2);
-  const RandomMatrix down(DType::kQ4_1, kOutputs, kWidth, 3);
-  const WeightSource pair[] = {gate.source(), up.source()};
-  const WeightSource next[] = {down.source()};
-  Random random(4);
-  std::vector<float> rows(static_cast<size_t>(200 * kInputs));
-  for (float& x : rows) x = random.Gaussian();
-  const auto run = [&](Device& device, int tokens) {
-    const auto gated = device.Pack(pair, WeightUse::kGatedLinear).value();
-    const auto last = device.Pack(next, WeightUse::kLinear).value();
-    const auto in = device.Allocate(device.PreparedBytes(*gated, tokens));
-    const auto middle = device.Allocate(device.PreparedBytes(*last, tokens));
-    std::vector<float> out(static_cast<size_t>(tokens * kOutputs));
-    device.ops().norm(device, {.num_tokens = tokens,
-                               .width = kInputs,
-                               .hidden = rows.data(),
-                               .rows = nullptr,
-                               .weight = nullptr,
-                               .eps = 0,
-                               .consumer = gated.get(),
-                               .out = {in->data()}});
-    device.ops().gated_linear(device, {.num_tokens = tokens,
-                                       .in = {in->data()},
-                                       .weight = gated.get(),
-                                       .activation = Activation::kSilu,
-                                       .consumer = last.get(),
-                                       .out = {middle->data()}});
-    device.ops().linear(
-        device, {tokens, {middle->data()}, last.get(), nullptr, false, out.data(), kOutputs});
-    return out;
-  };
+  const tests::FeedForward block = {DType::kQ4_1, 192, 160, 71};
   const auto near = Open(numerics, level, false);
   const auto far = Open(numerics, level, true);
   for (const int tokens : {1, 16, 48, 49, 64, 65, 96, 127, 129, 200}) {
     INFO("tokens " << tokens);
-    const std::vector<float> a = run(*near, tokens), b = run(*far, tokens);
+    const std::vector<float> a = Run(*near, block, tokens), b = Run(*far, block, tokens);
     REQUIRE(std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
   }
 }

@@ -186,10 +186,12 @@ TEST_CASE("what is ahead is only fetched: it may be gone, and change while worke
   WorkerPool pool(3, Unknown);
   const std::vector<std::byte> there(300'000);
   for (int i = 0; i < 300; ++i) {
-    if (i % 3 == 0) pool.FetchWhenIdle(there.data(), there.size(), pool.size());
-    if (i % 3 == 1)
-      pool.FetchWhenIdle(reinterpret_cast<const std::byte*>(4096 * i), 1 << 20, pool.size());
-    if (i % 3 == 2) pool.FetchWhenIdle(nullptr, 0, pool.size());
+    const int sharers = 1 + i % 2 * 2;
+    if (i % 3 == 0) pool.FetchWhenIdle(there.data(), there.size(), sharers);
+    if (i % 3 == 1) {
+      pool.FetchWhenIdle(reinterpret_cast<const std::byte*>(4096 * i), 1 << 20, sharers);
+    }
+    if (i % 3 == 2) pool.FetchWhenIdle(nullptr, 0, sharers);
     std::atomic<int> sum{0};
     pool.Run(7, 1, [&](int first, int last, int) { sum += last - first; });
     CHECK(sum == 7);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "kernels/cpu/attention_plan.h"
+#include "kernels/cpu/coarse_argmax.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/kv_ahead.h"
 #include "kernels/cpu/prepared.h"
@@ -59,10 +60,7 @@ class CpuDevice final : public Device {
   WorkerDistance& worker_distance() { return worker_distance_; }
   KvAhead& kv_ahead() { return kv_ahead_; }
   AttentionPlans& attention_plans() { return attention_plans_; }
-  /// Whether coarse products are to be tried for this argmax: not the next `calls` after they did
-  /// not pay.
-  bool TriesCoarseArgmax() { return coarse_rest_ == 0 || coarse_rest_-- == 0; }
-  void RestFromCoarseArgmax(int calls) { coarse_rest_ = calls; }
+  CoarsePauses& coarse_pauses() { return coarse_pauses_; }
   const LinearKernels& linear_kernels() const { return *linear_kernels_; }
   const AttentionKernels& attention_kernels() const { return *attention_kernels_; }
 
@@ -78,7 +76,7 @@ class CpuDevice final : public Device {
   WorkerDistance worker_distance_;
   KvAhead kv_ahead_;
   AttentionPlans attention_plans_;
-  int coarse_rest_ = 0;
+  CoarsePauses coarse_pauses_;
 };
 
 /// The device that an op of this backend's table is called with.

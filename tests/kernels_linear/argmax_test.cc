@@ -218,7 +218,7 @@ TEST_CASE("argmax leaves to others what they must see") {
     CHECK(with_infinity.Argmax(clear, 1, 600, ids));  // not one of those asked for
     CHECK(ids[0] == 5);
   }
-  SECTION("by upper bits: many rows, huge ones, other formats, products near to each other") {
+  SECTION("by upper bits: many rows, huge ones, other formats") {
     std::vector<float> rows;
     for (int i = 0; i < 3; ++i) rows.insert(rows.end(), clear.begin(), clear.end());
     CHECK_FALSE(packed.ByCoarse(rows, 3, 1500, ids));
@@ -226,12 +226,31 @@ TEST_CASE("argmax leaves to others what they must see") {
     CHECK_FALSE(packed.ByCoarse(rows, 1, 1500, ids));
     const RandomMatrix q4(DType::kQ4_1, 1500, 96, 4);
     CHECK_FALSE(Packed(q4.source(), level).ByCoarse(clear, 1, 1500, ids));
-    CHECK_FALSE(packed.ByCoarse(std::vector<float>(96, 0.0f), 1, 1500, ids));
-    CHECK_FALSE(packed.ByCoarse(clear, 1, 1500, ids));  // for a while
     CHECK(ids[0] == -7);
-    bool again = false;
-    for (int i = 0; i < 100 && !again; ++i) again = packed.ByCoarse(clear, 1, 1500, ids);
-    CHECK(again);
+  }
+  SECTION("by upper bits: products near to each other, for a while") {
+    const std::vector<float> level_row(96, 0.0f);
+    std::vector<float> level_rows(2 * 96, 0.0f);
+    CHECK(packed.ByCoarse(level_row, 1, 1500, ids));  // all strips are left
+    CHECK(ids[0] == 0);
+    CHECK(packed.ByCoarse(clear, 1, 1500, ids));  // one says nothing of the next
+    CHECK(ids[0] == 5);
+    ids[0] = -7;
+    CHECK_FALSE(packed.ByCoarse(level_rows, 2, 1500, ids));  // twice all strips
+    for (const int pause : {0, 1, 3, 7, 15, 15}) {
+      INFO(pause);
+      for (int call = 0; call < pause; ++call) {
+        CHECK_FALSE(packed.ByCoarse(clear, 1, 1500, ids));
+      }
+      CHECK(ids[0] == -7);
+      CHECK(packed.ByCoarse(level_row, 1, 1500, ids));
+      CHECK(ids[0] == 0);
+      ids[0] = -7;
+    }
+    for (int call = 0; call < 15; ++call) CHECK_FALSE(packed.ByCoarse(clear, 1, 1500, ids));
+    CHECK(packed.ByCoarse(clear, 1, 1500, ids));
+    CHECK(packed.ByCoarse(level_row, 1, 1500, ids));  // what paid ends pauses
+    CHECK(packed.ByCoarse(clear, 1, 1500, ids));
     CHECK(ids[0] == 5);
   }
   CHECK(ids[1] == -7);

@@ -55,6 +55,12 @@ MODU_INLINE Int ScalesOf(const std::byte* pair, int part, int vector) {
                    4 * kLanes * vector);
 }
 
+/// Sums of the codes of one part of one group, counted from the middle instead of 0.
+template <typename Format>
+MODU_INLINE Int FromMiddle(Int sums) {
+  return AddInt(sums, SetInt(-kGroup / Format::kParts * Format::kMiddle));
+}
+
 /// The sum of each column's codes of one part of one group, from the middle.
 template <typename Format>
 MODU_INLINE Int CodeSums(const std::byte* codes, int part, int vector) {
@@ -75,15 +81,13 @@ MODU_INLINE Int CodeSums(const std::byte* codes, int part, int vector) {
       sum = Format::kSigned ? OnesDot(sum, x) : AddInt(sum, AddFour(x));
     }
   }
-  return AddInt(sum, SetInt(-kGroup / Format::kParts * Format::kMiddle));
+  return FromMiddle<Format>(sum);
 }
 
-/// Both groups' sums in halves, so far up that a half just holds them.
+/// Both groups' sums of codes in halves, so far up that a half just holds them.
 template <typename Format>
-MODU_INLINE Int PairSums(const std::byte* pair, int part, int vector) {
+MODU_INLINE Int PairSums(Int first, Int second) {
   constexpr int kUp = 7 - Format::kShift;
-  const Int first = CodeSums<Format>(CodesOf<Format>(pair, 0), part, vector);
-  const Int second = CodeSums<Format>(CodesOf<Format>(pair, 1), part, vector);
   return JoinHalves(ShiftUp<kUp>(first), ShiftUp<kUp + 16>(second));
 }
 

@@ -43,11 +43,17 @@ MODU_INLINE Int JoinDots(Int first, Int second) {
 MODU_INLINE Int AddScaled(Int c, Int x, Int scales, const Int8Pair& a) {
   return AddProducts(c, ScaleHalves(x, SetInt(static_cast<int>(a.scales))), scales);
 }
-/// S, what centres multiply.
+/// S, what centres multiply, from both groups' sums of codes.
+template <typename Format>
+MODU_INLINE Int CentreFactors(const std::byte* pair, int part, int vector, Int first, Int second) {
+  return ScaleHalves(PairSums<Format>(first, second),
+                     ShiftHalvesUp<3>(ScalesOf<Format>(pair, part, vector)));
+}
 template <typename Format>
 MODU_INLINE Int CentreFactors(const std::byte* pair, int part, int vector) {
-  return ScaleHalves(PairSums<Format>(pair, part, vector),
-                     ShiftHalvesUp<3>(ScalesOf<Format>(pair, part, vector)));
+  const Int first = CodeSums<Format>(CodesOf<Format>(pair, 0), part, vector);
+  const Int second = CodeSums<Format>(CodesOf<Format>(pair, 1), part, vector);
+  return CentreFactors<Format>(pair, part, vector, first, second);
 }
 MODU_INLINE Int AddCentres(Int c, Int factors, const Int8Pair& a) {
   return AddProducts(c, factors, SetInt(static_cast<int>(a.centres)));

@@ -314,6 +314,8 @@ struct Chunk {
   /// CentreFactors of the pairs in `made`: of those that a row with a centre has met.
   uint32_t made;
   alignas(64) std::byte factors[kChunkPairs][Format::kParts][4 * kStrip];
+
+  const std::byte* PairAt(int p) const { return pair + p * PairBytes(Format::kFormat); }
 };
 
 /// A function of its own, so that it leaves the registers of the products' loop alone.

@@ -8,6 +8,8 @@
 // often than multiplied: Zen 4 does two additions of 64 bytes a cycle or one product, and two of
 // those beside one of these in 1.5. Included by op_dtype_isa files only.
 #pragma once
+#include <bit>
+
 #include "kernels/cpu/linear_int8-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
@@ -94,9 +96,57 @@ struct CodesToMakeReady {
 /// The low halves of x above the high halves of `high`.
 MODU_INLINE Int LowAboveHigh(Int x, Int high) { return _mm512_shldi_epi32(x, high, 16); }
 
+/// MakeFactors of several of a chunk's pairs, by their codes as they are ready, which takes half of
+/// the time; pair `first` is the first of those. A line's h + 128 and l are its nibbles and 112,
+/// of which nothing is left in a byte that began with 64 after four lines.
+[[gnu::noinline]] inline void MakeReadyFactors(uint32_t pairs, int first, const ReadyPairs& ready,
+                                               Chunk<W4>& chunk) {
+  chunk.made |= pairs;
+  for (; pairs != 0; pairs &= pairs - 1) {
+    const int p = std::countr_zero(pairs);
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectorsPerStrip; ++v) {
+      Int sums[2];
+#pragma GCC unroll 2
+      for (int g = 0; g < 2; ++g) {
+        Int four = _mm512_set1_epi8(64);
+#pragma GCC unroll 4
+        for (int z = 0; z < 4; ++z) {
+          four = AddCodes(four, LoadCodes(ready.codes[p - first][g][z][v][0]));
+          four = AddCodes(four, LoadCodes(ready.codes[p - first][g][z][v][1]));
+        }
+        sums[g] = FromMiddle<W4>(AddFour(four));
+      }
+      StoreInt(chunk.factors[p][0] + 64 * v,
+               CentreFactors<W4>(chunk.PairAt(p), 0, v, sums[0], sums[1]));
+    }
+  }
+}
+
+/// c += what the centres of several pairs bring; in: row 0 at the chunk's first pair. Behind all
+/// products, whose loop has use for all registers: whole numbers are added in any order.
+template <int R, int V>
+MODU_INLINE void AddCentresOf(uint32_t pairs, const Chunk<W4>& chunk, const std::byte* in,
+                              int64_t row_bytes, Int (&c)[R][V]) {
+  for (; pairs != 0; pairs &= pairs - 1) {
+    const int p = std::countr_zero(pairs);
+    const std::byte* const of_pair = in + p * static_cast<int64_t>(sizeof(Int8Pair));
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) {
+      const Int factors = LoadCodes(chunk.factors[p][0] + 64 * v);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const auto& row = *reinterpret_cast<const Int8Pair*>(of_pair + r * row_bytes);
+        c[r][v] = AddCentres(c[r][v], factors, row);
+      }
+    }
+  }
+}
+
 /// Pairs [first, first + count) of a chunk for kWinogradRows rows; Codes: one of those above.
-/// in: row 0 at the first of them. sums: [rows][registers] from one stretch of the chunk to the
-/// next. Inlined, as prompts took 1.09 of the time with a function of its own (GCC 12).
+/// centred: those of which a row has a centre. in: row 0 at the chunk's first pair. sums:
+/// [rows][registers] from one stretch of the chunk to the next. Inlined, as prompts took 1.09 of
+/// the time with a function of its own (GCC 12).
 template <typename Codes>
 MODU_INLINE void WinogradBlock(Chunk<W4>& chunk, int first, int count, ReadyPairs& ready,
                                const std::byte* in, const float* const* units, uint32_t centred,
@@ -111,11 +161,14 @@ MODU_INLINE void WinogradBlock(Chunk<W4>& chunk, int first, int count, ReadyPair
       c[r][v] = first == 0 ? SetInt(0) : LoadCodes(sums + (r * V + v) * 64);
     }
   }
-  const std::byte* pair = chunk.pair + first * PairBytes(W4::kFormat);
-  for (int p = 0; p < count; ++p, pair += PairBytes(W4::kFormat), in += sizeof(Int8Pair)) {
+  const std::byte* pair = chunk.PairAt(first);
+  const std::byte* of_pair = in + first * static_cast<int64_t>(sizeof(Int8Pair));
+  for (int p = 0; p < count; ++p, pair += PairBytes(W4::kFormat), of_pair += sizeof(Int8Pair)) {
     Codes codes(pair, p, ready);
     const Int8Pair* rows[R];
-    for (int r = 0; r < R; ++r) rows[r] = reinterpret_cast<const Int8Pair*>(in + r * row_bytes);
+    for (int r = 0; r < R; ++r) {
+      rows[r] = reinterpret_cast<const Int8Pair*>(of_pair + r * row_bytes);
+    }
     Int dots[R][V];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -160,21 +213,10 @@ MODU_INLINE void WinogradBlock(Chunk<W4>& chunk, int first, int count, ReadyPair
         c[r][v] = AddMinimums(AddScaled(c[r][v], x, scales, *rows[r]), minimums, *rows[r]);
       }
     }
-    if ((centred >> (first + p) & 1) != 0) {
-      if ((chunk.made >> (first + p) & 1) == 0) [[unlikely]] {
-        Int saved[R][V];  // c itself stays in registers for the other pairs
-        __builtin_memcpy(saved, c, sizeof(c));
-        MakeFactors(pair, first + p, chunk);
-        __builtin_memcpy(c, saved, sizeof(c));
-      }
-#pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) {
-        const Int factors = LoadCodes(chunk.factors[first + p][0] + 64 * v);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) c[r][v] = AddCentres(c[r][v], factors, *rows[r]);
-      }
-    }
   }
+  if (const uint32_t missing = centred & ~chunk.made)
+    MakeReadyFactors(missing, first, ready, chunk);
+  AddCentresOf<R, V>(centred, chunk, in, row_bytes, c);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
@@ -206,13 +248,13 @@ void WinogradStrip(const std::byte* strip, const PreparedLayout& layout, const s
     const int stretch = (chunk.pairs + stretches - 1) / stretches;
     for (int first = 0; first < chunk.pairs; first += stretch) {
       const int count = chunk.pairs - first < stretch ? chunk.pairs - first : stretch;
-      const std::byte* const from = chunk_in + first * static_cast<int64_t>(sizeof(Int8Pair));
+      const uint32_t pairs = ((uint32_t{1} << count) - 1) << first;
       for (int row = 0; row < many; row += kWinogradRows) {
         uint32_t centred = 0;
         for (int r = 0; r < kWinogradRows; ++r) centred |= CentredPairs(units[row + r], index);
         const auto run = [&]<typename Codes>() {
-          WinogradBlock<Codes>(chunk, first, count, ready, from + row * layout.row_bytes,
-                               units + row, centred, layout.row_bytes, fetch, sums[row][0],
+          WinogradBlock<Codes>(chunk, first, count, ready, chunk_in + row * layout.row_bytes,
+                               units + row, centred & pairs, layout.row_bytes, fetch, sums[row][0],
                                tile + row * kStrip);
         };
         row == 0 ? run.template operator()<CodesToMakeReady>()

@@ -114,7 +114,7 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
         const Strip& gate_strip = strips[static_cast<size_t>(2 * unit.strip)];
         const Strip& up_strip = strips[static_cast<size_t>(2 * unit.strip + 1)];
         const std::byte* const in = weight.prepared().Row(p.in, unit.row);
-        Ahead ahead = AheadOf(gate_strip, unit.rows);
+        Ahead ahead = AheadOf(weight, gate_strip, unit.rows, blocks);
         ahead.pieces = cpu.kv_ahead().Share(2 * unit.index);
         ComputeStrip(kernels, weight, gate_strip, in, unit.rows, ahead, gate);
         ahead = AheadOf(weight, up_strip, unit, blocks);

@@ -23,7 +23,7 @@ bool ArgmaxOfAll(CpuDevice& cpu, const ArgmaxParams& p) {
   std::vector<float> values(all, -std::numeric_limits<float>::infinity());
   std::vector<int32_t> ids(all, 0);
   std::atomic<bool> finite{true};
-  const RowBlocks blocks = WholeRows(cpu);
+  const RowBlocks blocks = WholeRows(cpu, weight, p.num_tokens);
   ForBlocks(
       cpu, (p.limit + kStrip - 1) / kStrip, p.num_tokens, blocks, [] { return 0; },
       [&](int, const BlockUnit& unit) {
@@ -64,7 +64,7 @@ bool Argmax(Device& device, const ArgmaxParams& p) {
   MODU_CHECK(p.limit > 0 && p.limit <= p.weight->rows());
   const int last = (p.limit - 1) / kStrip;  // one part: strips in the order of their ids
   MODU_CHECK(weight.strips()[static_cast<size_t>(last)].column == last * kStrip);
-  FetchFollowing(cpu, weight, WholeRows(cpu));
+  FetchFollowing(cpu, weight, WholeRows(cpu, weight, p.num_tokens));
   return ArgmaxByCoarse(cpu, p) || ArgmaxOfAll(cpu, p);
 }
 

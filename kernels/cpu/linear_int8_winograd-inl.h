@@ -266,9 +266,11 @@ void WinogradStrip(const std::byte* strip, const PreparedLayout& layout, const s
   ForChunks<W4>(strip, layout, in, rows, compute);
 }
 
+/// Blocks of many rows, as each makes a strip's codes ready anew.
 template <int kFewest>
 constexpr Int8Kernels kWinogradKernels = {{WinogradStrip<kFewest>, WinogradStrip<kFewest>,
-                                           Int8Strip<W8>, Int8Strip<W8Min>, Int8Strip<W8Half>}};
+                                           Int8Strip<W8>, Int8Strip<W8Min>, Int8Strip<W8Half>},
+                                          kTileRows};
 
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

@@ -18,7 +18,8 @@
 
 namespace modu::kernels::cpu {
 
-constexpr int kTileRows = 64;
+/// Rows of a tile at most, and of a block where kernels want no more (Int8Kernels::block_rows).
+constexpr int kTileRows = 128, kBlockRows = 64;
 
 /// One KV head's keys and values in a block (kv_cache.h) are a multiple of it.
 constexpr int64_t kFetchPiece = 2048;
@@ -121,7 +122,8 @@ struct Bf16TileKernels {
 };
 
 struct Int8Kernels {
-  Int8StripFn strip[5];  // by StripFormat
+  Int8StripFn strip[5];         // by StripFormat
+  int block_rows = kBlockRows;  // that it takes least time to multiply a strip with
 };
 
 struct FloatKernels {

@@ -67,7 +67,7 @@ void Linear(Device& device, const LinearParams& p) {
   MODU_CHECK(weight.use() != WeightUse::kGatedLinear);
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return LinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
-  const RowBlocks blocks = CutRows(cpu, p.num_tokens);
+  const RowBlocks blocks = CutRows(cpu, weight, p.num_tokens);
   FetchFollowing(cpu, weight, blocks);
   ForBlocks(
       cpu, static_cast<int>(strips.size()), p.num_tokens, blocks, [] { return 0; },
@@ -97,7 +97,7 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
   MODU_CHECK(weight.use() == WeightUse::kGatedLinear && out_layout.cols * 2 == weight.rows());
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return GatedLinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
-  const RowBlocks blocks = CutRows(cpu, p.num_tokens);
+  const RowBlocks blocks = CutRows(cpu, weight, p.num_tokens);
   FetchFollowing(cpu, weight, blocks);
   const int num_strips = static_cast<int>(strips.size());
   RowFinisher finisher(kernels.f32, out_layout, p.out, p.num_tokens, blocks.rows, num_strips / 2);

@@ -32,7 +32,8 @@ template <typename Body>
 void ForRanges(CpuDevice& cpu, int strips, int num_tokens, const Body& body) {
   WorkerPool& pool = cpu.pool();
   int most = kMostTileRows;
-  while (most > kTileRows && strips * ((num_tokens + most - 1) / most) < 4 * pool.size()) most /= 2;
+  while (most > kBlockRows && strips * ((num_tokens + most - 1) / most) < 4 * pool.size())
+    most /= 2;
   ForStrips(
       pool, strips, num_tokens, most, [&] { return TileScope(cpu.linear_kernels().bf16_tiles); },
       [&](const TileScope&, int index, int first, int rows, int worker) {
@@ -75,7 +76,7 @@ void GatedLinearByTiles(CpuDevice& cpu, const GatedLinearParams& p) {
   const PreparedLayout& out_layout = LayoutOf(*p.consumer);
   const std::span<const Strip> strips = weight.strips();
   const bool direct = out_layout.kind == PreparedKind::kBf16Tiles;  // else int8 products follow
-  RowFinisher finisher(kernels.f32, out_layout, p.out, p.num_tokens, kTileRows,
+  RowFinisher finisher(kernels.f32, out_layout, p.out, p.num_tokens, kBlockRows,
                        static_cast<int>(strips.size() / 2));
   cpu.pool().ReserveScratch(kTileScratchBytes + 2 * kSumsBytes);
   ForRanges(

@@ -40,8 +40,26 @@ struct RowBlocks {
   int Count(int num_tokens) const { return (num_tokens + rows - 1) / rows; }
 };
 
+/// Rows of a block at most: as many as the kernels like, where workers still get several units
+/// each. strips: of which a unit is one, or two.
+inline int MostBlockRows(const CpuDevice& cpu, const CpuWeight& weight, int num_tokens) {
+  if (weight.prepared().kind != PreparedKind::kInt8) return kBlockRows;
+  const int rows = cpu.linear_kernels().int8.block_rows;
+  const bool gated = weight.use() == WeightUse::kGatedLinear;
+  const auto strips = static_cast<int>(weight.strips().size()) / (gated ? 2 : 1);
+  return strips * ((num_tokens + rows - 1) / rows) >= 4 * cpu.num_threads() ? rows : kBlockRows;
+}
+
+/// `blocks` of about the same size, of whole fours, as kernels like them.
+inline int EvenRows(int num_tokens, int blocks) {
+  return ((num_tokens + blocks - 1) / blocks + 3) / 4 * 4;
+}
+
 /// All workers share the rows.
-inline RowBlocks WholeRows(const CpuDevice& cpu) { return {kTileRows, cpu.num_threads()}; }
+inline RowBlocks WholeRows(const CpuDevice& cpu, const CpuWeight& weight, int num_tokens) {
+  const int most = MostBlockRows(cpu, weight, num_tokens);
+  return {EvenRows(num_tokens, (num_tokens + most - 1) / most), cpu.num_threads()};
+}
 
 /// Rows from which it pays that workers far from each other have their own, though each then reads
 /// the whole weight: a guess between 24, which took 1.01 of the time, and 64, which took 0.98
@@ -49,9 +67,12 @@ inline RowBlocks WholeRows(const CpuDevice& cpu) { return {kTileRows, cpu.num_th
 constexpr int kFewestSplitRows = 48;
 
 /// Of far workers the first one's rows are the first half, as in ops on single rows and attention.
-inline RowBlocks CutRows(CpuDevice& cpu, int num_tokens) {
-  if (num_tokens < kFewestSplitRows || !cpu.worker_distance().far()) return WholeRows(cpu);
-  const int blocks = (num_tokens + 2 * kTileRows - 1) / (2 * kTileRows) * 2;
+inline RowBlocks CutRows(CpuDevice& cpu, const CpuWeight& weight, int num_tokens) {
+  if (num_tokens < kFewestSplitRows || !cpu.worker_distance().far()) {
+    return WholeRows(cpu, weight, num_tokens);
+  }
+  const int most = MostBlockRows(cpu, weight, num_tokens);
+  const int blocks = (num_tokens + 2 * most - 1) / (2 * most) * 2;
   return {(num_tokens + blocks - 1) / blocks, 1};
 }
 

@@ -13,6 +13,7 @@
 #include "kernels/cpu/strip_products.h"
 #include "tests/catch.h"
 #include "tests/kernels_linear/feed_forward.h"
+#include "tests/kernels_linear/random_weights.h"
 
 namespace modu::kernels::cpu {
 namespace {
@@ -80,18 +81,29 @@ TEST_CASE("of one worker, or more than two, nothing is measured") {
   }
 }
 
+/// A weight of `strips` strips, which CutRows counts.
+std::unique_ptr<PackedWeight> WeightOf(Device& device, DType dtype, int64_t strips, WeightUse use) {
+  const tests::RandomMatrix matrix(dtype, strips * kStrip, 32, 1);
+  const std::vector<WeightSource> parts(use == WeightUse::kGatedLinear ? 2 : 1, matrix.source());
+  return device.Pack(parts, use).value();
+}
+
 TEST_CASE("rows are cut into as many blocks for each of two far workers") {
   const auto near = Open(Numerics::kInt8, "avx2", false);
   const auto far = Open(Numerics::kInt8, "avx2", true);
+  const auto weight = WeightOf(*near, DType::kQ4_1, 8, WeightUse::kLinear);
   for (int tokens = 1; tokens <= 600; ++tokens) {
     INFO("tokens " << tokens);
-    const RowBlocks whole = CutRows(Cpu(*near), tokens), split = CutRows(Cpu(*far), tokens);
-    REQUIRE(whole.rows == kTileRows);
+    const RowBlocks whole = CutRows(Cpu(*near), Weight(weight.get()), tokens);
+    const RowBlocks split = CutRows(Cpu(*far), Weight(weight.get()), tokens);
+    REQUIRE(whole.rows <= kBlockRows);
+    REQUIRE(whole.rows % 4 == 0);
     REQUIRE(whole.sharers == 2);
+    REQUIRE(whole.Count(tokens) == (tokens + kBlockRows - 1) / kBlockRows);
     REQUIRE(split.rows > 0);
-    REQUIRE(split.rows <= kTileRows);
+    REQUIRE(split.rows <= kBlockRows);
     if (tokens < kFewestSplitRows) {
-      REQUIRE(split.rows == kTileRows);
+      REQUIRE(split.rows == whole.rows);
       REQUIRE(split.sharers == 2);
       continue;
     }
@@ -103,6 +115,24 @@ TEST_CASE("rows are cut into as many blocks for each of two far workers") {
   }
 }
 
+TEST_CASE("blocks have as many rows as kernels like, where all workers still get several units") {
+  if (!OpenCpuDevice({.num_threads = 1, .isa = "avx512bf16"}).ok()) return;  // not on this machine
+  const auto rows = [](int threads, DType dtype, int64_t strips, WeightUse use, int tokens) {
+    const auto device = OpenCpuDevice({.num_threads = threads, .isa = "avx512bf16"}).value();
+    const auto weight = WeightOf(*device, dtype, strips, use);
+    return CutRows(Cpu(*device), Weight(weight.get()), tokens).rows;
+  };
+  CHECK(rows(1, DType::kQ4_1, 4, WeightUse::kLinear, 256) == 128);
+  CHECK(rows(1, DType::kQ4_1, 4, WeightUse::kLinear, 129) == 68);  // and 61
+  CHECK(rows(1, DType::kQ4_1, 4, WeightUse::kLinear, 100) == 100);
+  CHECK(rows(1, DType::kBF16, 4, WeightUse::kLinear, 256) == kBlockRows);
+  CHECK(rows(4, DType::kQ4_1, 15, WeightUse::kLinear, 128) == kBlockRows);
+  CHECK(rows(4, DType::kQ4_1, 16, WeightUse::kLinear, 128) == 128);
+  CHECK(rows(4, DType::kQ4_1, 15, WeightUse::kLinear, 129) == 68);
+  CHECK(rows(4, DType::kQ4_1, 15, WeightUse::kGatedLinear, 128) == kBlockRows);
+  CHECK(rows(4, DType::kQ4_1, 16, WeightUse::kGatedLinear, 128) == 128);
+}
+
 TEST_CASE("a row's bits do not depend on how far workers are from each other") {
   const std::string level = GENERATE("avx2", "avx512", "avx512bf16");
   const Numerics numerics = GENERATE(Numerics::kBf16, Numerics::kInt8);
@@ -111,7 +141,7 @@ TEST_CASE("a row's bits do not depend on how far workers are from each other") {
   const tests::FeedForward block = {DType::kQ4_1, 192, 160, 71};
   const auto near = Open(numerics, level, false);
   const auto far = Open(numerics, level, true);
-  for (const int tokens : {1, 16, 48, 49, 64, 65, 96, 127, 129, 200}) {
+  for (const int tokens : {1, 16, 48, 49, 64, 65, 96, 127, 129, 200, 257, 300}) {
     INFO("tokens " << tokens);
     const std::vector<float> a = Run(*near, block, tokens), b = Run(*far, block, tokens);
     REQUIRE(std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);

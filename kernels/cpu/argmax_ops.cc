@@ -61,7 +61,7 @@ bool ArgmaxOfAll(CpuDevice& cpu, const ArgmaxParams& p) {
 bool Argmax(Device& device, const ArgmaxParams& p) {
   CpuDevice& cpu = Cpu(device);
   const CpuWeight& weight = Weight(p.weight);
-  MODU_CHECK(p.limit > 0 && p.limit <= p.weight->rows());
+  MODU_CHECK(p.num_tokens > 0 && p.limit > 0 && p.limit <= p.weight->rows());
   const int last = (p.limit - 1) / kStrip;  // one part: strips in the order of their ids
   MODU_CHECK(weight.strips()[static_cast<size_t>(last)].column == last * kStrip);
   FetchFollowing(cpu, weight, WholeRows(cpu, weight, p.num_tokens));

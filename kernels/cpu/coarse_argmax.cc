@@ -14,8 +14,8 @@
 namespace modu::kernels::cpu {
 namespace {
 
-/// Coarse products and one in so many strips take as long as all products (5/8 and 3/8 of the
-/// bytes): where they leave more (logits near to each other), they did not pay.
+/// Coarse products and one in so many strips, for whichever row, take as long as all products (5/8
+/// and 3/8 of the bytes): where they leave more (logits near to each other), they did not pay.
 constexpr int kOneIn = 3;
 
 struct Largest {
@@ -101,8 +101,8 @@ bool ArgmaxByCoarse(CpuDevice& cpu, const ArgmaxParams& p) {
       if (above[strip] >= largest[r].value && strip != first[r]) left.push_back({r, strip});
     }
   }
-  cpu.coarse_pauses().Tried(left.size() <= results / kOneIn);
-  if (left.size() > static_cast<size_t>(strips)) return false;  // more than all, for both rows
+  cpu.coarse_pauses().Tried(left.size() <= static_cast<size_t>(strips / kOneIn));
+  if (left.size() > static_cast<size_t>(strips)) return false;  // of two rows: all are quicker
   std::vector<Largest> found(left.size());
   cpu.pool().Run(static_cast<int>(left.size()), 1, [&](int first, int last, int) {
     for (auto i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {

@@ -29,8 +29,8 @@ class CoarsePauses {
 };
 
 /// As OpTable::argmax. False, having written nothing, where the weight has no coarse head, the rows
-/// are many, their products lie too near to each other (or did in calls shortly before), or may not
-/// be finite.
+/// are many, two rows' products lie too near to each other, coarse products pause, or products may
+/// not be finite.
 bool ArgmaxByCoarse(CpuDevice& cpu, const ArgmaxParams& p);
 
 }  // namespace modu::kernels::cpu

@@ -97,8 +97,8 @@ struct CodesToMakeReady {
 MODU_INLINE Int LowAboveHigh(Int x, Int high) { return _mm512_shldi_epi32(x, high, 16); }
 
 /// MakeFactors of several of a chunk's pairs, by their codes as they are ready, which takes half of
-/// the time; pair `first` is the first of those. A line's h + 128 and l are its nibbles and 112,
-/// of which nothing is left in a byte that began with 64 after four lines.
+/// the time; the first that is ready is the chunk's pair `first`. A line's h + 128 and l are its
+/// nibbles and 112, of which nothing is left in a byte that began with 64 after four lines.
 [[gnu::noinline]] inline void MakeReadyFactors(uint32_t pairs, int first, const ReadyPairs& ready,
                                                Chunk<W4>& chunk) {
   chunk.made |= pairs;

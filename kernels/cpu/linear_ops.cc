@@ -64,7 +64,7 @@ void Linear(Device& device, const LinearParams& p) {
   CpuDevice& cpu = Cpu(device);
   const LinearKernels& kernels = cpu.linear_kernels();
   const CpuWeight& weight = Weight(p.weight);
-  MODU_CHECK(weight.use() != WeightUse::kGatedLinear);
+  MODU_CHECK(p.num_tokens > 0 && weight.use() != WeightUse::kGatedLinear);
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return LinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
   const RowBlocks blocks = CutRows(cpu, weight, p.num_tokens);
@@ -94,6 +94,7 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
   const LinearKernels& kernels = cpu.linear_kernels();
   const CpuWeight& weight = Weight(p.weight);
   const PreparedLayout& out_layout = LayoutOf(*p.consumer);
+  MODU_CHECK(p.num_tokens > 0);
   MODU_CHECK(weight.use() == WeightUse::kGatedLinear && out_layout.cols * 2 == weight.rows());
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return GatedLinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();

@@ -53,6 +53,7 @@ enum class StripFormat : uint8_t {
 };
 
 constexpr bool IsQuantised(StripFormat format) { return format <= StripFormat::kW8Half; }
+constexpr bool IsNibbles(StripFormat format) { return format <= StripFormat::kW4F32; }
 
 /// Bytes of a group's codes, or plain weights: 32 inputs of 32 outputs.
 constexpr int64_t CodeBytes(StripFormat format) {

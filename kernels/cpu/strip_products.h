@@ -27,9 +27,9 @@ inline void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, 
 
 /// A worker's share of a weight of nibbles from so many bytes on is read by one row faster if what
 /// is ahead in it is not fetched meanwhile: the processor's own prefetching keeps up, and is held
-/// up by ours (Zen 4: steps of one row 0.98 where both cores share 35 GB/s, 0.93 of one core alone,
-/// 0.83 of a model of 1.1 B at 65 GB/s). With shorter shares it is the other way round, one row of
-/// 8-bit codes took 1.3, four rows of nibbles gained nothing
+/// up by ours (Zen 4: steps of one row 0.98 where both cores share 35 GB/s, 0.91 of one worker
+/// alone, 0.83 of a model of 1.1 B at 65 GB/s). With shorter shares it is the other way round, one
+/// row of 8-bit codes took 1.3, four rows of nibbles gained nothing
 /// (benchmarks/results/2026-11-29-zen4-winograd.md, 2026-11-30-zen4-one-row.md).
 constexpr int64_t kLongShare = 192 * 1024;
 
@@ -40,19 +40,29 @@ struct RowBlocks {
   int Count(int num_tokens) const { return (num_tokens + rows - 1) / rows; }
 };
 
-/// Rows of a block at most: as many as the kernels like, where workers still get several units
-/// each. strips: of which a unit is one, or two.
-inline int MostBlockRows(const CpuDevice& cpu, const CpuWeight& weight, int num_tokens) {
-  if (weight.prepared().kind != PreparedKind::kInt8) return kBlockRows;
-  const int rows = cpu.linear_kernels().int8.block_rows;
-  const bool gated = weight.use() == WeightUse::kGatedLinear;
-  const auto strips = static_cast<int>(weight.strips().size()) / (gated ? 2 : 1);
-  return strips * ((num_tokens + rows - 1) / rows) >= 4 * cpu.num_threads() ? rows : kBlockRows;
-}
-
-/// `blocks` of about the same size, of whole fours, as kernels like them.
+/// `blocks` of about the same size, of whole fours, as kernels like them; the last may be smaller.
 inline int EvenRows(int num_tokens, int blocks) {
   return ((num_tokens + blocks - 1) / blocks + 3) / 4 * 4;
+}
+
+/// Rows of a block at most: those that the kernels like, if the workers' last units do not take
+/// longer by more than what is gained by it.
+inline int MostBlockRows(const CpuDevice& cpu, const CpuWeight& weight, int num_tokens) {
+  const LinearKernels& kernels = cpu.linear_kernels();
+  const Strip& strip = weight.strips().front();
+  if (weight.prepared().kind != PreparedKind::kInt8 || !IsNibbles(strip.format)) return kBlockRows;
+  const bool gated = weight.use() == WeightUse::kGatedLinear;
+  const auto units = static_cast<int>(weight.strips().size()) / (gated ? 2 : 1);  // of a block
+  const auto turns = [&](int blocks) {
+    return (units * blocks + cpu.num_threads() - 1) / cpu.num_threads();
+  };
+  constexpr int kFewestTurns = 4;  // for workers of unlike speed
+  const int few = (num_tokens + kernels.int8.block_rows - 1) / kernels.int8.block_rows;
+  const int many = (num_tokens + kBlockRows - 1) / kBlockRows;
+  // They gain 1.5 to 3 % (benchmarks/results/2026-11-30-zen4-one-row.md).
+  const bool pays =
+      32 * turns(few) * EvenRows(num_tokens, few) <= 33 * turns(many) * EvenRows(num_tokens, many);
+  return pays && turns(few) >= kFewestTurns ? kernels.int8.block_rows : kBlockRows;
 }
 
 /// All workers share the rows.
@@ -88,8 +98,8 @@ struct BlockUnit {
 /// What a worker reads after a strip that `rows` rows are multiplied with: the one behind it.
 inline Ahead AheadOf(const CpuWeight& weight, const Strip& strip, int rows,
                      const RowBlocks& blocks) {
-  const bool nibbles = strip.format == StripFormat::kW4F16 || strip.format == StripFormat::kW4F32;
-  if (rows == 1 && nibbles && weight.bytes() / blocks.sharers >= kLongShare) return {};
+  if (rows == 1 && IsNibbles(strip.format) && weight.bytes() / blocks.sharers >= kLongShare)
+    return {};
   return {.data = strip.data + strip.bytes, .bytes = strip.bytes};
 }
 

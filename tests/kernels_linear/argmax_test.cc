@@ -249,6 +249,13 @@ TEST_CASE("argmax leaves to others what they must see") {
     }
     for (int call = 0; call < 15; ++call) CHECK_FALSE(packed.ByCoarse(clear, 1, 1500, ids));
     CHECK(packed.ByCoarse(clear, 1, 1500, ids));
+    std::vector<float> both = level_row;
+    both.insert(both.end(), clear.begin(), clear.end());
+    CHECK(packed.ByCoarse(both, 2, 1500, ids));  // all strips of one row, few of the other
+    CHECK(ids[0] == 0);
+    CHECK(ids[1] == 5);
+    ids[1] = -7;
+    CHECK(packed.ByCoarse(clear, 1, 1500, ids));
     CHECK(packed.ByCoarse(level_row, 1, 1500, ids));  // what paid ends pauses
     CHECK(packed.ByCoarse(clear, 1, 1500, ids));
     CHECK(ids[0] == 5);

@@ -67,8 +67,8 @@ TEST_CASE("products have the same bits on every instruction set") {
           for (float& x : row) x = random.Gaussian();
           avx2.prepare(layout, in.data() + r * layout.row_bytes, 0, k, row.data());
         }
-        for (const int rows :
-             {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17, 23, 24, 31, 64}) {
+        for (const int rows : {1,  2,  3,  4,  5,  6,  7,  8,  9,  10,  12, 13,
+                               14, 15, 16, 17, 23, 24, 31, 64, 65, 127, 128}) {
           INFO(candidate.name << " " << TraitsOf(dtype).name << " rows " << rows);
           for (const Strip& strip : weight.strips()) {
             AlignedBytes want(sizeof(float) * kTileRows * kStrip);

@@ -139,13 +139,15 @@ double ErrorOf(const Problem& p, const Strip& strip, int rows, const float* tile
 TEST_CASE("int8 products by tiles have the vector kernels' bits") {
   const DType dtype = GENERATE(from_range(std::begin(kQuantised), std::end(kQuantised)));
   const int block = TraitsOf(dtype).block_elements;
+  std::vector<int> all_rows = kRows;
+  all_rows.insert(all_rows.end(), {65, 127, kTileRows});
   for (const Int8Candidate& candidate : Int8Candidates()) {
     for (const int64_t k : {32, 64, 256, 288, 512}) {
       if (k % block != 0) continue;
       const Problem p(dtype, 45, k, Numerics::kInt8, kTileRows);
       for (const Strip& strip : p.weight->strips()) {
         const auto format = static_cast<int>(strip.format);
-        for (const int rows : kRows) {
+        for (const int rows : all_rows) {
           INFO(candidate.name << " " << TraitsOf(dtype).name << " K " << k << " rows " << rows);
           AlignedBytes want(sizeof(float) * kTileRows * kStrip);
           AlignedBytes got(sizeof(float) * kTileRows * kStrip);
@@ -248,13 +250,13 @@ TEST_CASE("bf16 products by tiles have the instruction's order of additions at a
   const int block = TraitsOf(dtype).block_elements;
   for (const int64_t k : {2, 30, 32, 34, 64, 250, 256, 258, 288, 512, 544}) {
     if (k % block != 0) continue;
-    const Problem p(dtype, 37, k, Numerics::kBf16, kTileRows);
+    const Problem p(dtype, 37, k, Numerics::kBf16, kBlockRows);
     REQUIRE(p.weight->prepared().kind == PreparedKind::kBf16Tiles);
     for (const Strip& strip : p.weight->strips()) {
-      std::vector<float> want(kTileRows * kStrip, 0.0f);
+      std::vector<float> want(kBlockRows * kStrip, 0.0f);
       for (int n = 0; n < strip.columns; ++n) {
         const std::vector<float> w = p.WeightRow(strip.column + n);
-        for (int r = 0; r < kTileRows; ++r) {
+        for (int r = 0; r < kBlockRows; ++r) {
           want[static_cast<size_t>(r * kStrip + n)] = TileOrderDot(p, r, w);
         }
       }

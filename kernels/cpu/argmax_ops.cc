@@ -64,7 +64,7 @@ bool Argmax(Device& device, const ArgmaxParams& p) {
   MODU_CHECK(p.num_tokens > 0 && p.limit > 0 && p.limit <= p.weight->rows());
   const int last = (p.limit - 1) / kStrip;  // one part: strips in the order of their ids
   MODU_CHECK(weight.strips()[static_cast<size_t>(last)].column == last * kStrip);
-  FetchFollowing(cpu, weight, WholeRows(cpu, weight, p.num_tokens));
+  FetchFollowing(cpu, weight, cpu.num_threads());
   return ArgmaxByCoarse(cpu, p) || ArgmaxOfAll(cpu, p);
 }
 

@@ -214,8 +214,9 @@ MODU_INLINE void WinogradBlock(Chunk<W4>& chunk, int first, int count, ReadyPair
       }
     }
   }
-  if (const uint32_t missing = centred & ~chunk.made)
+  if (const uint32_t missing = centred & ~chunk.made) {
     MakeReadyFactors(missing, first, ready, chunk);
+  }
   AddCentresOf<R, V>(centred, chunk, in, row_bytes, c);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {

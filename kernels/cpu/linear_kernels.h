@@ -123,7 +123,7 @@ struct Bf16TileKernels {
 
 struct Int8Kernels {
   Int8StripFn strip[5];         // by StripFormat
-  int block_rows = kBlockRows;  // that it takes least time to multiply a strip with
+  int block_rows = kBlockRows;  // of nibbles: what takes least time (row_blocks.h)
 };
 
 struct FloatKernels {

@@ -68,7 +68,7 @@ void Linear(Device& device, const LinearParams& p) {
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return LinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
   const RowBlocks blocks = CutRows(cpu, weight, p.num_tokens);
-  FetchFollowing(cpu, weight, blocks);
+  FetchFollowing(cpu, weight, blocks.sharers);
   ForBlocks(
       cpu, static_cast<int>(strips.size()), p.num_tokens, blocks, [] { return 0; },
       [&](int, const BlockUnit& unit) {
@@ -99,7 +99,7 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
   if (weight.prepared().kind == PreparedKind::kBf16Tiles) return GatedLinearByTiles(cpu, p);
   const std::span<const Strip> strips = weight.strips();
   const RowBlocks blocks = CutRows(cpu, weight, p.num_tokens);
-  FetchFollowing(cpu, weight, blocks);
+  FetchFollowing(cpu, weight, blocks.sharers);
   const int num_strips = static_cast<int>(strips.size());
   RowFinisher finisher(kernels.f32, out_layout, p.out, p.num_tokens, blocks.rows, num_strips / 2);
   // Blocks of rows fetch for later, but not a last one of few rows: it has no time for it.

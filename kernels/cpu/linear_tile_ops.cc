@@ -32,8 +32,9 @@ template <typename Body>
 void ForRanges(CpuDevice& cpu, int strips, int num_tokens, const Body& body) {
   WorkerPool& pool = cpu.pool();
   int most = kMostTileRows;
-  while (most > kBlockRows && strips * ((num_tokens + most - 1) / most) < 4 * pool.size())
+  while (most > kBlockRows && strips * ((num_tokens + most - 1) / most) < 4 * pool.size()) {
     most /= 2;
+  }
   ForStrips(
       pool, strips, num_tokens, most, [&] { return TileScope(cpu.linear_kernels().bf16_tiles); },
       [&](const TileScope&, int index, int first, int rows, int worker) {

@@ -8,6 +8,7 @@
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/row_blocks.h"
 #include "kernels/cpu/strip_units.h"
 
 namespace modu::kernels::cpu {
@@ -33,59 +34,6 @@ inline void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, 
 /// (benchmarks/results/2026-11-29-zen4-winograd.md, 2026-11-30-zen4-one-row.md).
 constexpr int64_t kLongShare = 192 * 1024;
 
-/// How the rows of a product are cut into blocks.
-struct RowBlocks {
-  int rows;     // of a block, at most kTileRows
-  int sharers;  // consecutive workers whose home ranges are of the same rows
-  int Count(int num_tokens) const { return (num_tokens + rows - 1) / rows; }
-};
-
-/// `blocks` of about the same size, of whole fours, as kernels like them; the last may be smaller.
-inline int EvenRows(int num_tokens, int blocks) {
-  return ((num_tokens + blocks - 1) / blocks + 3) / 4 * 4;
-}
-
-/// Rows of a block at most: those that the kernels like, if the workers' last units do not take
-/// longer by more than what is gained by it.
-inline int MostBlockRows(const CpuDevice& cpu, const CpuWeight& weight, int num_tokens) {
-  const LinearKernels& kernels = cpu.linear_kernels();
-  const Strip& strip = weight.strips().front();
-  if (weight.prepared().kind != PreparedKind::kInt8 || !IsNibbles(strip.format)) return kBlockRows;
-  const bool gated = weight.use() == WeightUse::kGatedLinear;
-  const auto units = static_cast<int>(weight.strips().size()) / (gated ? 2 : 1);  // of a block
-  const auto turns = [&](int blocks) {
-    return (units * blocks + cpu.num_threads() - 1) / cpu.num_threads();
-  };
-  constexpr int kFewestTurns = 4;  // for workers of unlike speed
-  const int few = (num_tokens + kernels.int8.block_rows - 1) / kernels.int8.block_rows;
-  const int many = (num_tokens + kBlockRows - 1) / kBlockRows;
-  // They gain 1.5 to 3 % (benchmarks/results/2026-11-30-zen4-one-row.md).
-  const bool pays =
-      32 * turns(few) * EvenRows(num_tokens, few) <= 33 * turns(many) * EvenRows(num_tokens, many);
-  return pays && turns(few) >= kFewestTurns ? kernels.int8.block_rows : kBlockRows;
-}
-
-/// All workers share the rows.
-inline RowBlocks WholeRows(const CpuDevice& cpu, const CpuWeight& weight, int num_tokens) {
-  const int most = MostBlockRows(cpu, weight, num_tokens);
-  return {EvenRows(num_tokens, (num_tokens + most - 1) / most), cpu.num_threads()};
-}
-
-/// Rows from which it pays that workers far from each other have their own, though each then reads
-/// the whole weight: a guess between 24, which took 1.01 of the time, and 64, which took 0.98
-/// (benchmarks/results/2026-11-30-zen4-far-workers.md).
-constexpr int kFewestSplitRows = 48;
-
-/// Of far workers the first one's rows are the first half, as in ops on single rows and attention.
-inline RowBlocks CutRows(CpuDevice& cpu, const CpuWeight& weight, int num_tokens) {
-  if (num_tokens < kFewestSplitRows || !cpu.worker_distance().far()) {
-    return WholeRows(cpu, weight, num_tokens);
-  }
-  const int most = MostBlockRows(cpu, weight, num_tokens);
-  const int blocks = (num_tokens + 2 * most - 1) / (2 * most) * 2;
-  return {(num_tokens + blocks - 1) / blocks, 1};
-}
-
 /// The product of one strip with a block of rows.
 struct BlockUnit {
   int strip;
@@ -98,8 +46,9 @@ struct BlockUnit {
 /// What a worker reads after a strip that `rows` rows are multiplied with: the one behind it.
 inline Ahead AheadOf(const CpuWeight& weight, const Strip& strip, int rows,
                      const RowBlocks& blocks) {
-  if (rows == 1 && IsNibbles(strip.format) && weight.bytes() / blocks.sharers >= kLongShare)
+  if (rows == 1 && IsNibbles(strip.format) && weight.bytes() / blocks.sharers >= kLongShare) {
     return {};
+  }
   return {.data = strip.data + strip.bytes, .bytes = strip.bytes};
 }
 
@@ -115,9 +64,9 @@ inline Ahead AheadOf(const CpuWeight& weight, const Strip& strip, const BlockUni
 /// Workers that wait from now on fetch their share of the matrix after `weight`, or nothing where
 /// there is none: between a decode's matrices lie ops of one row, during which memory has nothing
 /// to do (benchmarks/results/2026-11-28-zen4-head.md).
-inline void FetchFollowing(CpuDevice& cpu, const CpuWeight& weight, const RowBlocks& blocks) {
+inline void FetchFollowing(CpuDevice& cpu, const CpuWeight& weight, int sharers) {
   const WeightArena::Region all = weight.FollowingShare(0, 1);
-  cpu.pool().FetchWhenIdle(all.data, all.bytes, blocks.sharers);
+  cpu.pool().FetchWhenIdle(all.data, all.bytes, sharers);
 }
 
 /// ForStrips by `blocks`: body(around, unit)

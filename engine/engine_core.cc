@@ -28,6 +28,7 @@ SchedulerOptions SchedulerOptionsOf(const RunnerSpec& spec, const EngineOptions&
   scheduler.max_running = std::min(options.max_running, spec.max_sequences);
   scheduler.max_step_tokens = std::min(options.max_step_tokens, spec.max_batch_tokens);
   scheduler.step_budget = options.step_budget;
+  scheduler.step_budget.prefill_apart = spec.phased;
   scheduler.max_draft_tokens = options.max_draft_tokens;
   return scheduler;
 }
@@ -84,6 +85,7 @@ void EngineCore::Add(Request request) {
   sequence->order = next_order_++;
   sequence->next_prompt_logprob = sequence->request.sampling.prompt_logprobs >= 0 ? 1 : 0;
   sequence->kv = kv_.NewSequence({sequence->request.tenant, sequence->request.cache_salt});
+  if (spec_.phased) sequence->kv.first_generated = sequence->num_prompt;
   sequence->times.arrival_ns = sequence->request.arrival_ns;
   const bool added = sequences_.emplace(sequence->request.id, std::move(owned)).second;
   MODU_CHECK(added);  // the server makes ids unique

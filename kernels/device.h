@@ -115,10 +115,14 @@ class Device {
   /// The KV type that its numerics are served with where none is asked for.
   virtual DType DefaultKvDType() const = 0;
 
-  /// Packs into the layout this device computes from; the sources may be freed afterwards.
-  /// ResourceExhausted, naming need and limit, where the memory does not hold it.
+  /// Packs for rows of that phase into the layout this device computes from; the sources may be
+  /// freed afterwards. ResourceExhausted, naming need and limit, where the memory does not hold it.
   virtual absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(std::span<const WeightSource> parts,
-                                                             WeightUse use) = 0;
+                                                             WeightUse use, Phase phase) = 0;
+  absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(std::span<const WeightSource> parts,
+                                                     WeightUse use) {
+    return Pack(parts, use, Phase::kGeneration);
+  }
 
   /// Bytes a Prepared for `consumer` needs at up to max_tokens rows.
   virtual size_t PreparedBytes(const PackedWeight& consumer, int max_tokens) const = 0;

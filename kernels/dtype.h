@@ -65,13 +65,31 @@ constexpr int64_t RowBytes(DType type, int64_t cols) {
   return cols / traits.block_elements * traits.block_bytes;
 }
 
+/// Blocks of 4- to 8-bit codes with scales of their own.
+constexpr bool IsBlockQuantised(DType type) { return TraitsOf(type).block_elements > 1; }
+
 /// The arithmetic a server was started with; its KV has a type of its own
 /// (Device::DefaultKvDType). Within a mode a request's bits do not depend on its neighbours.
 enum class Numerics : uint8_t {
-  kExact,  // float32 activations
-  kBf16,   // bf16 inputs of every matrix product, float32 sums
-  kInt8,   // activations in groups of 32 int8 with a float32 scale where weights are 4 or 8 bit,
-           // else as kBf16
+  kExact,   // float32 activations
+  kBf16,    // bf16 inputs of every matrix product, float32 sums
+  kInt8,    // activations in groups of 32 int8 with a float32 scale where weights are 4 or 8 bit,
+            // else as kBf16
+  kPhased,  // kBf16 for the tokens of prompts, kInt8 for those that are generated
 };
+constexpr const char* NameOf(Numerics numerics) {
+  constexpr const char* kNames[] = {"exact", "bf16", "int8", "phased"};
+  return kNames[static_cast<int>(numerics)];
+}
+
+/// Which of its sequence's tokens a row is of. kPhased chooses by it, not by what else is in a
+/// step, so that a request's bits depend on the request alone.
+enum class Phase : uint8_t { kPrompt, kGeneration };
+
+/// What rows of that phase are multiplied in: never kPhased.
+constexpr Numerics NumericsOf(Numerics numerics, Phase phase) {
+  if (numerics != Numerics::kPhased) return numerics;
+  return phase == Phase::kPrompt ? Numerics::kBf16 : Numerics::kInt8;
+}
 
 }  // namespace modu::kernels

@@ -2,7 +2,7 @@
 // top-5 log probabilities, against the float32 answers of shared/data/generation (see its README),
 // and the time of it. Teacher-forced, without HTTP, scheduler or text; the same bits as the
 // server's.
-//   quality_benchmark MODEL ANSWERS.json [exact|bf16|int8|all [isa [prompts]]]
+//   quality_benchmark MODEL ANSWERS.json [exact|bf16|int8|phased|all [isa [prompts]]]
 // With `prompts` a second table has the errors of every prompt.
 #include <chrono>
 #include <cmath>
@@ -27,6 +27,7 @@ struct Mode {
   const char* name;
   kernels::Numerics numerics;
   kernels::DType kv;
+  bool as_answers = false;  // all but a text's first tokens are fed as generated ones
 };
 
 constexpr Mode kModes[] = {
@@ -42,6 +43,10 @@ constexpr Mode kModes[] = {
     {"int8, bf16 KV", kernels::Numerics::kInt8, kernels::DType::kBF16},
     {"int8, int8 KV", kernels::Numerics::kInt8, kernels::DType::kI8},
     {"int8, fp8 KV", kernels::Numerics::kInt8, kernels::DType::kF8E4M3},
+    {"phased, bf16 KV, texts as prompts", kernels::Numerics::kPhased, kernels::DType::kBF16},
+    {"phased, bf16 KV, texts as answers", kernels::Numerics::kPhased, kernels::DType::kBF16, true},
+    {"phased, int8 KV, texts as prompts", kernels::Numerics::kPhased, kernels::DType::kI8},
+    {"phased, int8 KV, texts as answers", kernels::Numerics::kPhased, kernels::DType::kI8, true},
 };
 
 /// Everything measured of one mode.
@@ -76,7 +81,8 @@ Quality Measure(const char* path, const Json& answers, const Mode& mode, const s
   ModelRunner* const runner = model->runner.get();
   const auto start = std::chrono::steady_clock::now();
   for (const Json& text : answers.at("perplexity")) {
-    quality.nll.push_back(tests::NllPerToken(runner, text, kChunk));
+    quality.nll.push_back(mode.as_answers ? tests::NllAsAnswer(runner, text, kChunk)
+                                          : tests::NllPerToken(runner, text, kChunk));
   }
   for (const Json& generation : answers.at("generations")) {
     quality.prompts.push_back(tests::ScoreGeneration(runner, generation, kChunk));
@@ -123,9 +129,9 @@ void PrintPrompts(const std::vector<Mode>& modes, const std::vector<Quality>& qu
 
 int Main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(
-        stderr,
-        "usage: quality_benchmark MODEL ANSWERS.json [exact|bf16|int8|all [isa [prompts]]]\n");
+    std::fprintf(stderr,
+                 "usage: quality_benchmark MODEL ANSWERS.json [exact|bf16|int8|phased|all [isa "
+                 "[prompts]]]\n");
     return 2;
   }
   std::ifstream file(argv[2], std::ios::binary);

@@ -1,6 +1,6 @@
 // Whole steps of a model through TransformerRunner: greedy decoding of S sequences and prefill in
 // chunks, wall time, median of the steps after warm-up. No HTTP, scheduler or text.
-//   step_benchmark MODEL [threads=2] [numerics=int8|bf16|exact] [isa=]
+//   step_benchmark MODEL [threads=2] [numerics=int8|bf16|exact|phased] [isa=]
 //                  [STREAMS CONTEXT STEPS [COMMON] | prefill LENGTH CHUNK | mixed STREAMS CONTEXT]
 // With the last ones only that many steps of that decoding (and, of one stream, its share of the
 // memory's speed), all of them with their first COMMON tokens in the same KV blocks; or only that
@@ -41,13 +41,15 @@ struct Sequences {
   /// Tokens [first, first + count) of a sequence; sampled: the last one's logits are needed.
   struct Span {
     int sequence, first, count;
-    bool sampled;
+    bool sampled;  // it decodes
   };
 
   /// Returns the wall milliseconds.
   double Step(const std::vector<Span>& spans) {
     ForwardInput input;
     input.cu_seqlens.push_back(0);
+    input.num_generated_seqs =
+        static_cast<int32_t>(std::ranges::count(spans, true, &Span::sampled));
     input.groups.resize(runner.spec().groups.size());
     for (const Span& span : spans) {
       const int last = span.first + span.count;
@@ -174,9 +176,10 @@ int Main(int argc, char** argv) {
     kv = numerics.substr(colon + 1);
     numerics.resize(colon);
   }
-  device.numerics = numerics == "exact"  ? kernels::Numerics::kExact
-                    : numerics == "bf16" ? kernels::Numerics::kBf16
-                                         : kernels::Numerics::kInt8;
+  for (const auto known : {kernels::Numerics::kExact, kernels::Numerics::kBf16,
+                           kernels::Numerics::kInt8, kernels::Numerics::kPhased}) {
+    if (numerics == kernels::NameOf(known)) device.numerics = known;
+  }
   device.isa = argc > 4 ? argv[4] : "";
   RunnerOptions options;
   options.kv_tokens = 80 * 1024;
@@ -239,7 +242,7 @@ int main(int argc, char** argv) {
   if (argc < 2) {
     std::fprintf(
         stderr,
-        "step_benchmark MODEL [threads] [int8|bf16|exact[:KV]] [isa] "
+        "step_benchmark MODEL [threads] [int8|bf16|exact|phased[:KV]] [isa] "
         "[STREAMS CONTEXT STEPS [COMMON] | prefill LENGTH CHUNK | mixed STREAMS CONTEXT]\n");
     return 2;
   }

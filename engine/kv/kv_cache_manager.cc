@@ -22,6 +22,33 @@ int32_t FirstBlockRead(int32_t position, int32_t window, int32_t block_size) {
   return window == 0 ? 0 : std::max(0, position - window + 1) / block_size;
 }
 
+/// What the prefix cache knows a block of a sequence by: its tokens, generated ones of another kind
+/// as their complements, which no token of a prompt is.
+class BlockKeys {
+ public:
+  BlockKeys(const SequenceKv& kv, std::span<const int32_t> tokens, int32_t block_size)
+      : first_generated_(kv.first_generated), tokens_(tokens), block_size_(block_size) {}
+
+  /// Valid until the next call.
+  std::span<const int32_t> operator[](int32_t block) {
+    const int32_t begin = block * block_size_;
+    const auto ids = tokens_.subspan(static_cast<size_t>(begin), static_cast<size_t>(block_size_));
+    if (begin + block_size_ <= first_generated_) return ids;
+    marked_.assign(ids.begin(), ids.end());
+    for (int32_t i = std::max(0, first_generated_ - begin); i < block_size_; ++i) {
+      int32_t& id = marked_[static_cast<size_t>(i)];
+      id = ~id;
+    }
+    return marked_;
+  }
+
+ private:
+  const int32_t first_generated_;
+  const std::span<const int32_t> tokens_;
+  const int32_t block_size_;
+  std::vector<int32_t> marked_;
+};
+
 }  // namespace
 
 KvCacheManager::KvCacheManager(std::vector<KvGroup> groups, int32_t block_size, Options options)
@@ -49,10 +76,10 @@ PrefixHit KvCacheManager::Match(const SequenceKv& kv, std::span<const int32_t> t
   hit.idle_blocks.assign(groups_.size(), 0);
   if (!options_.prefix_cache) return hit;
   const int32_t limit = std::min(max_tokens, static_cast<int32_t>(tokens.size())) / block_size_;
+  BlockKeys keys(kv, tokens, block_size_);
   const PrefixNode* parent = nullptr;
   for (int32_t b = 0; b < limit; ++b) {
-    PrefixNode* node =
-        prefixes_.Find(parent, kv.scope, tokens.subspan(size_t(b) * block_size_, block_size_));
+    PrefixNode* node = prefixes_.Find(parent, kv.scope, keys[b]);
     if (node == nullptr) break;
     hit.nodes.push_back(node);
     parent = node;
@@ -139,10 +166,10 @@ int32_t KvCacheManager::GrowableTokens(const SequenceKv& kv) const {
 void KvCacheManager::Settle(SequenceKv* kv, std::span<const int32_t> tokens, int32_t num_computed) {
   const int32_t full = num_computed / block_size_;
   if (options_.prefix_cache) {
+    BlockKeys keys(*kv, tokens, block_size_);
     for (int32_t b = static_cast<int32_t>(kv->nodes.size()); b < full; ++b) {
       PrefixNode* parent = kv->nodes.empty() ? nullptr : kv->nodes.back();
-      PrefixNode* node = prefixes_.FindOrAdd(parent, kv->scope,
-                                             tokens.subspan(size_t(b) * block_size_, block_size_));
+      PrefixNode* node = prefixes_.FindOrAdd(parent, kv->scope, keys[b]);
       prefixes_.Pin(node);
       for (int g = 0; g < num_groups(); ++g) {
         const BlockId block = kv->tables[g].id(b);

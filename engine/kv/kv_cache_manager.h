@@ -4,6 +4,7 @@
 // released before the manager goes.
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -23,6 +24,9 @@ struct KvGroup {
 /// One sequence's share of the KV memory.
 struct SequenceKv {
   CacheScope scope;
+  /// Tokens from here on were generated, and their KV is of another kind than that of equal tokens
+  /// of a prompt: neither stands for the other.
+  int32_t first_generated = std::numeric_limits<int32_t>::max();
   std::vector<BlockTable> tables;  // per group
   std::vector<PrefixNode*>
       nodes;  // pinned: the full blocks that are in the prefix cache, from the first on

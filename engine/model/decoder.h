@@ -1,6 +1,6 @@
-// The transformer, written once over kernels/ops.h and driven by ModelConfig: llama, mistral,
-// qwen2, qwen3. Owns the weights and every activation buffer, sized at construction for the largest
-// step; Forward and Logits allocate nothing. Engine thread.
+// A transformer with its ends: embedding, layers (layer_stack.h) for the rows of either phase,
+// head. Owns the weights and every activation buffer, sized at construction for the largest step;
+// Forward and Logits allocate nothing. Engine thread.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -8,12 +8,17 @@
 
 #include "engine/checkpoint/model_config.h"
 #include "engine/model/decoder_step.h"
-#include "engine/model/tail_step.h"
+#include "engine/model/layer_stack.h"
 #include "engine/model/weights.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 
 namespace modu::engine {
+
+/// Rows of a part of a step, by its own numbers.
+struct PartRows {
+  std::vector<int32_t> cu_seqlens, output;
+};
 
 class Decoder {
  public:
@@ -41,15 +46,8 @@ class Decoder {
 
  private:
   std::unique_ptr<kernels::Buffer> Allocate(size_t bytes);
-  size_t PreparedBytes(int max_tokens) const;
-  void WriteKv(const DecoderStep& step, int layer, kernels::KvCache* kv);
-  void KeepTail();
-  void Attention(const DecoderStep& step, int layer, const kernels::KvCache* kv);
-  /// next: the step that the layer behind attends; null behind the last one.
-  void FeedForward(const DecoderStep& step, int layer, const DecoderStep* next,
-                   const kernels::KvCache* kv);
-  kernels::AttentionParams AttentionOf(const DecoderStep& step, int layer,
-                                       const kernels::KvCache* kv) const;
+  int64_t qkv_width() const;
+  Activations RowsFrom(int row) const;
 
   const ModelConfig config_;
   const ModelWeights weights_;
@@ -57,16 +55,17 @@ class Decoder {
   const int max_tokens_, max_logit_rows_;
   int64_t buffer_bytes_ = 0;
   int num_selected_ = 0;
-  TailStep tail_;
-  std::vector<int32_t> selected_;              // SelectRows' rows, of those that are left
-  std::unique_ptr<kernels::Buffer> inv_freq_;  // [R/2]
-  std::unique_ptr<kernels::Buffer> hidden_;    // [T, d]
-  std::unique_ptr<kernels::Buffer> qkv_;       // [T, (H + 2G) * D]
-  std::unique_ptr<kernels::Buffer> cos_sin_;   // [T, R]
-  std::unique_ptr<kernels::Buffer> input_,
-      gated_;  // Prepared: what a norm or attention wrote; what the gate wrote
-  std::unique_ptr<kernels::Buffer> head_input_;  // Prepared of max_logit_rows
-  std::unique_ptr<kernels::Buffer> logits_;      // [max_logit_rows, vocab]
+  LayerStack prompt_, generation_;
+  PartRows prompt_rows_, generation_rows_;
+  int num_generated_ = 0;                           // rows of the last step that `generation_` took
+  std::vector<int32_t> selected_;                   // where SelectRows' rows stand
+  std::unique_ptr<kernels::Buffer> inv_freq_;       // [R/2]
+  std::unique_ptr<kernels::Buffer> hidden_;         // [T, d]
+  std::unique_ptr<kernels::Buffer> qkv_;            // [T, (H + 2G) * D]
+  std::unique_ptr<kernels::Buffer> cos_sin_;        // [T, R]
+  std::unique_ptr<kernels::Buffer> input_, gated_;  // Prepared, of either phase's layers
+  std::unique_ptr<kernels::Buffer> head_input_;     // Prepared of max_logit_rows
+  std::unique_ptr<kernels::Buffer> logits_;         // [max_logit_rows, vocab]
 };
 
 }  // namespace modu::engine

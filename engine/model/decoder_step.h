@@ -7,6 +7,7 @@ namespace modu::engine {
 /// One step as flat arrays; the names are ForwardInput's. All ids are tokens, in [0, vocab_size).
 struct DecoderStep {
   int num_tokens = 0, num_seqs = 0;
+  int num_generated_seqs = 0;  // the first ones', whose rows are generated tokens; else prompts'
   const int32_t* token_ids = nullptr;     // [T]
   const int32_t* positions = nullptr;     // [T]
   const int32_t* cu_seqlens = nullptr;    // [S+1]

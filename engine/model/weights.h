@@ -14,17 +14,25 @@
 
 namespace modu::engine {
 
+struct LayerMatrices {
+  std::shared_ptr<const kernels::PackedWeight> qkv;      // [(H + 2G) * D, d]
+  std::shared_ptr<const kernels::PackedWeight> output;   // [d, H * D]
+  std::shared_ptr<const kernels::PackedWeight> gate_up;  // [2F, d]
+  std::shared_ptr<const kernels::PackedWeight> down;     // [d, F]
+};
+
 struct LayerWeights {
-  std::unique_ptr<kernels::PackedWeight> qkv;              // [(H + 2G) * D, d]
-  std::unique_ptr<kernels::PackedWeight> output;           // [d, H * D]
-  std::unique_ptr<kernels::PackedWeight> gate_up;          // [2F, d]
-  std::unique_ptr<kernels::PackedWeight> down;             // [d, F]
+  LayerMatrices prompt, generation;  // by the phase of rows; where it does not matter, the same
   std::unique_ptr<kernels::Buffer> input_norm, post_norm;  // [d]
   std::unique_ptr<kernels::Buffer> q_norm, k_norm;         // [D] or null
   std::unique_ptr<kernels::Buffer> qkv_bias;               // [(H + 2G) * D] or null
   std::unique_ptr<kernels::Buffer> output_bias;            // [d] or null
   std::unique_ptr<kernels::Buffer> gate_up_bias;           // [2F] or null
   std::unique_ptr<kernels::Buffer> down_bias;              // [d] or null
+
+  const LayerMatrices& matrices(kernels::Phase phase) const {
+    return phase == kernels::Phase::kPrompt ? prompt : generation;
+  }
 };
 
 struct ModelWeights {
@@ -32,6 +40,7 @@ struct ModelWeights {
   std::unique_ptr<kernels::PackedWeight> embedding;  // [vocab, d], or null: tied
   std::unique_ptr<kernels::Buffer> final_norm;       // [d]
   std::vector<LayerWeights> layers;
+  bool phased = false;                      // some matrices differ by phase
   int64_t bytes = 0;                        // on the device
   std::vector<std::string> unused_tensors;  // in the file, but no part of this architecture
 
@@ -43,6 +52,8 @@ struct ModelWeights {
 /// Called now and then with bytes of the file read so far and in all.
 using LoadProgress = std::function<void(int64_t done, int64_t total)>;
 
+/// On a device of numerics that depend on a row's phase, quantised matrices of layers are packed
+/// for both; the head, which few rows reach, for generated ones alone.
 absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, kernels::Device& device,
                                          const LoadProgress& progress);
 

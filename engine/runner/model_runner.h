@@ -53,6 +53,7 @@ struct ForwardInput {
   std::vector<int32_t> positions;   // [T]
   std::vector<int32_t> cu_seqlens;  // [S+1]
   std::vector<int32_t> seq_lens;    // [S]
+  int32_t num_generated_seqs = 0;   // the first ones', all of whose tokens here were generated
   std::vector<GroupInput> groups;   // one per cache group
   std::vector<SampleRow> sample_rows;
 };
@@ -93,6 +94,9 @@ struct RunnerSpec {
   int32_t max_batch_tokens = 0;  // T of the largest step that buffers were made for
   int32_t max_sequences = 0;
   std::vector<int32_t> eos_ids;
+  /// Generated tokens are computed otherwise than a prompt's: no sequence has both in one step, and
+  /// KV of the one never stands for the other.
+  bool phased = false;
 };
 
 class ModelRunner {

@@ -154,6 +154,7 @@ TransformerRunner::TransformerRunner(std::unique_ptr<kernels::Device> device,
   spec_.max_batch_tokens = options.max_batch_tokens;
   spec_.max_sequences = options.max_sequences;
   spec_.eos_ids = config.eos_ids;
+  spec_.phased = decoder_->weights().phased;
   token_ids_.reserve(static_cast<size_t>(options.max_batch_tokens));
   rows_.reserve(static_cast<size_t>(logit_rows));
 }
@@ -185,6 +186,8 @@ absl::Status TransformerRunner::CheckInput(const ForwardInput& input) const {
   if (seqs == 0 || seqs > tokens || input.cu_seqlens.size() != seqs + 1) return bug("cu_seqlens");
   if (input.cu_seqlens.front() != 0 || input.cu_seqlens.back() != static_cast<int32_t>(tokens))
     return bug("cu_seqlens");
+  if (input.num_generated_seqs < 0 || input.num_generated_seqs > static_cast<int32_t>(seqs))
+    return bug("num_generated_seqs");
   if (input.groups.size() != 1) return bug("groups");
   const GroupInput& group = input.groups[0];
   const int32_t block_size = spec_.groups[0].block_size, num_blocks = spec_.groups[0].num_blocks;
@@ -239,6 +242,7 @@ StepOutput TransformerRunner::Wait(StepHandle handle) {
   DecoderStep step;
   step.num_tokens = static_cast<int>(token_ids_.size());
   step.num_seqs = static_cast<int>(input.seq_lens.size());
+  step.num_generated_seqs = input.num_generated_seqs;
   step.token_ids = token_ids_.data();
   step.positions = input.positions.data();
   step.cu_seqlens = input.cu_seqlens.data();

@@ -87,6 +87,7 @@ bool Scheduler::MayWaitFor(const Sequence& leader, const Sequence& sequence, int
   // Not for one that stands still, such as a less urgent one that others go before.
   if (leader.num_scheduled < end && leader.planned_in_step + 1 < step_) return false;
   return leader.kv.scope == sequence.kv.scope &&
+         std::min(leader.kv.first_generated, end) == std::min(sequence.kv.first_generated, end) &&
          std::equal(leader.tokens.begin(), leader.tokens.begin() + end, sequence.tokens.begin());
 }
 

@@ -176,8 +176,10 @@ void Scheduler::PlanPrefills(StepPlan* plan) {
 }
 
 void Scheduler::PlanPrefill(Sequence* sequence, StepPlan* plan) {
-  const int32_t wanted = std::min(sequence->num_pending(), budget(*plan));
+  int32_t wanted = std::min(sequence->num_pending(), budget(*plan));
   if (wanted <= 0) return;
+  const int32_t of_prompt = sequence->kv.first_generated - sequence->num_scheduled;
+  if (of_prompt > 0) wanted = std::min(wanted, of_prompt);
   int32_t chunk = step_budget_.Fit(sequence->num_scheduled, wanted);
   if (chunk <= 0) return;
   int32_t room = kv_->GrowableTokens(sequence->kv) - sequence->num_scheduled;

@@ -37,6 +37,9 @@ struct PlannedChunk {
   int32_t num_tokens = 0;
   int32_t num_drafts = 0;  // of num_tokens, the last: the sequence's drafts
   bool samples = false;    // the last certain one draws an output token, and so does each draft
+
+  /// Its tokens were all generated; else some, of a phased runner all, are the prompt's.
+  bool generated() const { return first >= sequence->num_prompt; }
 };
 
 /// One step, in the order of the batch. Lives on in the scheduler's caller to be reused without

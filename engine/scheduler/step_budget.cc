@@ -36,6 +36,7 @@ void StepBudget::Learn(const StepShape& shape, int64_t ns) {
   if (prefills && !mixed && mixed_seen_ > 0) return;
   // Decodes and prefill are learned apart: a step with both could be explained in many ways.
   const double x = prefills ? kTokens * shape.prefill_tokens : 1.0;
+  const double z = prefills && options_.prefill_apart ? 1.0 : 0.0;
   const double y =
       prefills ? kPairs * static_cast<double>(shape.prefill_pairs) : kDecodes * shape.decodes;
   double& a = prefills ? token_ns_ : once_ns_;
@@ -43,7 +44,7 @@ void StepBudget::Learn(const StepShape& shape, int64_t ns) {
   const double a_scale = prefills ? kTokens : 1.0, b_scale = prefills ? kPairs : kDecodes;
   const double took =
       prefills ? static_cast<double>(ns) - DecodeNs(shape.decodes) : static_cast<double>(ns);
-  const double predicted = a / a_scale * x + b / b_scale * y;
+  const double predicted = a / a_scale * x + b / b_scale * y + apart_ns_ * z;
   double error = std::max(0.0, took) - predicted;
   if (mixed && shape.prefill_tokens > options_.min_prefill_tokens && shape.bound_ns > 0 &&
       static_cast<double>(ns) > shape.bound_ns)
@@ -54,9 +55,10 @@ void StepBudget::Learn(const StepShape& shape, int64_t ns) {
   int64_t& seen = mixed ? mixed_seen_ : prefills ? prefills_seen_ : decodes_seen_;
   if (seen > 0) error = std::min(error, kMaxSurprise * std::max(predicted, kLeastSurpriseNs));
   const double step =
-      std::max(kStepSize, 1.0 / static_cast<double>(++seen)) * error / (x * x + y * y);
+      std::max(kStepSize, 1.0 / static_cast<double>(++seen)) * error / (x * x + y * y + z * z);
   a = std::max(0.0, a + step * x * a_scale);
   b = std::max(0.0, b + step * y * b_scale);
+  apart_ns_ = std::max(0.0, apart_ns_ + step * z);
   KeepDecodesDearest(shape);
 }
 
@@ -98,7 +100,7 @@ double StepBudget::Begin(int32_t decodes, int32_t coming) {
   const double bound_ns = std::max(options_.max_slowdown * DecodeNs(std::max(decodes, coming)),
                                    static_cast<double>(options_.min_step_ns));
   const double variance = mixed_seen_ == 0 ? kFirstVariance : variance_;
-  left_ns_ = bound_ns / (1 + kDeviations * std::sqrt(variance)) - DecodeNs(decodes);
+  left_ns_ = bound_ns / (1 + kDeviations * std::sqrt(variance)) - DecodeNs(decodes) - apart_ns_;
   return bound_ns;
 }
 

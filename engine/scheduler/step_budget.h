@@ -25,6 +25,9 @@ struct StepBudgetOptions {
   /// 1,024 no less.)
   int64_t max_alone_ns = 100'000'000;
   int32_t min_alone_tokens = 256;
+  /// Prefill beside decodes goes through the model by itself, with weights of its own, so that its
+  /// first token costs more than others.
+  bool prefill_apart = false;
 };
 
 /// What decides how long a step takes, and how long it was to take.
@@ -70,8 +73,9 @@ class StepBudget {
   void LearnDeviation(double relative_error);
 
   StepBudgetOptions options_;
-  // What a step takes: once, for each decode, prefill token, pair.
-  double once_ns_ = 0, decode_ns_ = 0, token_ns_ = 0, pair_ns_ = 0;
+  // What a step takes: once, for each decode; for prefill that goes apart once, for each of its
+  // tokens, for each pair.
+  double once_ns_ = 0, decode_ns_ = 0, apart_ns_ = 0, token_ns_ = 0, pair_ns_ = 0;
   int64_t decodes_seen_ = 0, prefills_seen_ = 0, mixed_seen_ = 0;  // steps of one kind, of both
   int64_t over_bound_ = 0;
   double variance_ = 0;  // of mixed steps' time, relative to what was predicted

@@ -129,8 +129,7 @@ void BuildStepPacket(uint64_t step, const StepPlan& plan, int32_t block_size, in
   input->groups.resize(num_groups);
   for (GroupInput& group : input->groups) group.slot_mapping.reserve(plan.num_tokens);
   input->cu_seqlens.push_back(0);
-  for (const PlannedChunk& chunk : plan.chunks) {
-    if (chunk.sequence->state != SequenceState::kRunning) continue;
+  const auto add = [&](const PlannedChunk& chunk) {
     const int32_t first_row = static_cast<int32_t>(input->token_ids.size());
     AddTokens(chunk, block_size, input);  // before the rows: it feeds what the last step draws
     LaunchedChunk& mark = launched->emplace_back();
@@ -141,6 +140,13 @@ void BuildStepPacket(uint64_t step, const StepPlan& plan, int32_t block_size, in
     mark.num_drafts = chunk.num_drafts;
     AddSampleRows(step, chunk, first_row, input, &mark);
     ++chunk.sequence->num_in_flight;
+  };
+  for (const bool generated : {true, false}) {
+    for (const PlannedChunk& chunk : plan.chunks) {
+      if (chunk.sequence->state != SequenceState::kRunning) continue;
+      if (chunk.generated() == generated) add(chunk);
+    }
+    if (generated) input->num_generated_seqs = static_cast<int32_t>(launched->size());
   }
   for (int g = 0; g < num_groups; ++g) FillBlockTable(*launched, g, &input->groups[g]);
 }

@@ -25,8 +25,8 @@ struct LaunchedChunk {
 
 /// Fills `input` and `launched` from the plan's chunks, and moves each sequence's marks
 /// (num_sampled, sampled_in_step, next_prompt_logprob, num_in_flight) forward. Chunks of sequences
-/// that have ended since the plan are left out. No chunk in `launched`: nothing to launch. `input`
-/// is empty, or the packet of an earlier step.
+/// that have ended since the plan are left out; those of generated tokens come first. No chunk in
+/// `launched`: nothing to launch. `input` is empty, or the packet of an earlier step.
 void BuildStepPacket(uint64_t step, const StepPlan& plan, int32_t block_size, int num_groups,
                      ForwardInput* input, std::vector<LaunchedChunk>* launched);
 

@@ -101,15 +101,14 @@ CpuDevice::~CpuDevice() = default;
 const OpTable& CpuDevice::ops() const { return kOps; }
 
 std::string CpuDevice::Describe() const {
-  constexpr const char* kNames[] = {"exact", "bf16", "int8"};
   return "cpu " + std::string(NameOf(isa_)) + ", " + std::to_string(num_threads()) +
-         (num_threads() == 1 ? " thread, " : " threads, ") + kNames[static_cast<int>(numerics_)];
+         (num_threads() == 1 ? " thread, " : " threads, ") + kernels::NameOf(numerics_);
 }
 
 absl::StatusOr<std::unique_ptr<PackedWeight>> CpuDevice::Pack(std::span<const WeightSource> parts,
-                                                              WeightUse use) {
-  auto weight =
-      CpuWeight::Create(parts, use, numerics_, pool_, *arena_, linear_kernels_->bf16_activations());
+                                                              WeightUse use, Phase phase) {
+  auto weight = CpuWeight::Create(parts, use, NumericsOf(numerics_, phase), pool_, *arena_,
+                                  linear_kernels_->bf16_activations());
   if (weight.ok() && use == WeightUse::kHead && linear_kernels_->coarse != nullptr) {
     (*weight)->AddCoarseHead(pool_, *arena_);
   }
@@ -168,8 +167,10 @@ absl::StatusOr<std::unique_ptr<Device>> OpenCpuDevice(const DeviceOptions& optio
     isa = *level;
   }
   if (isa == cpu::Isa::kNone) return OpenRefDevice(options);
-  // Tiles take bf16 at every batch size; without them int8 has the most operations an instruction.
-  const Numerics fastest = isa == cpu::Isa::kAmx ? Numerics::kBf16 : Numerics::kInt8;
+  // Tiles multiply a prompt's many rows in bf16 twice as fast as vectors do in int8, which decode
+  // weights in less time: for the few rows of a decode that counts. Without tiles int8 has the most
+  // operations an instruction.
+  const Numerics fastest = isa == cpu::Isa::kAmx ? Numerics::kPhased : Numerics::kInt8;
   return std::make_unique<cpu::CpuDevice>(isa, options.numerics.value_or(fastest),
                                           options.num_threads);
 }

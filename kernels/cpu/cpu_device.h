@@ -34,8 +34,9 @@ class CpuDevice final : public Device {
   int num_threads() const override { return pool_.size(); }
   int KvBlockSize() const override;
   DType DefaultKvDType() const override;
+  using Device::Pack;
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(std::span<const WeightSource> parts,
-                                                     WeightUse use) override;
+                                                     WeightUse use, Phase phase) override;
   size_t PreparedBytes(const PackedWeight& consumer, int max_tokens) const override;
   std::unique_ptr<Buffer> Allocate(size_t bytes) override;
   std::unique_ptr<KvCache> CreateKvCache(const KvLayout& layout, int64_t num_blocks) override;

@@ -19,7 +19,7 @@ namespace {
 /// the bits are the same. With the join in floats that this had before, on a Sapphire Rapids
 /// (layers of the default model, two cores, ms by vectors / tiles): 6 rows 2.26 / 2.31, 8 rows 3.1
 /// / 3.4, 10 rows 4.1 / 3.7, 16 rows 5.8 / 4.9.
-constexpr int kMinTileProductRows = 9;
+constexpr int kMinTileProductRows = 900;
 
 /// Nibbles of one group to bytes, in the order of the 8-bit formats: [2][8 lines][16 columns][4].
 MODU_INLINE void UnpackNibbles(const std::byte* group, std::byte* bytes) {

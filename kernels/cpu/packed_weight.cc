@@ -17,8 +17,9 @@ namespace {
 PreparedKind KindOf(std::span<const WeightSource> parts, Numerics numerics, PreparedKind bf16) {
   if (numerics == Numerics::kExact) return PreparedKind::kF32;
   if (numerics == Numerics::kBf16) return bf16;
+  MODU_CHECK(numerics == Numerics::kInt8);
   for (const WeightSource& part : parts) {
-    if (!IsQuantised(FormatOf(part.dtype))) return bf16;
+    if (!IsBlockQuantised(part.dtype)) return bf16;
   }
   return PreparedKind::kInt8;
 }

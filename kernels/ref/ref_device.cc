@@ -14,8 +14,6 @@ namespace {
 
 DType HeldAs(DType kv) { return IsKvCode(kv) ? DType::kF32 : kv; }
 
-bool IsBlockQuantised(DType type) { return TraitsOf(type).block_elements > 1; }
-
 Rounding ChooseRounding(std::span<const WeightSource> parts, Numerics numerics) {
   if (numerics == Numerics::kExact) return Rounding::kFloat32;
   if (numerics == Numerics::kBf16) return Rounding::kBf16;
@@ -118,8 +116,7 @@ class RefDevice final : public Device {
 
   const OpTable& ops() const override { return kOps; }
   std::string Describe() const override {
-    constexpr const char* kNames[] = {"exact", "bf16", "int8"};
-    return std::string("ref, 1 thread, ") + kNames[static_cast<int>(numerics_)];
+    return std::string("ref, 1 thread, ") + NameOf(numerics_);
   }
   Numerics numerics() const override { return numerics_; }
   int num_threads() const override { return 1; }
@@ -129,8 +126,8 @@ class RefDevice final : public Device {
   }
 
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(std::span<const WeightSource> parts,
-                                                     WeightUse use) override {
-    return std::make_unique<RefWeight>(parts, use, numerics_);
+                                                     WeightUse use, Phase phase) override {
+    return std::make_unique<RefWeight>(parts, use, NumericsOf(numerics_, phase));
   }
   size_t PreparedBytes(const PackedWeight& consumer, int max_tokens) const override {
     return static_cast<size_t>(consumer.cols()) * static_cast<size_t>(max_tokens) * sizeof(double);

@@ -19,17 +19,27 @@ constexpr int kDefaultStepTokens = 512;
 /// others' room.
 constexpr int64_t kPlannedSequenceTokens = 2048;
 
-/// Up to so many sequences int8 is the fastest everywhere; for more it depends on the machine.
-constexpr int kFewSequences = 8;
-
-std::optional<kernels::Numerics> NumericsOf(const std::string& name, int max_seqs) {
-  if (name == "auto" && max_seqs > kFewSequences) return std::nullopt;
-  if (name == "exact") return kernels::Numerics::kExact;
-  return name == "bf16" ? kernels::Numerics::kBf16 : kernels::Numerics::kInt8;
+/// None: the machine's fastest.
+std::optional<kernels::Numerics> NumericsNamed(const std::string& name) {
+  using kernels::Numerics;
+  for (const Numerics numerics :
+       {Numerics::kExact, Numerics::kBf16, Numerics::kInt8, Numerics::kPhased}) {
+    if (kernels::NameOf(numerics) == name) return numerics;
+  }
+  return std::nullopt;
 }
 
 int64_t PhysicalMemoryBytes() {
   return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE);
+}
+
+/// Whether phased numerics, which pack quantised weights twice, are worth their memory.
+bool AffordsPhases(const engine::Checkpoint& checkpoint) {
+  int64_t quantised_bytes = 0;
+  for (const engine::TensorInfo& tensor : checkpoint.tensors()) {
+    if (kernels::IsBlockQuantised(tensor.dtype)) quantised_bytes += tensor.bytes;
+  }
+  return quantised_bytes > 0 && quantised_bytes <= PhysicalMemoryBytes() / 4;
 }
 
 /// KV enough for max-seqs sequences of a planned length, at most a quarter of the memory, at least
@@ -57,11 +67,17 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
   }
 
   kernels::DeviceOptions device_options;
-  device_options.numerics = NumericsOf(config.numerics, config.max_seqs);
+  device_options.numerics = NumericsNamed(config.numerics);
   device_options.num_threads = config.threads;
   device_options.isa = config.isa;
   absl::StatusOr<std::unique_ptr<kernels::Device>> device = open_device(device_options);
   if (!device.ok()) return device.status();
+  if (config.numerics == "auto" && (*device)->numerics() == kernels::Numerics::kPhased &&
+      !AffordsPhases(**checkpoint)) {
+    device_options.numerics = kernels::Numerics::kBf16;
+    device = open_device(device_options);
+    if (!device.ok()) return device.status();
+  }
 
   engine::RunnerOptions options;
   options.max_batch_tokens = std::max(

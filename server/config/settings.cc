@@ -84,12 +84,13 @@ std::span<const SettingRow> Settings() {
        1 << 24},
       {"numerics",
        "Model",
-       "exact (float32), bf16, int8 (activations in groups of 32), or auto: bf16 with AMX where "
-       "max-seqs is above 8, else int8",
+       "exact (float32), bf16, int8 (activations in groups of 32), phased (bf16 for prompts, int8 "
+       "for what is generated; quantised weights are kept twice), or auto: int8; with AMX phased, "
+       "bf16 where the weights are not quantised or large",
        &Config::numerics,
        0,
        0,
-       {"auto", "exact", "bf16", "int8"}},
+       {"auto", "exact", "bf16", "int8", "phased"}},
 
       {"host", "Doors", "address of the REST and gRPC ports", &Config::host},
       {"port", "Doors", "REST port", &Config::port, 0, 65535},

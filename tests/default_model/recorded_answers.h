@@ -55,17 +55,22 @@ struct ErrorStatistics {
   }
 };
 
+constexpr size_t kAllPrompt = SIZE_MAX;
+
 /// Feeds ids[0..n-2] in chunks and asks for the log probability of each next token from
-/// `first_target` on, with the `top` best beside it. Row i belongs to ids[first_target + i].
+/// `first_target` on, with the `top` best beside it. Row i belongs to ids[first_target + i]. The
+/// first num_prompt tokens are fed as a prompt's, the others as generated ones.
 inline std::vector<engine::SampledRow> ScoreSequence(engine::ModelRunner* runner,
                                                      const std::vector<int32_t>& ids,
-                                                     size_t first_target, int32_t top,
-                                                     size_t chunk) {
+                                                     size_t first_target, int32_t top, size_t chunk,
+                                                     size_t num_prompt = kAllPrompt) {
   const int32_t block_size = runner->spec().groups[0].block_size;
   SequenceDriver sequence(runner, 0, static_cast<int32_t>(ids.size()) / block_size + 1);
   std::vector<engine::SampledRow> out;
-  for (size_t begin = 0; begin + 1 < ids.size(); begin += chunk) {
-    const size_t end = std::min(ids.size() - 1, begin + chunk);
+  for (size_t begin = 0, end; begin + 1 < ids.size(); begin = end) {
+    end = std::min(ids.size() - 1, begin + chunk);
+    if (begin < num_prompt) end = std::min(end, num_prompt);
+    const auto phase = begin < num_prompt ? kernels::Phase::kPrompt : kernels::Phase::kGeneration;
     std::vector<engine::SampleRow> rows;
     for (size_t i = begin; i < end; ++i) {
       if (i + 1 >= first_target)
@@ -73,7 +78,7 @@ inline std::vector<engine::SampledRow> ScoreSequence(engine::ModelRunner* runner
     }
     engine::StepOutput step = sequence.Step({ids.begin() + static_cast<std::ptrdiff_t>(begin),
                                              ids.begin() + static_cast<std::ptrdiff_t>(end)},
-                                            rows);
+                                            rows, phase);
     MODU_CHECK(step.status.ok());
     for (const engine::SampledRow& row : step.rows) MODU_CHECK(!row.numeric_error);
     out.insert(out.end(), step.rows.begin(), step.rows.end());
@@ -88,7 +93,7 @@ inline ErrorStatistics ScoreGeneration(engine::ModelRunner* runner,
   const size_t prompt = ids.size();
   const auto output = generation.at("output_ids").get<std::vector<int32_t>>();
   ids.insert(ids.end(), output.begin(), output.end());
-  const auto rows = ScoreSequence(runner, ids, prompt, 20, chunk);
+  const auto rows = ScoreSequence(runner, ids, prompt, 20, chunk, prompt);
   MODU_CHECK(rows.size() == output.size());
   ErrorStatistics statistics;
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -99,11 +104,26 @@ inline ErrorStatistics ScoreGeneration(engine::ModelRunner* runner,
 }
 
 /// Negative log likelihood a token of one recorded text, every token after the first.
-inline double NllPerToken(engine::ModelRunner* runner, const nlohmann::json& text, size_t chunk) {
+inline double NllPerToken(engine::ModelRunner* runner, const nlohmann::json& text, size_t chunk,
+                          size_t num_prompt = kAllPrompt) {
   const auto ids = text.at("ids").get<std::vector<int32_t>>();
   double sum = 0;
-  for (const engine::SampledRow& row : ScoreSequence(runner, ids, 1, -1, chunk)) sum -= row.logprob;
+  for (const engine::SampledRow& row : ScoreSequence(runner, ids, 1, -1, chunk, num_prompt))
+    sum -= row.logprob;
   return sum / static_cast<double>(ids.size() - 1);
+}
+
+/// The same where all but a few first tokens were generated: the mean over where the prompt ends.
+/// A last bit of the first tokens' KV moves one such number by chance as far as the arithmetic does
+/// on average.
+inline double NllAsAnswer(engine::ModelRunner* runner, const nlohmann::json& text, size_t chunk) {
+  double sum = 0;
+  int ends = 0;
+  for (const size_t num_prompt : {1, 4, 16, 64, 128, 256}) {
+    sum += NllPerToken(runner, text, chunk, num_prompt);
+    ++ends;
+  }
+  return sum / ends;
 }
 
 }  // namespace modu::tests

@@ -353,6 +353,45 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("Where phases differ, KV of an answer serves who was preempted, and no prompt") {
+  RunnerSpec spec = SmallSpec(16);  // 64 tokens
+  spec.phased = true;
+  for (int depth : {1, 2}) {
+    House house(spec, depth);
+    house.runner->keep_launched = true;
+    const std::vector<Request> crowd = {MakeRequest(1, 10, 40, 1), MakeRequest(2, 12, 35, 50)};
+    for (const Request& request : crowd) REQUIRE(house.engine->Submit(request).ok());
+    house.RunUntilIdle();
+    for (const Request& request : crowd) house.CheckAnswer(request);
+    CHECK(house.sink.requests[2].terminal.num_preemptions > 0);
+    // The next turn of a conversation: what was answered is part of the prompt now.
+    Request turn = MakeRequest(3, 10, 3, 1);
+    const std::vector<int32_t>& out = house.sink.requests[1].tokens;
+    turn.prompt_ids.insert(turn.prompt_ids.end(), out.begin(), out.begin() + 20);
+    const Request beside = MakeRequest(5, 4, 12, 100);
+    REQUIRE(house.engine->Submit(beside).ok());
+    for (int i = 0; i < 4; ++i) house.engine->RunOnce();
+    REQUIRE(house.engine->Submit(turn).ok());
+    house.RunUntilIdle();
+    house.CheckAnswer(beside);
+    house.CheckAnswer(turn);
+    CHECK(house.sink.requests[3].terminal.num_cached_tokens <= 8);
+    Request again = turn;
+    again.id = 4;
+    REQUIRE(house.engine->Submit(again).ok());
+    house.RunUntilIdle();
+    house.CheckAnswer(again);
+    CHECK(house.sink.requests[4].terminal.num_cached_tokens == 28);
+    int mixed = 0;
+    for (const ForwardInput& input : house.runner->launched) {
+      mixed += input.num_generated_seqs > 0 &&
+               input.num_generated_seqs < static_cast<int32_t>(input.seq_lens.size());
+    }
+    CHECK(mixed > 0);
+    house.CheckClean();
+  }
+}
+
 TEST_CASE("The less urgent is preempted first, whoever came first") {
   House house(SmallSpec(14), 1);
   Request background = MakeRequest(1, 10, 40, 1);

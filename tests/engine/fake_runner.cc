@@ -8,6 +8,8 @@ namespace modu::engine {
 namespace {
 
 constexpr int32_t kGarbage = -777;
+/// What the KV of a token that was computed as a generated one holds, where phases differ.
+constexpr int32_t kGenerated = 1 << 30;
 
 uint64_t Fold(uint64_t hash, uint64_t value) {
   hash = (hash ^ value) * 0x9E3779B97F4A7C15ull;
@@ -61,7 +63,7 @@ std::vector<int32_t> FakeRunner::Answer(const RunnerSpec& spec, const Request& r
   std::vector<int32_t> tokens = request.prompt_ids, output;
   for (int32_t i = 0; i < params.max_tokens; ++i) {
     const int32_t token = TokenOf(spec, params, HashSeen(spec, tokens), i, i < params.min_tokens);
-    tokens.push_back(token);
+    tokens.push_back(spec.phased ? token | kGenerated : token);
     output.push_back(token);
     const bool eos = !params.ignore_eos && std::ranges::count(spec.eos_ids, token) > 0;
     if (i >= params.min_tokens && (eos || std::ranges::count(params.stop_token_ids, token) > 0))
@@ -84,7 +86,10 @@ SamplerSlot FakeRunner::StartSequence(const SamplingParams& params,
   if (faults.start_throws && faults.start_throws()) throw std::bad_alloc();
   if (static_cast<int32_t>(slots_.size()) >= spec_.max_sequences * (depth_ + 1))
     Violate("too many slots");
-  slots_[next_slot_] = {params, history, num_output, false};
+  Slot& slot = slots_[next_slot_] = {params, history, num_output, false};
+  if (spec_.phased) {
+    for (int32_t i = 1; i <= num_output; ++i) slot.history[slot.history.size() - i] |= kGenerated;
+  }
   return next_slot_++;
 }
 
@@ -101,6 +106,8 @@ void FakeRunner::CheckShape(const ForwardInput& input) {
   const size_t t = input.token_ids.size(), s = input.seq_lens.size();
   if (t == 0 || t > static_cast<size_t>(spec_.max_batch_tokens)) Violate("T out of range");
   if (s > static_cast<size_t>(spec_.max_sequences)) Violate("S out of range");
+  if (input.num_generated_seqs < 0 || input.num_generated_seqs > static_cast<int32_t>(s))
+    Violate("num_generated_seqs out of range");
   if (input.positions.size() != t || input.cu_seqlens.size() != s + 1 ||
       input.groups.size() != spec_.groups.size()) {
     Violate("array sizes do not agree");
@@ -137,6 +144,8 @@ StepHandle FakeRunner::Launch(ForwardInput input) {
 }
 
 void FakeRunner::WriteKv(ForwardInput& input, bool garbage) {
+  const auto generated =
+      static_cast<size_t>(input.cu_seqlens[static_cast<size_t>(input.num_generated_seqs)]);
   for (size_t t = 0; t < input.token_ids.size(); ++t) {
     int32_t& id = input.token_ids[t];
     if (id < 0) {
@@ -149,7 +158,8 @@ void FakeRunner::WriteKv(ForwardInput& input, bool garbage) {
       }
     }
     for (size_t g = 0; g < kv_.size(); ++g) {
-      kv_[g][input.groups[g].slot_mapping[t]] = garbage ? kGarbage : id;
+      const int32_t held = spec_.phased && t < generated ? id | kGenerated : id;
+      kv_[g][input.groups[g].slot_mapping[t]] = garbage ? kGarbage : held;
     }
   }
   tokens_computed += static_cast<int64_t>(input.token_ids.size());
@@ -204,7 +214,7 @@ SampledRow FakeRunner::Draw(const ForwardInput& input, const SampleRow& row) {
     const auto slot = slots_.find(row.slot);
     if (slot == slots_.end()) return out;
     out.token_id = TokenOf(spec_, slot->second.params, hash, row.position, row.mask_stop);
-    slot->second.history.push_back(out.token_id);
+    slot->second.history.push_back(spec_.phased ? out.token_id | kGenerated : out.token_id);
     ++slot->second.num_output;
   }
   if (row.top_logprobs >= 0 || row.target_id >= 0) out.logprob = LogprobFrom(hash, out.token_id);

@@ -450,7 +450,7 @@ TEST_CASE("a set of instructions that the machine lacks or nobody knows is refus
   const std::string missing = cpu::MissingFor(cpu::Isa::kAmx, cpu::ReadMachine());
   const auto amx = OpenCpuDevice({.num_threads = 1, .isa = "amx"});
   if (missing.empty()) {
-    CHECK(amx.value()->Describe() == "cpu amx, 1 thread, bf16");  // fastest there
+    CHECK(amx.value()->Describe() == "cpu amx, 1 thread, phased");  // fastest there
     CHECK(OpenCpuDevice({.numerics = Numerics::kInt8, .num_threads = 1}).value()->Describe() ==
           "cpu amx, 1 thread, int8");
   } else {

@@ -34,6 +34,38 @@ int32_t HitOf(const KvCacheManager& kv, CacheScope scope, const std::vector<int3
   return kv.Match(kv.NewSequence(scope), tokens, static_cast<int32_t>(tokens.size())).num_tokens;
 }
 
+TEST_CASE("Generated tokens of a kind of their own never stand for a prompt's, nor the reverse") {
+  KvCacheManager kv({{50, 0}}, 4, {});
+  const auto generating = [&](int32_t num_prompt) {
+    SequenceKv sequence = kv.NewSequence({1, 0});
+    sequence.first_generated = num_prompt;
+    return sequence;
+  };
+  const auto hit = [&](int32_t num_prompt, int n) {
+    return kv.Match(generating(num_prompt), Tokens(n), n).num_tokens;
+  };
+  SequenceKv answer = generating(6);
+  REQUIRE(kv.Grow(&answer, 16));
+  kv.Settle(&answer, Tokens(16), 16);
+  kv.Release(&answer);
+  CHECK(hit(6, 16) == 16);  // preempted, and back
+  CHECK(hit(6, 40) == 16);
+  CHECK(hit(16, 16) == 4);  // the same tokens, all of a prompt: the first block alone
+  CHECK(hit(5, 16) == 4);   // another border within the second block
+  CHECK(hit(4, 16) == 4);
+  CHECK(hit(7, 16) == 4);
+  CHECK(HitOf(kv, {1, 0}, Tokens(16)) == 4);  // where phases do not matter, all are as a prompt's
+  SequenceKv prompt = generating(16);
+  REQUIRE(kv.Grow(&prompt, 16));
+  kv.Settle(&prompt, Tokens(16), 16);
+  CHECK(hit(16, 16) == 16);
+  CHECK(hit(6, 16) == 16);
+  CHECK(hit(8, 16) == 8);
+  CHECK(hit(12, 16) == 12);
+  kv.Release(&prompt);
+  REQUIRE(kv.SelfCheck({}) == "");
+}
+
 TEST_CASE(
     "Only full blocks are cached, found by every token before them, under one tenant and salt") {
   for (BlockHash hash :

@@ -7,6 +7,7 @@
 
 #include "engine/runner/model_runner.h"
 #include "kernels/check.h"
+#include "kernels/dtype.h"
 
 namespace modu::tests {
 
@@ -47,9 +48,11 @@ class SequenceDriver {
   }
 
   /// One step of this sequence alone; rows' token_row counts within `ids`.
-  engine::StepOutput Step(const std::vector<int32_t>& ids, std::vector<engine::SampleRow> rows) {
+  engine::StepOutput Step(const std::vector<int32_t>& ids, std::vector<engine::SampleRow> rows,
+                          kernels::Phase phase = kernels::Phase::kPrompt) {
     engine::ForwardInput input;
     input.step = ++step_;
+    input.num_generated_seqs = phase == kernels::Phase::kGeneration ? 1 : 0;
     AddTo(&input, ids);
     input.sample_rows = std::move(rows);
     return runner_->Wait(runner_->Launch(std::move(input)));

@@ -28,8 +28,9 @@ class ReorderedDevice final : public Device {
   int KvBlockSize() const override { return inner_->KvBlockSize(); }
   kernels::DType DefaultKvDType() const override { return inner_->DefaultKvDType(); }
   absl::StatusOr<std::unique_ptr<kernels::PackedWeight>> Pack(
-      std::span<const kernels::WeightSource> parts, kernels::WeightUse use) override {
-    return inner_->Pack(parts, use);
+      std::span<const kernels::WeightSource> parts, kernels::WeightUse use,
+      kernels::Phase phase) override {
+    return inner_->Pack(parts, use, phase);
   }
   size_t PreparedBytes(const kernels::PackedWeight& consumer, int max_tokens) const override {
     return inner_->PreparedBytes(consumer, max_tokens);

@@ -72,6 +72,7 @@ Weather DrawWeather(Dice& dice) {
   w.spec.max_sequences = dice.Between(1, 24);
   w.spec.max_batch_tokens = dice.Between(1, 80);
   w.spec.eos_ids = {0};
+  w.spec.phased = dice.Chance(0.4);
   w.options.max_running = dice.Between(1, 24);
   w.options.max_step_tokens = dice.Between(1, 80);
   w.options.step_budget.max_slowdown = dice.Between(0, 4);

@@ -99,7 +99,7 @@ void Decoder::Forward(const DecoderStep& step, kernels::KvCache* kv) {
   // Where the phases' matrices are the same, one pass over them is cheaper.
   const int generated = weights_.phased ? step.num_generated_seqs : step.num_seqs;
   num_generated_ = step.cu_seqlens[generated];
-  // Prompts first: their weights were packed first (LoadWeights), the head behind the others.
+  // Prompts first: the head's weights follow those of generated tokens (LoadWeights).
   if (generated < step.num_seqs) {
     const DecoderStep prompts = PartOf(step, generated, step.num_seqs - generated, prompt_rows_);
     prompt_.Forward(prompts, RowsFrom(num_generated_), kv);

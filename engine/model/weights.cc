@@ -33,25 +33,15 @@ class Loader {
       needed_.insert(expected.name);
       if (const TensorInfo* info = Find(expected.name)) total_ += info->bytes;
     }
-    to_read_ = total_;
   }
 
-  /// Whether those are packed differently for the two phases.
-  bool DiffersByPhase(const std::vector<std::string>& names) const {
-    return device_.numerics() == Numerics::kPhased &&
-           std::ranges::all_of(names, [&](const std::string& name) {
-             const TensorInfo* info = Find(name);
-             return info != nullptr && kernels::IsBlockQuantised(info->dtype);
-           });
-  }
-  /// Progress is told of what is read, again too.
-  void WillReadAgain(const std::vector<std::string>& names) {
-    for (const std::string& name : names) to_read_ += Find(name)->bytes;
-  }
+  /// A matrix for rows of either phase.
+  struct Phases {
+    std::shared_ptr<const PackedWeight> prompt, generation;
+  };
 
   /// The parts stacked along their rows. Errors leave null and status().
-  std::unique_ptr<PackedWeight> Matrix(const std::vector<std::string>& names, WeightUse use,
-                                       Phase phase) {
+  Phases Matrix(const std::vector<std::string>& names, WeightUse use) {
     std::vector<std::vector<std::byte>> bytes(names.size());
     std::vector<std::vector<float>> scales(names.size());
     std::vector<WeightSource> sources;
@@ -63,17 +53,13 @@ class Loader {
                          scales[i].empty() ? nullptr : scales[i].data(),
                          static_cast<int64_t>(scales[i].size())});
     }
-    if (!status_.ok()) return nullptr;
-    auto packed = device_.Pack(sources, use, phase);
-    if (!packed.ok()) {
-      status_ = absl::Status(
-          packed.status().code(),
-          absl::StrCat(packed.status().message(), "; the model's file has ", total_ >> 20, " MiB"));
-      return nullptr;
-    }
-    device_bytes_ += (*packed)->bytes();
+    if (!status_.ok()) return {};
+    Phases phases;
+    phases.generation = Pack(sources, use, Phase::kGeneration);
+    phases.prompt =
+        DiffersByPhase(sources, use) ? Pack(sources, use, Phase::kPrompt) : phases.generation;
     Report();
-    return *std::move(packed);
+    return phases;
   }
 
   /// The vectors one after another, as float32 on the device.
@@ -133,9 +119,29 @@ class Loader {
     return values;
   }
 
+  /// The head is reached by few rows: of either phase by the same weights.
+  bool DiffersByPhase(const std::vector<WeightSource>& sources, WeightUse use) const {
+    return device_.numerics() == Numerics::kPhased && !kernels::ReadByRows(use) &&
+           std::ranges::all_of(sources, [](const WeightSource& source) {
+             return kernels::IsBlockQuantised(source.dtype);
+           });
+  }
+
+  std::shared_ptr<const PackedWeight> Pack(const std::vector<WeightSource>& sources, WeightUse use,
+                                           Phase phase) {
+    auto packed = device_.Pack(sources, use, phase);
+    if (!packed.ok()) {
+      status_ = absl::Status(
+          packed.status().code(),
+          absl::StrCat(packed.status().message(), "; the model's file has ", total_ >> 20, " MiB"));
+      return nullptr;
+    }
+    device_bytes_ += (*packed)->bytes();
+    return *std::move(packed);
+  }
+
   void Report() const {
-    const double share = static_cast<double>(read_) / static_cast<double>(to_read_);
-    if (progress_) progress_(static_cast<int64_t>(share * static_cast<double>(total_)), total_);
+    if (progress_) progress_(read_, total_);
   }
 
   const Checkpoint& checkpoint_;
@@ -144,60 +150,35 @@ class Loader {
   absl::Status status_;
   std::unordered_map<std::string, const TensorInfo*> by_name_;
   std::set<std::string> needed_, used_;
-  int64_t read_ = 0, to_read_ = 0, total_ = 0, device_bytes_ = 0;
+  int64_t read_ = 0, total_ = 0, device_bytes_ = 0;
 };
 
-std::string LayerName(int index) { return absl::StrCat("model.layers.", index, "."); }
-
-/// A layer's matrix: where it goes, and what it is stacked of.
-struct MatrixPlan {
-  std::shared_ptr<const PackedWeight> LayerMatrices::* member;
-  std::vector<std::string> names;
-  WeightUse use;
-};
-
-/// In the order of their use.
-std::vector<MatrixPlan> MatricesOf(int index) {
-  const std::string attn = LayerName(index) + "self_attn.", mlp = LayerName(index) + "mlp.";
-  return {{&LayerMatrices::qkv,
-           {attn + "q_proj.weight", attn + "k_proj.weight", attn + "v_proj.weight"},
-           WeightUse::kLinear},
-          {&LayerMatrices::output, {attn + "o_proj.weight"}, WeightUse::kLinear},
-          {&LayerMatrices::gate_up,
-           {mlp + "gate_proj.weight", mlp + "up_proj.weight"},
-           WeightUse::kGatedLinear},
-          {&LayerMatrices::down, {mlp + "down_proj.weight"}, WeightUse::kLinear}};
-}
-
-/// Those that generated tokens do not share.
-LayerMatrices LoadPromptMatrices(Loader& load, int index) {
-  LayerMatrices matrices;
-  for (const MatrixPlan& plan : MatricesOf(index)) {
-    if (!load.DiffersByPhase(plan.names)) continue;
-    matrices.*plan.member = load.Matrix(plan.names, plan.use, Phase::kPrompt);
-  }
-  return matrices;
-}
-
-LayerWeights LoadLayer(Loader& load, const ModelConfig& config, int index, LayerMatrices prompt) {
-  const std::string layer = LayerName(index);
+LayerWeights LoadLayer(Loader& load, const ModelConfig& config, int index) {
+  const std::string layer = absl::StrCat("model.layers.", index, ".");
   const std::string attn = layer + "self_attn.", mlp = layer + "mlp.";
   LayerWeights w;
-  w.prompt = std::move(prompt);
-  for (const MatrixPlan& plan : MatricesOf(index)) {
-    w.generation.*plan.member = load.Matrix(plan.names, plan.use, Phase::kGeneration);
-    auto& of_prompt = w.prompt.*plan.member;
-    if (of_prompt == nullptr) of_prompt = w.generation.*plan.member;
-  }
+  const auto matrix = [&](std::shared_ptr<const PackedWeight> LayerMatrices::* member,
+                          const std::vector<std::string>& names, WeightUse use) {
+    Loader::Phases phases = load.Matrix(names, use);
+    w.prompt.*member = std::move(phases.prompt);
+    w.generation.*member = std::move(phases.generation);
+  };
   w.input_norm = load.Floats({layer + "input_layernorm.weight"});
+  matrix(&LayerMatrices::qkv,
+         {attn + "q_proj.weight", attn + "k_proj.weight", attn + "v_proj.weight"},
+         WeightUse::kLinear);
   if (config.qkv_bias)
     w.qkv_bias = load.Floats({attn + "q_proj.bias", attn + "k_proj.bias", attn + "v_proj.bias"});
   if (config.qk_norm) {
     w.q_norm = load.Floats({attn + "q_norm.weight"});
     w.k_norm = load.Floats({attn + "k_norm.weight"});
   }
+  matrix(&LayerMatrices::output, {attn + "o_proj.weight"}, WeightUse::kLinear);
   if (config.output_bias) w.output_bias = load.Floats({attn + "o_proj.bias"});
   w.post_norm = load.Floats({layer + "post_attention_layernorm.weight"});
+  matrix(&LayerMatrices::gate_up, {mlp + "gate_proj.weight", mlp + "up_proj.weight"},
+         WeightUse::kGatedLinear);
+  matrix(&LayerMatrices::down, {mlp + "down_proj.weight"}, WeightUse::kLinear);
   if (config.mlp_bias) {
     w.gate_up_bias = load.Floats({mlp + "gate_proj.bias", mlp + "up_proj.bias"});
     w.down_bias = load.Floats({mlp + "down_proj.bias"});
@@ -212,30 +193,19 @@ absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, Device& d
   const ModelConfig& config = checkpoint.config();
   Loader load(checkpoint, device, progress);
   ModelWeights weights;
-  for (int i = 0; i < config.num_layers; ++i) {
-    for (const MatrixPlan& plan : MatricesOf(i)) {
-      if (!load.DiffersByPhase(plan.names)) continue;
-      load.WillReadAgain(plan.names);
-      weights.phased = true;
-    }
-  }
   // In the order of use: a backend may fetch ahead what was packed next.
   if (!config.tie_embeddings) {
-    weights.embedding =
-        load.Matrix({"model.embed_tokens.weight"}, WeightUse::kTable, Phase::kGeneration);
+    weights.embedding = load.Matrix({"model.embed_tokens.weight"}, WeightUse::kTable).generation;
   }
   weights.final_norm = load.Floats({"model.norm.weight"});
-  std::vector<LayerMatrices> of_prompts;
   for (int i = 0; i < config.num_layers && load.status().ok(); ++i) {
-    of_prompts.push_back(LoadPromptMatrices(load, i));
-  }
-  for (int i = 0; i < config.num_layers && load.status().ok(); ++i) {
-    weights.layers.push_back(
-        LoadLayer(load, config, i, std::move(of_prompts[static_cast<size_t>(i)])));
+    weights.layers.push_back(LoadLayer(load, config, i));
+    weights.phased = weights.phased || weights.layers.back().differs_by_phase();
   }
   weights.head =
       load.Matrix({config.tie_embeddings ? "model.embed_tokens.weight" : "lm_head.weight"},
-                  WeightUse::kHead, Phase::kGeneration);
+                  WeightUse::kHead)
+          .generation;
   if (!load.status().ok()) return load.status();
   weights.bytes = load.device_bytes();
   weights.unused_tensors = load.UnusedTensors();

@@ -30,15 +30,20 @@ struct LayerWeights {
   std::unique_ptr<kernels::Buffer> gate_up_bias;           // [2F] or null
   std::unique_ptr<kernels::Buffer> down_bias;              // [d] or null
 
+  bool differs_by_phase() const {
+    return prompt.qkv != generation.qkv || prompt.output != generation.output ||
+           prompt.gate_up != generation.gate_up || prompt.down != generation.down;
+  }
   const LayerMatrices& matrices(kernels::Phase phase) const {
     return phase == kernels::Phase::kPrompt ? prompt : generation;
   }
 };
 
 struct ModelWeights {
-  std::unique_ptr<kernels::PackedWeight> head;  // [vocab, d]; the embedding too where they are tied
-  std::unique_ptr<kernels::PackedWeight> embedding;  // [vocab, d], or null: tied
-  std::unique_ptr<kernels::Buffer> final_norm;       // [d]
+  // [vocab, d]; the embedding too where they are tied
+  std::shared_ptr<const kernels::PackedWeight> head;
+  std::shared_ptr<const kernels::PackedWeight> embedding;  // [vocab, d], or null: tied
+  std::unique_ptr<kernels::Buffer> final_norm;             // [d]
   std::vector<LayerWeights> layers;
   bool phased = false;                      // some matrices differ by phase
   int64_t bytes = 0;                        // on the device

@@ -45,15 +45,6 @@ struct AmxTiles {
                  : "memory");
   }
 
-  /// C += A x B in int32, of signed int8 in A and signed or unsigned ones in B.
-  template <int kC, int kA, int kB>
-  MODU_INLINE void DotSignedSigned() {
-    asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB));
-  }
-  template <int kC, int kA, int kB>
-  MODU_INLINE void DotSignedUnsigned() {
-    asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB));
-  }
   /// C += A x B in f32, of bf16 in A and B; see ScalarTiles for the order of additions.
   template <int kC, int kA, int kB>
   MODU_INLINE void DotBf16() {

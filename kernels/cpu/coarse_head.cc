@@ -93,7 +93,7 @@ absl::StatusOr<std::unique_ptr<CoarseHead>> CoarseHead::Create(std::span<const S
   head->strip_bytes_ = CoarseStripBytes(layout.groups());
   head->bytes_ = head->strip_bytes_ * static_cast<int64_t>(strips.size());
   absl::StatusOr<WeightArena::Piece> memory =
-      arena.Allocate(static_cast<size_t>(head->bytes_), /*in_turn=*/false);
+      arena.Allocate(static_cast<size_t>(head->bytes_), /*turn=*/std::nullopt);
   if (!memory.ok()) return memory.status();
   head->memory_ = *std::move(memory);
   std::vector<float> most(static_cast<size_t>(pool.size()), 0.0f);

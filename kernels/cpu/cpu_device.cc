@@ -52,7 +52,7 @@ const LinearKernels& KernelsOf(Isa isa) {
                                             .f32 = FloatKernelsAvx512(),
                                             .bf16_dots = Bf16DotsAvx512Bf16(),
                                             .coarse = CoarseStripAvx512()};
-  static const LinearKernels kAmx = {.int8 = Int8KernelsAmx(),
+  static const LinearKernels kAmx = {.int8 = Int8KernelsAvx512(),
                                      .f32 = FloatKernelsAvx512(),
                                      .bf16_tiles = Bf16TileKernelsAmx(),
                                      .coarse = CoarseStripAvx512()};
@@ -108,7 +108,7 @@ std::string CpuDevice::Describe() const {
 absl::StatusOr<std::unique_ptr<PackedWeight>> CpuDevice::Pack(std::span<const WeightSource> parts,
                                                               WeightUse use, Phase phase) {
   auto weight = CpuWeight::Create(parts, use, NumericsOf(numerics_, phase), pool_, *arena_,
-                                  linear_kernels_->bf16_activations());
+                                  linear_kernels_->bf16_activations(), phase);
   if (weight.ok() && use == WeightUse::kHead && linear_kernels_->coarse != nullptr) {
     (*weight)->AddCoarseHead(pool_, *arena_);
   }

@@ -140,8 +140,6 @@ const Int8Kernels& Int8KernelsAvx2();
 const Int8Kernels& Int8KernelsAvx512();
 const Int8Kernels& Int8WinogradAvx512();         // half of the products for many rows
 const Int8Kernels& Int8WinogradAnyRowsAvx512();  // for any number of rows: for tests
-const Int8Kernels& Int8KernelsAmx();             // tiles for many rows, AVX-512 for few
-const Int8Kernels& Int8TileKernelsAmx();         // tiles for any number of rows: for tests
 const FloatKernels& FloatKernelsAvx2();
 const FloatKernels& FloatKernelsAvx512();
 FloatStripFn Bf16DotsAvx512Bf16();

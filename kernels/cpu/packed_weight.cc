@@ -140,15 +140,15 @@ CpuWeight::~CpuWeight() = default;
 absl::StatusOr<std::unique_ptr<CpuWeight>> CpuWeight::Create(std::span<const WeightSource> parts,
                                                              WeightUse use, Numerics numerics,
                                                              WorkerPool& pool, WeightArena& arena,
-                                                             PreparedKind bf16) {
+                                                             PreparedKind bf16, Phase turn) {
   std::unique_ptr<CpuWeight> weight(new CpuWeight);
-  absl::Status status = weight->Pack(parts, use, numerics, pool, arena, bf16);
+  absl::Status status = weight->Pack(parts, use, numerics, pool, arena, bf16, turn);
   if (!status.ok()) return status;
   return weight;
 }
 
 absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use, Numerics numerics,
-                             WorkerPool& pool, WeightArena& arena, PreparedKind bf16) {
+                             WorkerPool& pool, WeightArena& arena, PreparedKind bf16, Phase turn) {
   use_ = use;
   MODU_CHECK(!parts.empty());
   const bool gated = use == WeightUse::kGatedLinear;
@@ -196,11 +196,11 @@ absl::Status CpuWeight::Pack(std::span<const WeightSource> parts, WeightUse use,
     bytes += static_cast<size_t>(strips_[i].bytes);
   }
   if (head_bytes != 0) {
-    absl::StatusOr<WeightArena::Piece> scales = arena.Allocate(head_bytes, /*in_turn=*/false);
+    absl::StatusOr<WeightArena::Piece> scales = arena.Allocate(head_bytes, /*turn=*/std::nullopt);
     if (!scales.ok()) return scales.status();
     scales_of_head_ = *std::move(scales);
   }
-  absl::StatusOr<WeightArena::Piece> memory = arena.Allocate(bytes);
+  absl::StatusOr<WeightArena::Piece> memory = arena.Allocate(bytes, turn);
   if (!memory.ok()) return memory.status();
   memory_ = *std::move(memory);
 

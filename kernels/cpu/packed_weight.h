@@ -130,11 +130,12 @@ class CpuWeight final : public PackedWeight {
  public:
   /// Packs over the pool. Sizes and dtypes have been validated; K must be a multiple of 32 for
   /// block-quantised parts and even otherwise. `bf16`: the kind of activations that this machine's
-  /// bf16 products read. Fails as the arena does.
+  /// bf16 products read; `turn`: the arena's. Fails as the arena does.
   static absl::StatusOr<std::unique_ptr<CpuWeight>> Create(std::span<const WeightSource> parts,
                                                            WeightUse use, Numerics numerics,
                                                            WorkerPool& pool, WeightArena& arena,
-                                                           PreparedKind bf16 = PreparedKind::kBf16);
+                                                           PreparedKind bf16 = PreparedKind::kBf16,
+                                                           Phase turn = Phase::kGeneration);
 
   ~CpuWeight() override;
 
@@ -165,7 +166,7 @@ class CpuWeight final : public PackedWeight {
  private:
   CpuWeight();
   absl::Status Pack(std::span<const WeightSource> parts, WeightUse use, Numerics numerics,
-                    WorkerPool& pool, WeightArena& arena, PreparedKind bf16);
+                    WorkerPool& pool, WeightArena& arena, PreparedKind bf16, Phase turn);
 
   WeightUse use_ = WeightUse::kLinear;
   PreparedLayout prepared_;

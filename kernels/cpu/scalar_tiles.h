@@ -111,14 +111,6 @@ class ScalarTiles {
     }
   }
 
-  template <int kC, int kA, int kB>
-  void DotSignedSigned() {
-    DotBytes<int8_t>(kC, kA, kB);
-  }
-  template <int kC, int kA, int kB>
-  void DotSignedUnsigned() {
-    DotBytes<uint8_t>(kC, kA, kB);
-  }
   /// An output's even and odd members of the pairs are two chains of FMAs in rising k, each from
   /// zero; their sum is added to C. Denormals in and out are zeros, MXCSR does not count.
   template <int kC, int kA, int kB>
@@ -154,27 +146,6 @@ class ScalarTiles {
 
   TileConfig config_{.palette = 0};
   std::byte data_[kTileRegisters][kTileMaxRows][kTileRowBytes] = {};
-
- private:
-  /// Sums wrap, as the instruction's do.
-  template <typename OfB>
-  void DotBytes(int c, int a, int b) {
-    MODU_CHECK(Fits(config_, c, a, b));
-    for (int m = 0; m < rows(c); ++m) {
-      for (int n = 0; n < config_.colsb[c] / 4; ++n) {
-        uint32_t sum;
-        std::memcpy(&sum, data_[c][m] + 4 * n, sizeof(sum));
-        for (int k = 0; k < rows(b); ++k) {
-          for (int i = 0; i < 4; ++i) {
-            const auto x = static_cast<int8_t>(data_[a][m][4 * k + i]);
-            const auto y = static_cast<OfB>(data_[b][k][4 * n + i]);
-            sum += static_cast<uint32_t>(int{x} * int{y});
-          }
-        }
-        std::memcpy(data_[c][m] + 4 * n, &sum, sizeof(sum));
-      }
-    }
-  }
 };
 
 /// The twin of DotTiles (dot_tiles-inl.h): a tile product adds pair by pair to C, as VDPBF16PS

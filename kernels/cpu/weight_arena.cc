@@ -44,7 +44,7 @@ struct WeightArena::Chunk {
   size_t bytes = 0, used = 0;
 };
 
-absl::StatusOr<WeightArena::Piece> WeightArena::Allocate(size_t bytes, bool in_turn) {
+absl::StatusOr<WeightArena::Piece> WeightArena::Allocate(size_t bytes, std::optional<Phase> turn) {
   // Nothing near the limit may overflow the roundings below.
   const int64_t left = limit_ - given_;
   if (bytes > static_cast<size_t>(std::max<int64_t>(left, 0))) {
@@ -68,10 +68,13 @@ absl::StatusOr<WeightArena::Piece> WeightArena::Allocate(size_t bytes, bool in_t
   std::byte* const data = chunk->data + chunk->used;
   chunk->used += bytes;
   given_ += static_cast<int64_t>(bytes);
-  if (!in_turn) return Piece{data, std::move(chunk), std::make_shared<Region>()};
-  if (next_ != nullptr) *next_ = {data, bytes};
-  next_ = std::make_shared<Region>();
-  return Piece{data, std::move(chunk), next_};
+  const auto after = std::make_shared<Region>();
+  if (turn.has_value()) {
+    std::shared_ptr<Region>& next = next_[static_cast<int>(*turn)];
+    if (next != nullptr) *next = {data, bytes};
+    next = after;
+  }
+  return Piece{data, std::move(chunk), after};
 }
 
 }  // namespace modu::kernels::cpu

@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "absl/status/statusor.h"
+#include "kernels/dtype.h"
 
 namespace modu::kernels::cpu {
 
@@ -27,14 +29,15 @@ class WeightArena {
   explicit WeightArena(int64_t limit) : limit_(limit) {}
 
   /// ResourceExhausted, naming need and limit, past the limit or where the system refuses.
-  /// in_turn: read between the piece before it and the one after it; else no piece's `next`.
-  absl::StatusOr<Piece> Allocate(size_t bytes, bool in_turn = true);
+  /// turn: read by the rows of that phase, between the piece before it and the one after it that
+  /// were allocated for the same; none: no piece's `next`.
+  absl::StatusOr<Piece> Allocate(size_t bytes, std::optional<Phase> turn = Phase::kGeneration);
 
  private:
   const int64_t limit_;
   int64_t given_ = 0;
   std::shared_ptr<Chunk> current_;
-  std::shared_ptr<Region> next_;  // the last piece's
+  std::shared_ptr<Region> next_[2];  // by phase: the last piece's
 };
 
 }  // namespace modu::kernels::cpu

@@ -1,6 +1,7 @@
 """A request's tokens, text and logprobs are the same bits alone, in a crowd, with and without cache hits, in any
 chunking, with guesses or not, with one thread or two, preempted or not, by REST or gRPC, streamed or not: the matrix, on the default model
-(Q4_1, in the default mode, in int8 where that is another, with KV in bf16, int8 and FP8) and on a random FP8 model (bf16 and float32 products).
+(Q4_1, in the default mode, in int8 and phased where those are others, with KV in bf16, int8 and FP8) and on a random FP8
+model (bf16 and float32 products).
 
   invariance_test.py                              the matrix, of $MODU_BINARY
   invariance_test.py --expect-difference SERVER   its inverse: SERVER is a modu_reordered_server, whose attention rounds
@@ -220,6 +221,12 @@ class TheMatrix(unittest.TestCase):
                 self.skipTest("is the default here")
         self.assertEqual(differences(Model(default_model.path(), 1000, 30000, "--numerics", "int8"), self.command), [])
 
+    def test_q4_1_phased(self):
+        with Server(default_model.path()) as server:
+            if ", phased;" in server.log_text():
+                self.skipTest("is the default here")
+        self.assertEqual(differences(Model(default_model.path(), 1000, 30000, "--numerics", "phased"), self.command), [])
+
     def test_fp8(self):
         self.assertEqual(differences(self.fp8(), self.command), [])
 
@@ -267,7 +274,7 @@ class Inverse(TheMatrix):
     """The same matrix on servers that are wrong in one way each: it must be seen where it acts, and only there."""
 
     binary = ""
-    test_q4_1 = test_q4_1_int8 = test_other_types_of_kv = test_fp8 = test_fp8_exact = test_greedy = test_right_guesses = None
+    test_q4_1 = test_q4_1_int8 = test_q4_1_phased = test_other_types_of_kv = test_fp8 = test_fp8_exact = test_greedy = test_right_guesses = None
 
     def seen(self, by, model):
         return {(setup, run) for setup, run, _ in differences(model, (self.binary, by))}

@@ -13,6 +13,7 @@ import time
 import unittest
 import urllib.request
 
+import default_model
 from modu_server import BINARY, Server, free_ports
 from tiny_model import TinyModel
 
@@ -188,14 +189,19 @@ class Ready(TinyModel):
             for sample in info:
                 self.assertIn('cache_dtype="%s"' % dtype, sample)
 
-    def test_auto_numerics_take_bf16_on_tiles_for_many_sequences(self):
-        chosen = {}
-        for sequences in ("8", "9"):
-            server = Server(self.model, "--max-seqs", sequences)
-            self.assertEqual(server.stop(), 0)
-            chosen[sequences] = re.search(r"cpu (\w+), \d+ threads?, (\w+)", server.log_text()).groups()
-        self.assertEqual(chosen["8"][1], "int8")
-        self.assertEqual(chosen["9"][1], "bf16" if chosen["9"][0] == "amx" else "int8")
+    def numerics_of(self, model, *flags):
+        """(level, mode) of the device that `model` is served on."""
+        server = Server(model, *flags)
+        status, _ = server.post_json("/v1/completions", {"prompt": "hello", "max_tokens": 3})
+        self.assertEqual((status, server.stop()), (200, 0))
+        return re.search(r"cpu (\w+), \d+ threads?, (\w+)", server.log_text()).groups()
+
+    def test_auto_numerics_are_phased_on_tiles_where_weights_are_quantised(self):
+        level, mode = self.numerics_of(default_model.path())
+        self.assertEqual(mode, "phased" if level == "amx" else "int8")
+        level, mode = self.numerics_of(self.model)  # in float32
+        self.assertEqual(mode, "bf16" if level == "amx" else "int8")
+        self.assertEqual(self.numerics_of(default_model.path(), "--numerics", "phased")[1], "phased")
 
     def test_a_json_log_holds_nothing_but_json(self):
         server = Server(self.model, "--log-format", "json")

@@ -321,7 +321,7 @@ TEST_CASE("a row's bits do not depend on batch, chunks or workers") {
 
 /// The device as level kAmx has it, over the scalar twins of its tiles.
 Backend TilesBackend(const Model& model, int threads) {
-  static const cpu::LinearKernels linear = {cpu::Int8TilesOrVectorsTwin(), cpu::FloatKernelsAvx2(),
+  static const cpu::LinearKernels linear = {cpu::Int8KernelsAvx2(), cpu::FloatKernelsAvx2(),
                                             cpu::Bf16TileKernelsTwin()};
   static const cpu::AttentionKernels attention = cpu::AttentionKernelsTwin();
   return {

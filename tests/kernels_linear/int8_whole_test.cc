@@ -38,8 +38,7 @@ struct Candidate {
 };
 
 std::vector<Candidate> Candidates() {
-  std::vector<Candidate> all = {{"avx2", &Int8KernelsAvx2()},
-                                {"tiles' twin", &Int8TileKernelsTwin()}};
+  std::vector<Candidate> all = {{"avx2", &Int8KernelsAvx2()}};
 #if defined(MODU_HAVE_EMULATED)
   all.push_back({"emulated avx512", &Int8KernelsEmulated()});
   all.push_back({"emulated, Winograd's", &Int8WinogradEmulated()});
@@ -48,7 +47,6 @@ std::vector<Candidate> Candidates() {
     all.push_back({"avx512", &Int8KernelsAvx512()});
     all.push_back({"avx512, Winograd's", &Int8WinogradAnyRowsAvx512()});
   }
-  if (DetectIsa() >= Isa::kAmx) all.push_back({"amx", &Int8TileKernelsAmx()});
   return all;
 }
 

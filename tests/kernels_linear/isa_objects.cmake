@@ -10,7 +10,6 @@ execute_process(COMMAND ${OBJDUMP} -d --no-show-raw-insn ${ARCHIVE}
 if(NOT result EQUAL 0)
   message(FATAL_ERROR "objdump failed on ${ARCHIVE}")
 endif()
-set(wanted_linear_int8_amx ldtilecfg tileloadd tilestored tilezero tilerelease tdpbssd tdpbsud)
 set(wanted_linear_bf16_amx ldtilecfg tileloadd tileloaddt1 tilestored tilezero tilerelease tdpbf16ps)
 set(wanted_linear_bf16_avx512bf16 vdpbf16ps)
 set(wanted_attention_paged_avx512bf16 vdpbf16ps)

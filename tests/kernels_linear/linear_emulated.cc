@@ -12,7 +12,6 @@
 #include "kernels/cpu/linear_bf16_tiles-inl.h"
 #include "kernels/cpu/linear_f32-inl.h"
 #include "kernels/cpu/linear_int8-inl.h"
-#include "kernels/cpu/linear_int8_tiles-inl.h"
 #include "kernels/cpu/linear_int8_winograd-inl.h"
 #include "kernels/cpu/scalar_tiles.h"
 #include "tests/kernels_linear/emulated_dot_pairs-inl.h"
@@ -20,7 +19,6 @@
 namespace modu::kernels::cpu {
 const Int8Kernels& Int8KernelsEmulated() { return emulated::kInt8Kernels; }
 const Int8Kernels& Int8WinogradEmulated() { return emulated::kWinogradKernels<1>; }
-const Int8Kernels& Int8TileKernelsEmulated() { return emulated::kTileProductKernels<ScalarTiles>; }
 const Bf16TileKernels& Bf16TileKernelsEmulated() { return emulated::kBf16TileKernels<ScalarTiles>; }
 const FloatKernels& FloatKernelsEmulated() { return emulated::kFloatKernels; }
 FloatStripFn Bf16DotsEmulated() { return emulated::Bf16DotsStrip; }

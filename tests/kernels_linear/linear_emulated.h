@@ -8,6 +8,5 @@ const Int8Kernels& Int8WinogradEmulated();  // for any number of rows
 const FloatKernels& FloatKernelsEmulated();
 FloatStripFn Bf16DotsEmulated();
 CoarseStripFn CoarseStripEmulated();
-const Int8Kernels& Int8TileKernelsEmulated();  // tiles: the scalar twin
 const Bf16TileKernels& Bf16TileKernelsEmulated();
 }  // namespace modu::kernels::cpu

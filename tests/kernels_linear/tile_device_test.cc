@@ -29,7 +29,7 @@ constexpr int kWidth = 288, kFeatures = 96, kOutputs = 45, kMostTokens = 33;
 constexpr int kTokens = 300;  // more than one range of rows
 
 const LinearKernels& TwinKernels() {
-  static const LinearKernels kernels = {Int8TilesOrVectorsTwin(), FloatKernelsAvx2(),
+  static const LinearKernels kernels = {Int8KernelsAvx2(), FloatKernelsAvx2(),
                                         Bf16TileKernelsTwin()};
   return kernels;
 }

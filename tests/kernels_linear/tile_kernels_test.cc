@@ -1,7 +1,6 @@
-// The tile kernels. int8: the bits of the vector kernels, over the scalar twin and, where the
-// machine has it, over AMX. bf16: the bits of tdpbf16ps's order by plain loops, for any number of
-// rows. Both against float64 sums. Rows of activations beyond the last, and the tails of rows, are
-// NaN.
+// The tile kernels, over the scalar twin and, where the machine has it, over AMX: the bits of
+// tdpbf16ps's order by plain loops, for any number of rows, and float64 sums. Rows of activations
+// beyond the last, and the tails of rows, are NaN.
 #include <xmmintrin.h>
 
 #include <algorithm>
@@ -40,23 +39,6 @@ bool MachineHasAmx() {
   if (!missing.empty() && !said) WARN("skipped: AMX itself (" + missing + ")");
   said = true;
   return missing.empty();
-}
-
-struct Int8Candidate {
-  const char* name;
-  const Int8Kernels* kernels;
-};
-std::vector<Int8Candidate> Int8Candidates() {
-  std::vector<Int8Candidate> sets = {{"twin", &Int8TileKernelsTwin()},
-                                     {"twin and vectors", &Int8TilesOrVectorsTwin()}};
-#if defined(MODU_HAVE_EMULATED)
-  sets.push_back({"twin over emulated AVX-512", &Int8TileKernelsEmulated()});
-#endif
-  if (MachineHasAmx()) {
-    sets.push_back({"amx", &Int8TileKernelsAmx()});
-    sets.push_back({"amx and avx512", &Int8KernelsAmx()});
-  }
-  return sets;
 }
 
 struct Bf16Candidate {
@@ -133,72 +115,6 @@ double ErrorOf(const Problem& p, const Strip& strip, int rows, const float* tile
   }
   return std::sqrt(error / squares);
 }
-
-}  // namespace
-
-TEST_CASE("int8 products by tiles have the vector kernels' bits") {
-  const DType dtype = GENERATE(from_range(std::begin(kQuantised), std::end(kQuantised)));
-  const int block = TraitsOf(dtype).block_elements;
-  std::vector<int> all_rows = kRows;
-  all_rows.insert(all_rows.end(), {65, 127, kTileRows});
-  for (const Int8Candidate& candidate : Int8Candidates()) {
-    for (const int64_t k : {32, 64, 256, 288, 512}) {
-      if (k % block != 0) continue;
-      const Problem p(dtype, 45, k, Numerics::kInt8, kTileRows);
-      for (const Strip& strip : p.weight->strips()) {
-        const auto format = static_cast<int>(strip.format);
-        for (const int rows : all_rows) {
-          INFO(candidate.name << " " << TraitsOf(dtype).name << " K " << k << " rows " << rows);
-          AlignedBytes want(sizeof(float) * kTileRows * kStrip);
-          AlignedBytes got(sizeof(float) * kTileRows * kStrip);
-          Int8KernelsAvx2().strip[format](strip.data, p.weight->prepared(), p.in->data(), rows,
-                                          Ahead(), want.floats());
-          candidate.kernels->strip[format](strip.data, p.weight->prepared(), p.in->data(), rows,
-                                           Ahead(), got.floats());
-          REQUIRE(got.Same(want));
-        }
-      }
-    }
-  }
-}
-
-TEST_CASE("int8 products by tiles: codes and activations at the ends of their range") {
-  const DType dtype = GENERATE(from_range(std::begin(kQuantised), std::end(kQuantised)));
-  for (const int fill : {0x00, 0xFF, 0x80, 0x7F}) {
-    const int64_t k = 256;
-    Problem p(dtype, 32, k, Numerics::kInt8, 20, fill);
-    const PreparedLayout& layout = p.weight->prepared();
-    for (int r = 0; r < 20; ++r) {
-      // All at one end of their range, but for the one of a group that makes it the end.
-      std::vector<float> row(static_cast<size_t>(k), r % 2 == 0 ? 3.0f : -3.0f);
-      for (size_t i = 13; i < row.size(); i += kGroup) row[i] = -row[i];
-      if (r % 5 == 4) {
-        for (size_t i = 0; i < row.size(); i += 2) row[i] = -row[i];
-      }
-      if (r == 7) row[40] = std::numeric_limits<float>::infinity();
-      FloatKernelsAvx2().prepare(layout, p.Row(r), 0, k, row.data());
-    }
-    const Strip& strip = p.weight->strips()[0];
-    const auto format = static_cast<int>(strip.format);
-    AlignedBytes want(sizeof(float) * 20 * kStrip);
-    Int8KernelsAvx2().strip[format](strip.data, layout, p.in->data(), 20, Ahead(), want.floats());
-    for (const Int8Candidate& candidate : Int8Candidates()) {
-      INFO(candidate.name << " " << TraitsOf(dtype).name << " fill " << fill);
-      AlignedBytes got(sizeof(float) * 20 * kStrip);
-      candidate.kernels->strip[format](strip.data, layout, p.in->data(), 20, Ahead(), got.floats());
-      for (int i = 0; i < 20 * kStrip; ++i) {
-        const float a = got.floats()[i], b = want.floats()[i];
-        if (i / kStrip == 7) {
-          REQUIRE(std::isnan(a));
-        } else {
-          REQUIRE(std::memcmp(&a, &b, sizeof(a)) == 0);
-        }
-      }
-    }
-  }
-}
-
-namespace {
 
 /// One output in tdpbf16ps's order, by this processor's FMA with denormals off.
 float TileOrderDot(const Problem& p, int r, const std::vector<float>& w) {

@@ -1,5 +1,7 @@
 #include "kernels/cpu/block_codes.h"
 
+#include <emmintrin.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -37,6 +39,20 @@ void UnpackNibbles(const uint8_t* bytes, uint8_t* code) {
 void AddFifthBits(const uint8_t* word, uint8_t* code) {
   const uint32_t bits = Load<uint32_t>(word);
   for (int j = 0; j < 32; ++j) code[j] = static_cast<uint8_t>(code[j] | ((bits >> j & 1) << 4));
+}
+
+/// words[k] |= code[k] << bits, for the 32 codes of a group.
+void AddToWords(const uint8_t* code, int bits, std::byte* words) {
+  const __m128i up = _mm_cvtsi32_si128(bits), zero = _mm_setzero_si128();
+  auto* const to = reinterpret_cast<__m128i*>(words);
+  for (int half = 0; half < 2; ++half) {
+    const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(code) + half);
+    const __m128i spread[2] = {_mm_unpacklo_epi8(x, zero), _mm_unpackhi_epi8(x, zero)};
+    for (int i = 0; i < 2; ++i) {
+      __m128i* const word = to + 2 * half + i;
+      _mm_storeu_si128(word, _mm_or_si128(_mm_loadu_si128(word), _mm_sll_epi16(spread[i], up)));
+    }
+  }
 }
 
 /// f16 bits of -8 d, which is exact: three more in the exponent, or a subnormal shifted.
@@ -165,13 +181,7 @@ void WriteCodes(StripFormat format, StripOrder order, const GroupCodes& codes, i
                 std::byte* group) {
   const bool nibbles = format == StripFormat::kW4F16 || format == StripFormat::kW4F32;
   if (order == StripOrder::kByOutput && nibbles) {
-    uint16_t words[kGroup];
-    std::byte* const at = group + n / 4 * sizeof(words);
-    std::memcpy(words, at, sizeof(words));
-    for (int k = 0; k < kGroup; ++k) {
-      words[k] = static_cast<uint16_t>(words[k] | codes.code[k] << n % 4 * 4);
-    }
-    std::memcpy(at, words, sizeof(words));
+    AddToWords(codes.code, n % 4 * 4, group + n / 4 * kGroup * sizeof(uint16_t));
   } else if (order == StripOrder::kByOutput) {
     const uint8_t flipped = format == StripFormat::kW8F16 ? 0x80 : 0;
     uint8_t bytes[kGroup];

@@ -43,8 +43,8 @@ void CoarsenHalf(const uint8_t* codes, uint8_t* to, int32_t (&squares)[kHalf]) {
 
 /// Returns the largest sum of an output's units, NaN or infinite if one of them is.
 float CoarsenStrip(const Strip& strip, int64_t groups, std::byte* to) {
-  float lengths[kStrip], units[kStrip] = {};
-  std::fill(std::begin(lengths), std::end(lengths), kLeastLength);
+  int32_t most_squares[kStrip] = {};
+  float units[kStrip] = {};
   std::byte* out = to + kCoarseHeadBytes;
   const std::byte* chunk = strip.data;
   for (int64_t first = 0; first < groups; first += 2 * kChunkPairs) {
@@ -63,8 +63,8 @@ float CoarsenStrip(const Strip& strip, int64_t groups, std::byte* to) {
           CoarsenHalf(reinterpret_cast<const uint8_t*>(codes) + half * kLines * kLine,
                       reinterpret_cast<uint8_t*>(out), squares);
           for (int n = 0; n < kHalf; ++n) {
-            float& length = lengths[half * kHalf + n];
-            length = std::max(length, std::sqrt(static_cast<float>(squares[n])) / 2);
+            int32_t& most = most_squares[half * kHalf + n];
+            most = std::max(most, squares[n]);
           }
         }
       }
@@ -72,6 +72,10 @@ float CoarsenStrip(const Strip& strip, int64_t groups, std::byte* to) {
       out += 128;
     }
     chunk += ChunkBytes(StripFormat::kW8F16, some);
+  }
+  float lengths[kStrip];
+  for (int n = 0; n < kStrip; ++n) {
+    lengths[n] = std::max(kLeastLength, std::sqrt(static_cast<float>(most_squares[n])) / 2);
   }
   std::memcpy(to, lengths, sizeof(lengths));
   float most = 0;

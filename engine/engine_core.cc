@@ -226,6 +226,7 @@ void EngineCore::CompleteStep() {
   const int64_t now_ns = clock_->NowNs();
   // In a pipeline a step begins where the one before it ended.
   if (output.status.ok()) {
+    step.shape.prefill_ns = static_cast<double>(output.prompt_ns);
     scheduler_.Learn(step.shape, now_ns - std::max(step.launched_ns, last_step_ns_));
   }
   last_step_ns_ = now_ns;

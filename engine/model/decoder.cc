@@ -89,7 +89,7 @@ Activations Decoder::RowsFrom(int row) const {
           {gated_->data()}};
 }
 
-void Decoder::Forward(const DecoderStep& step, kernels::KvCache* kv) {
+int64_t Decoder::Forward(const DecoderStep& step, kernels::KvCache* kv, const Clock* clock) {
   MODU_CHECK(step.num_tokens > 0 && step.num_tokens <= max_tokens_);
   const kernels::OpTable& ops = device_->ops();
   ops.embed(*device_,
@@ -100,13 +100,17 @@ void Decoder::Forward(const DecoderStep& step, kernels::KvCache* kv) {
   const int generated = weights_.phased ? step.num_generated_seqs : step.num_seqs;
   num_generated_ = step.cu_seqlens[generated];
   // Prompts first: the head's weights follow those of generated tokens (LoadWeights).
+  int64_t prompts_ns = 0;
   if (generated < step.num_seqs) {
+    const int64_t began_ns = clock != nullptr ? clock->NowNs() : 0;
     const DecoderStep prompts = PartOf(step, generated, step.num_seqs - generated, prompt_rows_);
     prompt_.Forward(prompts, RowsFrom(num_generated_), kv);
+    if (clock != nullptr) prompts_ns = clock->NowNs() - began_ns;
   }
   if (generated > 0) {
     generation_.Forward(PartOf(step, 0, generated, generation_rows_), RowsFrom(0), kv);
   }
+  return prompts_ns;
 }
 
 void Decoder::SelectRows(const int32_t* rows, int num_rows) {

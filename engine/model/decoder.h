@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/checkpoint/model_config.h"
+#include "engine/clock.h"
 #include "engine/model/decoder_step.h"
 #include "engine/model/layer_stack.h"
 #include "engine/model/weights.h"
@@ -27,8 +28,9 @@ class Decoder {
           int max_logit_rows);
 
   /// Leaves the residual stream of the step's output rows in place for SelectRows; writes all
-  /// tokens' KV.
-  void Forward(const DecoderStep& step, kernels::KvCache* kv);
+  /// tokens' KV. Returns the time that prompts took by `clock`; 0 where they were computed with
+  /// what was generated, or there is no clock.
+  int64_t Forward(const DecoderStep& step, kernels::KvCache* kv, const Clock* clock = nullptr);
   /// Which output rows of the last Forward the head is applied to, as rows of its T:
   /// num_rows <= max_logit_rows.
   void SelectRows(const int32_t* rows, int num_rows);

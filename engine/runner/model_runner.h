@@ -70,6 +70,7 @@ struct StepOutput {
   absl::Status status;                    // not OK: the whole step failed
   std::vector<SampledRow> rows;           // one per sample row
   int64_t forward_ns = 0, sample_ns = 0;  // where the time went, for the metrics; 0: not measured
+  int64_t prompt_ns = 0;  // of forward_ns, what prompts took where they go apart; 0: not known
   /// The step's, given back, of a failed one too, its groups untouched: the next one's is written
   /// over it, and of its block tables only what has changed. Empty: the runner keeps it.
   ForwardInput input;

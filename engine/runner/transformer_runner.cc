@@ -254,7 +254,7 @@ StepOutput TransformerRunner::Wait(StepHandle handle) {
   for (const SampleRow& row : input.sample_rows) output_rows_.push_back(row.token_row);
   step.output_rows = output_rows_;
   const int64_t began_ns = NowNs();
-  decoder_->Forward(step, kv_.get());
+  output.prompt_ns = decoder_->Forward(step, kv_.get(), clock_);
   const int64_t forwarded_ns = NowNs();
   output.rows.resize(input.sample_rows.size());
   const auto slice = static_cast<size_t>(decoder_->max_logit_rows());

@@ -34,32 +34,55 @@ void StepBudget::Learn(const StepShape& shape, int64_t ns) {
   const bool mixed = prefills && shape.decodes > 0;
   // Prefill alone comes in large chunks, whose tokens are cheaper: good enough as a first guess.
   if (prefills && !mixed && mixed_seen_ > 0) return;
+  const auto took = static_cast<double>(ns);
+  if (mixed) {
+    if (shape.prefill_tokens > MinimumBeside() && shape.bound_ns > 0 && took > shape.bound_ns) {
+      ++over_bound_;
+    }
+    const double predicted = DecodeNs(shape.decodes) + ChunkNs(shape);
+    LearnDeviation((took - predicted) / std::max(predicted, kLeastSurpriseNs));
+  }
   // Decodes and prefill are learned apart: a step with both could be explained in many ways.
-  const double x = prefills ? kTokens * shape.prefill_tokens : 1.0;
-  const double z = prefills && options_.prefill_apart ? 1.0 : 0.0;
-  const double y =
-      prefills ? kPairs * static_cast<double>(shape.prefill_pairs) : kDecodes * shape.decodes;
-  double& a = prefills ? token_ns_ : once_ns_;
-  double& b = prefills ? pair_ns_ : decode_ns_;
-  const double a_scale = prefills ? kTokens : 1.0, b_scale = prefills ? kPairs : kDecodes;
-  const double took =
-      prefills ? static_cast<double>(ns) - DecodeNs(shape.decodes) : static_cast<double>(ns);
-  const double predicted = a / a_scale * x + b / b_scale * y + apart_ns_ * z;
+  const bool told_apart = mixed && shape.prefill_ns > 0;
+  if (told_apart) LearnDecodes(shape, took - shape.prefill_ns);
+  if (!prefills) {
+    LearnDecodes(shape, took);
+  } else {
+    LearnPrefill(shape, told_apart ? shape.prefill_ns : took - DecodeNs(shape.decodes));
+  }
+  if (!told_apart) KeepDecodesDearest(shape);
+}
+
+/// The part of an error that moves what predicted it. The first steps of a kind are believed whole,
+/// later ones less.
+double StepBudget::Surprise(double took, double predicted, int64_t* seen) const {
   double error = std::max(0.0, took) - predicted;
-  if (mixed && shape.prefill_tokens > options_.min_prefill_tokens && shape.bound_ns > 0 &&
-      static_cast<double>(ns) > shape.bound_ns)
-    ++over_bound_;
-  if (mixed)
-    LearnDeviation(error / std::max(DecodeNs(shape.decodes) + predicted, kLeastSurpriseNs));
-  // The first steps of a kind are believed whole, later ones less.
-  int64_t& seen = mixed ? mixed_seen_ : prefills ? prefills_seen_ : decodes_seen_;
-  if (seen > 0) error = std::min(error, kMaxSurprise * std::max(predicted, kLeastSurpriseNs));
-  const double step =
-      std::max(kStepSize, 1.0 / static_cast<double>(++seen)) * error / (x * x + y * y + z * z);
-  a = std::max(0.0, a + step * x * a_scale);
-  b = std::max(0.0, b + step * y * b_scale);
+  if (*seen > 0) error = std::min(error, kMaxSurprise * std::max(predicted, kLeastSurpriseNs));
+  return std::max(kStepSize, 1.0 / static_cast<double>(++*seen)) * error;
+}
+
+void StepBudget::LearnDecodes(const StepShape& shape, double took) {
+  const double y = kDecodes * shape.decodes;
+  const double step = Surprise(took, DecodeNs(shape.decodes), &decodes_seen_) / (1 + y * y);
+  once_ns_ = std::max(0.0, once_ns_ + step);
+  decode_ns_ = std::max(0.0, decode_ns_ + step * y * kDecodes);
+}
+
+void StepBudget::LearnPrefill(const StepShape& shape, double took) {
+  const double x = kTokens * shape.prefill_tokens;
+  const double y = kPairs * static_cast<double>(shape.prefill_pairs);
+  const double z = options_.prefill_apart ? 1.0 : 0.0;
+  int64_t& seen = shape.decodes > 0 ? mixed_seen_ : prefills_seen_;
+  const double step = Surprise(took, ChunkNs(shape), &seen) / (x * x + y * y + z * z);
+  token_ns_ = std::max(0.0, token_ns_ + step * x * kTokens);
+  pair_ns_ = std::max(0.0, pair_ns_ + step * y * kPairs);
   apart_ns_ = std::max(0.0, apart_ns_ + step * z);
-  KeepDecodesDearest(shape);
+}
+
+/// Of a step's prefill.
+double StepBudget::ChunkNs(const StepShape& shape) const {
+  return apart_ns_ + token_ns_ * shape.prefill_tokens +
+         pair_ns_ * static_cast<double>(shape.prefill_pairs);
 }
 
 /// A decode takes the products that a prefill token takes, and more: the head, its whole context.
@@ -87,9 +110,14 @@ void StepBudget::LearnDeviation(double relative_error) {
   variance_ += share * (error * error - variance_);
 }
 
+int32_t StepBudget::MinimumBeside() const {
+  return options_.prefill_apart ? std::max(options_.min_prefill_tokens, options_.min_apart_tokens)
+                                : options_.min_prefill_tokens;
+}
+
 double StepBudget::Begin(int32_t decodes, int32_t coming) {
   const bool known = prefills_seen_ + mixed_seen_ > 0;
-  left_minimum_ = decodes == 0 ? options_.min_alone_tokens : options_.min_prefill_tokens;
+  left_minimum_ = decodes == 0 ? options_.min_alone_tokens : MinimumBeside();
   left_ns_ = std::numeric_limits<double>::infinity();
   if (options_.max_slowdown <= 0) return 0;
   if (decodes == 0) {

@@ -26,8 +26,9 @@ struct StepBudgetOptions {
   int64_t max_alone_ns = 100'000'000;
   int32_t min_alone_tokens = 256;
   /// Prefill beside decodes goes through the model by itself, with weights of its own, so that its
-  /// first token costs more than others.
+  /// first token costs more than others: a step then carries at least this many.
   bool prefill_apart = false;
+  int32_t min_apart_tokens = 32;
 };
 
 /// What decides how long a step takes, and how long it was to take.
@@ -36,6 +37,7 @@ struct StepShape {
   int32_t prefill_tokens = 0;  // of all others
   int64_t prefill_pairs = 0;   // (token, earlier token) pairs that prefill's attention looks at
   double bound_ns = 0;         // from StepBudget::Begin; 0: no bound
+  double prefill_ns = 0;       // of what it took, its prefill's part; 0: nobody can tell
 };
 
 class StepBudget {
@@ -69,6 +71,12 @@ class StepBudget {
   double PrefillNs(int32_t first, int32_t num_tokens) const;
 
  private:
+  double Surprise(double took, double predicted, int64_t* seen) const;
+  void LearnDecodes(const StepShape& shape, double took);
+  void LearnPrefill(const StepShape& shape, double took);
+  double ChunkNs(const StepShape& shape) const;
+  /// Prefill tokens that a step with decodes carries whatever they cost.
+  int32_t MinimumBeside() const;
   void KeepDecodesDearest(const StepShape& shape);
   void LearnDeviation(double relative_error);
 

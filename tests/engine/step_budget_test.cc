@@ -37,7 +37,11 @@ StepShape Step(StepBudget& budget, const Machine& machine, int32_t decodes, int3
   shape.decodes = decodes;
   shape.prefill_tokens = wanted > 0 ? budget.Fit(first, std::min(wanted, 256)) : 0;
   shape.prefill_pairs = PrefillPairs(first, shape.prefill_tokens);
-  budget.Learn(shape, static_cast<int64_t>(machine.Takes(shape) * noise));
+  const double took = machine.Takes(shape) * noise;
+  if (machine.apart > 0 && decodes > 0) {  // such a machine can tell
+    shape.prefill_ns = std::max(0.0, took - machine.Takes({decodes, 0, 0}));
+  }
+  budget.Learn(shape, static_cast<int64_t>(took));
   return shape;
 }
 

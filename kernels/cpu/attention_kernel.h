@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/prepared.h"
 #include "kernels/kv_codes.h"
 
 namespace modu::kernels::cpu {
@@ -99,8 +100,15 @@ struct AttentionKernels {
   // By the type of the KV.
   AttentionFn run_f32, run_bf16, run_int8, run_fp8;
   void (*merge)(const MergeItem&);
+  /// Over int8 codes as they lie, where run_int8 writes them out for many rows: for those that int8
+  /// products follow, a decode's, which are few and wait for KV. Null: run_int8 is for all.
+  AttentionFn run_int8_few = nullptr;
 
-  AttentionFn Run(DType kv) const {
+  bool TakesFew(DType kv, PreparedKind consumer) const {
+    return kv == DType::kI8 && consumer == PreparedKind::kInt8 && run_int8_few != nullptr;
+  }
+  AttentionFn Run(DType kv, PreparedKind consumer = PreparedKind::kF32) const {
+    if (TakesFew(kv, consumer)) return run_int8_few;
     return kv == DType::kF32      ? run_f32
            : kv == DType::kI8     ? run_int8
            : kv == DType::kF8E4M3 ? run_fp8

@@ -97,6 +97,12 @@ struct AttentionCall {
   }
 };
 
+/// More where K and V are written out once for all rows of a unit.
+int UnitRows(const AttentionKernels& kernels, DType kv, PreparedKind consumer) {
+  const bool written_out = kernels.run_int8_few != nullptr && IsKvCode(kv);
+  return written_out && !kernels.TakesFew(kv, consumer) ? kWrittenOutUnitRows : kUnitRows;
+}
+
 }  // namespace
 
 void Norm(Device& device, const NormParams& p) {
@@ -211,10 +217,11 @@ void Attention(Device& device, const AttentionParams& p) {
   MODU_CHECK(layout.cols == width);
   MODU_CHECK(kv.layout().head_dim == p.head_dim && kv.layout().num_kv_heads == p.num_kv_heads);
   const AttentionKernels& kernels = cpu.attention_kernels();
-  const auto run = kernels.Run(kv.layout().dtype);
+  const auto run = kernels.Run(kv.layout().dtype, layout.kind);
   const PrepareFn prepare = cpu.prepare();
 
-  const AttentionPlan& plan = cpu.attention_plans().Of(p, cpu.num_threads());
+  const AttentionPlan& plan = cpu.attention_plans().Of(
+      p, cpu.num_threads(), UnitRows(kernels, kv.layout().dtype, layout.kind));
   const int value_span = IsKvCode(kv.layout().dtype) ? RotationSpan(p.head_dim) : 1;
   const AttentionCall call = {p, kv, plan, group, group_width, stride, value_span, run};
   // The heads of one KV head are adjacent columns; whole int8 groups can be written at once.

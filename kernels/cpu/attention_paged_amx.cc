@@ -3,6 +3,8 @@
 
 namespace modu::kernels::cpu {
 AttentionKernels AttentionKernelsAmx() {
-  return amx::TileAttention<amx::AmxTiles>(kAttentionAvx512);
+  AttentionKernels kernels = amx::TileAttention<amx::AmxTiles>(kAttentionAvx512);
+  kernels.run_int8_few = kAttentionAvx512.run_int8;
+  return kernels;
 }
 }  // namespace modu::kernels::cpu

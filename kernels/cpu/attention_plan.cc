@@ -11,8 +11,6 @@
 namespace modu::kernels::cpu {
 namespace {
 
-// Query rows of a unit: enough to pay for reading K and V, few enough that states stay in L2.
-constexpr int kUnitRows = 96;
 constexpr int kBlocksPerPiece = kPieceTokens / kKvBlockTokens;
 
 /// Pieces that lie wholly before the span's first row.
@@ -188,8 +186,8 @@ int ClaimOfUnits(const std::vector<AttentionUnit>& units, const std::vector<Atte
 
 }  // namespace
 
-AttentionPlan PlanAttention(const AttentionParams& p, int workers, bool join) {
-  const int most = std::max(1, kUnitRows * p.num_kv_heads / p.num_heads);
+AttentionPlan PlanAttention(const AttentionParams& p, int workers, int unit_rows, bool join) {
+  const int most = std::max(1, unit_rows * p.num_kv_heads / p.num_heads);
   AttentionPlan plan;
   plan.most_tokens =
       std::clamp((p.num_tokens * p.num_kv_heads + 4 * workers - 1) / (4 * workers), 1, most);
@@ -206,14 +204,14 @@ AttentionPlan PlanAttention(const AttentionParams& p, int workers, bool join) {
   return plan;
 }
 
-const AttentionPlan& AttentionPlans::Of(const AttentionParams& p, int workers) {
+const AttentionPlan& AttentionPlans::Of(const AttentionParams& p, int workers, int unit_rows) {
   if (p.step == 0 || p.step != step_) known_.clear();
   step_ = p.step;
   const auto at = std::ranges::find_if(known_, [&](const Known& known) { return known.Fits(p); });
   if (at != known_.end()) return at->plan;
   return known_
-      .emplace_back(
-          Known{p.num_heads, p.num_kv_heads, p.head_dim, p.window, PlanAttention(p, workers)})
+      .emplace_back(Known{p.num_heads, p.num_kv_heads, p.head_dim, p.window,
+                          PlanAttention(p, workers, unit_rows)})
       .plan;
 }
 

@@ -11,6 +11,11 @@
 
 namespace modu::kernels::cpu {
 
+/// Query rows of a unit: enough to pay for reading K and V, few enough that states stay in L2.
+constexpr int kUnitRows = 96;
+/// The same where K and V are written out for them first (level amx, int8 KV, a prompt of 1,500).
+constexpr int kWrittenOutUnitRows = 384;
+
 /// Consecutive query rows of one sequence, and the pieces of its KV that they see.
 struct AttentionSpan {
   int seq;
@@ -41,15 +46,17 @@ struct AttentionPlan {
   int claim = 1;        // units that a worker takes at once, at most
 };
 
-/// join: whether spans with common blocks walk them together; off for tests and measurements.
-AttentionPlan PlanAttention(const AttentionParams& p, int workers, bool join = true);
+/// unit_rows: query rows of a unit at most. join: whether spans with common blocks walk them
+/// together; off for tests and measurements.
+AttentionPlan PlanAttention(const AttentionParams& p, int workers, int unit_rows = kUnitRows,
+                            bool join = true);
 
 /// Plans of the step in hand: its layers' are the same, but for their windows.
 class AttentionPlans {
  public:
-  /// PlanAttention(p, workers), where it is known from a call before with the same p.step. Valid
-  /// until the next call. `workers` must not change.
-  const AttentionPlan& Of(const AttentionParams& p, int workers);
+  /// PlanAttention(p, workers, unit_rows), where it is known from a call before with the same
+  /// p.step. Valid until the next call. `workers` must not change.
+  const AttentionPlan& Of(const AttentionParams& p, int workers, int unit_rows = kUnitRows);
 
  private:
   struct Known {

@@ -137,7 +137,7 @@ std::span<const SettingRow> Settings() {
        &Config::kv_tokens, 0, int64_t{1} << 32},
       {"kv-dtype",
        "Engine",
-       "auto: float32 with --numerics exact, int8 with int8 but on AMX, else bf16; int8 and fp8 "
+       "auto: float32 with --numerics exact, int8 with int8 and phased, else bf16; int8 and fp8 "
        "are codes with a scale for each token and head, in about half of bf16's memory",
        &Config::kv_dtype,
        0,

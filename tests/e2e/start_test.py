@@ -183,8 +183,8 @@ class Ready(TinyModel):
                 status, answer = server.post_json("/v1/completions", {"prompt": "hello", "max_tokens": 2})
                 self.assertEqual((status, answer["usage"]["completion_tokens"]), (200, 2))
                 if dtype is None:
-                    level, mode = re.search(r"cpu (\w+), \d+ threads?, (\w+)", server.log_text()).groups()
-                    dtype = "int8" if mode == "int8" and level != "amx" else "bf16"
+                    mode = re.search(r"cpu \w+, \d+ threads?, (\w+)", server.log_text()).group(1)
+                    dtype = "int8" if mode in ("int8", "phased") else "bf16"
             self.assertTrue(info)
             for sample in info:
                 self.assertIn('cache_dtype="%s"' % dtype, sample)

@@ -39,7 +39,7 @@ struct Step {
     params.seq_lens = seq_lens.data();
     params.block_table = table.data();
     params.block_table_stride = kStride;
-    return PlanAttention(params, workers, join);
+    return PlanAttention(params, workers, kUnitRows, join);
   }
 
   AttentionParams params = {};

@@ -98,7 +98,7 @@ class Buffer {
 };
 
 struct DeviceOptions {
-  std::optional<Numerics> numerics;  // none: what the machine is fastest with for many sequences
+  std::optional<Numerics> numerics;  // none: what the machine is fastest with
   int num_threads = 0;               // 0: the CPU set and the cgroup's quota decide
   std::string isa;  // "", or ref|avx2|avx512|avx512bf16|amx: a test's or an operator's override
 };
@@ -144,6 +144,10 @@ class Device {
  private:
   uint64_t last_step_ = 0;
 };
+
+/// The memory that this process may use, in bytes: the machine's, or less where its control group
+/// says so.
+int64_t MemoryLimitBytes();
 
 /// The plain backend: single thread, float64 sums, every op by its formula. The oracle of the
 /// others.

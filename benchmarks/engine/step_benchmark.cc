@@ -180,6 +180,10 @@ int Main(int argc, char** argv) {
                            kernels::Numerics::kInt8, kernels::Numerics::kPhased}) {
     if (numerics == kernels::NameOf(known)) device.numerics = known;
   }
+  if (!device.numerics.has_value()) {
+    std::fprintf(stderr, "numerics: exact, bf16, int8 or phased, not %s\n", numerics.c_str());
+    return 2;
+  }
   device.isa = argc > 4 ? argv[4] : "";
   RunnerOptions options;
   options.kv_tokens = 80 * 1024;

@@ -73,7 +73,9 @@ void Fill(CpuKvCache& cache) {
 
 void Measure(const Load& load, DType kv, const AttentionKernels& kernels,
              benchmarks::Roofline* roofline) {
-  const AttentionFn run = kernels.Run(kv);
+  // A decode's rows go as behind int8 products.
+  const AttentionFn run =
+      kernels.Run(kv, load.query_tokens == 1 ? PreparedKind::kInt8 : PreparedKind::kBf16Tiles);
   const int blocks_per_seq = (load.seq_len + kKvBlockTokens - 1) / kKvBlockTokens;
   const int common_blocks = load.common / kKvBlockTokens;
   const int64_t num_blocks = common_blocks + int64_t{load.seqs} * (blocks_per_seq - common_blocks);

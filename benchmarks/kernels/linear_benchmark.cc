@@ -241,9 +241,10 @@ void RunStrips(const Options& options, DType type, double operations) {
 
 /// What the device multiplies weights of that type in.
 Arithmetic ArithmeticOf(const Device& device, DType type) {
-  if (device.numerics() == Numerics::kExact) return Arithmetic::kFloat;
-  const bool quantised = TraitsOf(type).block_elements > 1;
-  return device.numerics() == Numerics::kInt8 && quantised ? Arithmetic::kInt8 : Arithmetic::kBf16;
+  const Numerics numerics = NumericsOf(device.numerics(), kernels::Phase::kGeneration);
+  if (numerics == Numerics::kExact) return Arithmetic::kFloat;
+  return numerics == Numerics::kInt8 && kernels::IsBlockQuantised(type) ? Arithmetic::kInt8
+                                                                        : Arithmetic::kBf16;
 }
 
 /// The level that a device opened with `isa` is at; the machine has it.

@@ -187,13 +187,19 @@ void KvCacheManager::Settle(SequenceKv* kv, std::span<const int32_t> tokens, int
   }
 }
 
-void KvCacheManager::Distrust(SequenceKv* kv) {
-  for (int32_t b = kv->num_hit_blocks; b < static_cast<int32_t>(kv->nodes.size()); ++b) {
+void KvCacheManager::Distrust(SequenceKv* kv) { ForgetFrom(kv->num_hit_blocks, kv); }
+
+void KvCacheManager::ForgetGenerated(SequenceKv* kv) {
+  ForgetFrom(std::max(kv->num_hit_blocks, kv->first_generated / block_size_), kv);
+}
+
+void KvCacheManager::ForgetFrom(int32_t block, SequenceKv* kv) {
+  for (int32_t b = block; b < static_cast<int32_t>(kv->nodes.size()); ++b) {
     for (int g = 0; g < num_groups(); ++g) {
-      const BlockId block = kv->tables[g].id(b);
-      if (block == kNoBlock || kv->nodes[b]->blocks[g] != block) continue;
-      prefixes_.ClearBlock(g, block);  // the node is pinned and stays
-      pools_[g]->Discard(block);
+      const BlockId id = kv->tables[g].id(b);
+      if (id == kNoBlock || kv->nodes[b]->blocks[g] != id) continue;
+      prefixes_.ClearBlock(g, id);  // the node is pinned and stays
+      pools_[g]->Discard(id);
     }
   }
 }

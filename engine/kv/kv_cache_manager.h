@@ -69,6 +69,9 @@ class KvCacheManager {
   void Settle(SequenceKv* kv, std::span<const int32_t> tokens, int32_t num_computed);
   /// Takes what this sequence computed out of the prefix cache: its content is not to be trusted.
   void Distrust(SequenceKv* kv);
+  /// The same of what it generated, where that is of a kind of its own: once it has ended, nobody
+  /// will ask for it, and prompts would be evicted before it.
+  void ForgetGenerated(SequenceKv* kv);
   void Release(SequenceKv* kv);
 
   /// The most blocks of the group that a sequence of num_tokens holds at once.
@@ -86,6 +89,7 @@ class KvCacheManager {
   std::string SelfCheck(std::span<const SequenceKv* const> live) const;
 
  private:
+  void ForgetFrom(int32_t block, SequenceKv* kv);
   BlockHandle Allocate(int group, OwnerId owner);
 
   const std::vector<KvGroup> groups_;

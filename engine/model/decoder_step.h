@@ -15,7 +15,7 @@ struct DecoderStep {
   const int64_t* slot_mapping = nullptr;  // [T]
   const int32_t* block_table = nullptr;   // [S, block_table_stride]
   int block_table_stride = 0;
-  uint64_t number = 0;                   // Device::NextStep's; set by Decoder
+  uint64_t number = 0;                   // Device::NextStep's; set by LayerStack
   std::span<const int32_t> output_rows;  // rows of the T that SelectRows may ask for, in any order
 };
 

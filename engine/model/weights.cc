@@ -56,6 +56,7 @@ class Loader {
     if (!status_.ok()) return {};
     Phases phases;
     phases.generation = Pack(sources, use, Phase::kGeneration);
+    if (!status_.ok()) return {};
     phases.prompt =
         DiffersByPhase(sources, use) ? Pack(sources, use, Phase::kPrompt) : phases.generation;
     Report();

@@ -1,6 +1,6 @@
 // A model's weights on a device: matrices packed into the device's layout, norms and biases as
-// float32. Read tensor by tensor, so that at most one fused matrix is in memory twice. Engine
-// thread, at start.
+// float32. Read tensor by tensor, so that besides what is packed at most one fused matrix is in
+// memory. Engine thread, at start.
 #pragma once
 #include <cstdint>
 #include <functional>

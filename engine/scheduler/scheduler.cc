@@ -34,6 +34,7 @@ void Scheduler::Remove(Sequence* sequence) {
     MODU_CHECK(sequence->state == SequenceState::kRunning);
     MODU_CHECK(std::erase(running_, sequence) == 1);
   }
+  kv_->ForgetGenerated(&sequence->kv);
   kv_->Release(&sequence->kv);
   waiting_.CloseAccount(sequence);
   crowd_.Learn(*sequence);
@@ -163,7 +164,7 @@ void Scheduler::PlanPrefills(StepPlan* plan) {
   };
   const int32_t first = oldest->num_scheduled;
   const int32_t alone =
-      step_budget_.Fit(first, std::min(oldest->num_pending(), std::max(0, budget(*plan))));
+      step_budget_.Fit(first, std::min(oldest->num_pending_alike(), std::max(0, budget(*plan))));
   held_ = step_budget_.Hold(first, (alone + 1) / 2);
   plan_others([&](int32_t priority) { return priority == urgency; });
   Admit(INT64_MIN, urgency, plan);
@@ -176,10 +177,8 @@ void Scheduler::PlanPrefills(StepPlan* plan) {
 }
 
 void Scheduler::PlanPrefill(Sequence* sequence, StepPlan* plan) {
-  int32_t wanted = std::min(sequence->num_pending(), budget(*plan));
+  const int32_t wanted = std::min(sequence->num_pending_alike(), budget(*plan));
   if (wanted <= 0) return;
-  const int32_t of_prompt = sequence->kv.first_generated - sequence->num_scheduled;
-  if (of_prompt > 0) wanted = std::min(wanted, of_prompt);
   int32_t chunk = step_budget_.Fit(sequence->num_scheduled, wanted);
   if (chunk <= 0) return;
   int32_t room = kv_->GrowableTokens(sequence->kv) - sequence->num_scheduled;
@@ -193,6 +192,7 @@ void Scheduler::PlanPrefill(Sequence* sequence, StepPlan* plan) {
   MODU_CHECK(kv_->Grow(&sequence->kv, sequence->num_scheduled + chunk));
   step_budget_.Take(sequence->num_scheduled, chunk);
   plan->shape.prefill_tokens += chunk;
+  plan->shape.recomputes_answers |= sequence->recomputes_answer();
   plan->shape.prefill_pairs += PrefillPairs(sequence->num_scheduled, chunk);
   AddChunk(sequence, chunk, 0, plan);
 }

@@ -3,7 +3,7 @@
 // prefill is the oldest prompt's, what is left goes to the shortest first, so that a short prompt
 // does not wait for a long one and the long one gets on. KV grows with the tokens; when it runs
 // out, the least urgent youngest running sequence is preempted: its blocks go, and it is computed
-// again later with its output as part of the prompt. Where few sequences decode and a step has rows
+// again later, its output behind the prompt. Where few sequences decode and a step has rows
 // to spare, guesses at what comes next go with them (prompt_lookup.h). Engine thread only. Knows
 // nothing of runners or clocks; owns no sequence.
 #pragma once

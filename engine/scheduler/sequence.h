@@ -1,6 +1,7 @@
 // A request on its way through the engine. Owned by the engine, never leaves its thread: what
 // leaves is copied.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -57,6 +58,13 @@ struct Sequence {
     return num_scheduled < num_prompt ||
            (num_sampled < request.sampling.max_tokens && num_pending() > 0);
   }
+  /// Of num_pending, those of the next one's phase: a chunk holds no others.
+  int32_t num_pending_alike() const {
+    const int32_t of_prompt = kv.first_generated - num_scheduled;
+    return of_prompt > 0 ? std::min(num_pending(), of_prompt) : num_pending();
+  }
+  /// What is to be computed next was computed before, as generated tokens, whose cost is their own.
+  bool recomputes_answer() const { return num_scheduled >= kv.first_generated; }
   bool decoding() const { return num_sampled > 0 && num_pending() == 1; }
 };
 

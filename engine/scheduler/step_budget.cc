@@ -30,7 +30,7 @@ double StepBudget::PrefillNs(int32_t first, int32_t num_tokens) const {
 
 void StepBudget::Learn(const StepShape& shape, int64_t ns) {
   const bool prefills = shape.prefill_tokens > 0;
-  if (ns <= 0 || (!prefills && shape.decodes == 0)) return;
+  if (ns <= 0 || (!prefills && shape.decodes == 0) || shape.recomputes_answers) return;
   const bool mixed = prefills && shape.decodes > 0;
   // Prefill alone comes in large chunks, whose tokens are cheaper: good enough as a first guess.
   if (prefills && !mixed && mixed_seen_ > 0) return;
@@ -50,7 +50,8 @@ void StepBudget::Learn(const StepShape& shape, int64_t ns) {
   } else {
     LearnPrefill(shape, told_apart ? shape.prefill_ns : took - DecodeNs(shape.decodes));
   }
-  if (!told_apart) KeepDecodesDearest(shape);
+  // Prefill that goes apart takes other products.
+  if (!options_.prefill_apart) KeepDecodesDearest(shape);
 }
 
 /// The part of an error that moves what predicted it. The first steps of a kind are believed whole,

@@ -38,6 +38,8 @@ struct StepShape {
   int64_t prefill_pairs = 0;   // (token, earlier token) pairs that prefill's attention looks at
   double bound_ns = 0;         // from StepBudget::Begin; 0: no bound
   double prefill_ns = 0;       // of what it took, its prefill's part; 0: nobody can tell
+  bool recomputes_answers =
+      false;  // prefill_tokens has such, which cost neither as these nor apart
 };
 
 class StepBudget {

@@ -100,15 +100,16 @@ struct AttentionKernels {
   // By the type of the KV.
   AttentionFn run_f32, run_bf16, run_int8, run_fp8;
   void (*merge)(const MergeItem&);
-  /// Over int8 codes as they lie, where run_int8 writes them out for many rows: for those that int8
-  /// products follow, a decode's, which are few and wait for KV. Null: run_int8 is for all.
-  AttentionFn run_int8_few = nullptr;
+  /// Over int8 codes as they lie, where run_int8 writes them out: for rows that int8 products
+  /// follow, as a decode's in phased numerics, which are few and wait for KV. Null: run_int8 is for
+  /// all.
+  AttentionFn run_int8_as_it_lies = nullptr;
 
-  bool TakesFew(DType kv, PreparedKind consumer) const {
-    return kv == DType::kI8 && consumer == PreparedKind::kInt8 && run_int8_few != nullptr;
+  bool TakesCodes(DType kv, PreparedKind consumer) const {
+    return kv == DType::kI8 && consumer == PreparedKind::kInt8 && run_int8_as_it_lies != nullptr;
   }
   AttentionFn Run(DType kv, PreparedKind consumer = PreparedKind::kF32) const {
-    if (TakesFew(kv, consumer)) return run_int8_few;
+    if (TakesCodes(kv, consumer)) return run_int8_as_it_lies;
     return kv == DType::kF32      ? run_f32
            : kv == DType::kI8     ? run_int8
            : kv == DType::kF8E4M3 ? run_fp8
@@ -119,8 +120,8 @@ struct AttentionKernels {
 extern const AttentionKernels kAttentionAvx2;
 extern const AttentionKernels kAttentionAvx512;
 /// By products of bf16, queries and probabilities rounded to it too: over bf16 KV as it lies, over
-/// codes written out so, but int8 codes at level avx512bf16 (attention_int8-inl.h); float32 KV as
-/// kAttentionAvx512.
+/// codes written out so, but int8 codes at level avx512bf16 (attention_int8-inl.h) and, of rows
+/// that int8 products follow, at level amx (as kAttentionAvx512, which float32 KV goes by too).
 AttentionKernels AttentionKernelsAvx512Bf16();
 AttentionKernels AttentionKernelsAmx();
 

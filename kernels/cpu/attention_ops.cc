@@ -99,8 +99,8 @@ struct AttentionCall {
 
 /// More where K and V are written out once for all rows of a unit.
 int UnitRows(const AttentionKernels& kernels, DType kv, PreparedKind consumer) {
-  const bool written_out = kernels.run_int8_few != nullptr && IsKvCode(kv);
-  return written_out && !kernels.TakesFew(kv, consumer) ? kWrittenOutUnitRows : kUnitRows;
+  const bool written_out = kernels.run_int8_as_it_lies != nullptr && IsKvCode(kv);
+  return written_out && !kernels.TakesCodes(kv, consumer) ? kWrittenOutUnitRows : kUnitRows;
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 namespace modu::kernels::cpu {
 AttentionKernels AttentionKernelsAmx() {
   AttentionKernels kernels = amx::TileAttention<amx::AmxTiles>(kAttentionAvx512);
-  kernels.run_int8_few = kAttentionAvx512.run_int8;
+  kernels.run_int8_as_it_lies = kAttentionAvx512.run_int8;
   return kernels;
 }
 }  // namespace modu::kernels::cpu

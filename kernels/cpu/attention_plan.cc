@@ -207,10 +207,11 @@ AttentionPlan PlanAttention(const AttentionParams& p, int workers, int unit_rows
 const AttentionPlan& AttentionPlans::Of(const AttentionParams& p, int workers, int unit_rows) {
   if (p.step == 0 || p.step != step_) known_.clear();
   step_ = p.step;
-  const auto at = std::ranges::find_if(known_, [&](const Known& known) { return known.Fits(p); });
+  const auto at =
+      std::ranges::find_if(known_, [&](const Known& known) { return known.Fits(p, unit_rows); });
   if (at != known_.end()) return at->plan;
   return known_
-      .emplace_back(Known{p.num_heads, p.num_kv_heads, p.head_dim, p.window,
+      .emplace_back(Known{p.num_heads, p.num_kv_heads, p.head_dim, p.window, unit_rows,
                           PlanAttention(p, workers, unit_rows)})
       .plan;
 }

@@ -60,11 +60,11 @@ class AttentionPlans {
 
  private:
   struct Known {
-    int num_heads, num_kv_heads, head_dim, window;
+    int num_heads, num_kv_heads, head_dim, window, unit_rows;
     AttentionPlan plan;
-    bool Fits(const AttentionParams& p) const {
-      return num_heads == p.num_heads && num_kv_heads == p.num_kv_heads && head_dim == p.head_dim &&
-             window == p.window;
+    bool Fits(const AttentionParams& p, int rows) const {
+      return unit_rows == rows && num_heads == p.num_heads && num_kv_heads == p.num_kv_heads &&
+             head_dim == p.head_dim && window == p.window;
     }
   };
   uint64_t step_ = 0;

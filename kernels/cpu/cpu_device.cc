@@ -126,7 +126,7 @@ std::unique_ptr<Buffer> CpuDevice::Allocate(size_t bytes) {
 /// int8 with int8 products, where attention multiplies its codes as they lie: batches were measured
 /// to be faster by a twentieth to a quarter, and the quality stays within the bounds of
 /// docs/operations.md, for weights that are multiplied in bf16 under int8 too (benchmarks/results).
-/// With AMX only decodes' rows do so; for prompts' codes are written out as bf16 first.
+/// With AMX rows that int8 products follow do so; for others codes are written out as bf16 first.
 DType CpuDevice::DefaultKvDType() const {
   if (numerics_ == Numerics::kExact) return DType::kF32;
   const bool codes = NumericsOf(numerics_, Phase::kGeneration) == Numerics::kInt8;

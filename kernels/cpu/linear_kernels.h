@@ -40,7 +40,7 @@ struct Ahead {
 
 /// rows: 1 to kTileRows. tile: [rows][32] f32, 64-byte aligned. in: row 0 of a Prepared of the
 /// table's kind.
-/// ahead: fetched to L2 on the way (not by tiles).
+/// ahead: fetched to L2 on the way.
 using Int8StripFn = void (*)(const std::byte* strip, const PreparedLayout& layout,
                              const std::byte* in, int rows, const Ahead& ahead, float* tile);
 

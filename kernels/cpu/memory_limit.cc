@@ -6,8 +6,10 @@
 #include <fstream>
 
 #include "kernels/cpu/cgroup.h"
+#include "kernels/device.h"
 
-namespace modu::kernels::cpu {
+namespace modu::kernels {
+namespace cpu {
 namespace {
 
 /// v1 writes "no limit" as the largest multiple of a page.
@@ -30,9 +32,11 @@ int64_t CgroupMemoryLimit(const std::string& root) {
   return limit;
 }
 
+}  // namespace cpu
+
 int64_t MemoryLimitBytes() {
-  const int64_t machine = MachineBytes(), group = CgroupMemoryLimit("");
+  const int64_t machine = cpu::MachineBytes(), group = cpu::CgroupMemoryLimit("");
   return group == 0 ? machine : std::min(machine, group);
 }
 
-}  // namespace modu::kernels::cpu
+}  // namespace modu::kernels

@@ -130,17 +130,30 @@ int64_t Int8Bytes(const engine::Checkpoint& checkpoint) {
   return bytes;
 }
 
-void PrintMemory(const engine::ModelConfig& config, int64_t weight_bytes, int64_t int8_bytes) {
+/// What phased numerics keep of layers besides, about as in the file.
+int64_t LayerBytes(const engine::Checkpoint& checkpoint) {
+  int64_t bytes = 0;
+  for (const engine::TensorInfo& tensor : checkpoint.tensors()) {
+    const bool of_layer = tensor.name.starts_with("model.layers.");
+    if (of_layer && kernels::IsBlockQuantised(tensor.dtype)) bytes += tensor.bytes;
+  }
+  return bytes;
+}
+
+void PrintMemory(const engine::ModelConfig& config, int64_t weight_bytes, int64_t int8_bytes,
+                 int64_t phased_bytes) {
   using kernels::DType;
   const auto kv_token = [&](DType dtype) {
     return static_cast<double>(engine::KvBytesPerToken(config, dtype));
   };
   std::printf(
-      "memory         weights about %.0f MiB, %.0f MiB in int8 numerics; KV %.1f KiB a token in "
+      "memory         weights about %.0f MiB, %.0f MiB in int8 and %.0f MiB in phased numerics; KV "
+      "%.1f KiB a token in "
       "bf16, %.1f KiB in int8 or fp8, %.1f KiB in float32; "
       "a full context %.0f MiB in bf16\n",
       static_cast<double>(weight_bytes) / kMib, static_cast<double>(int8_bytes) / kMib,
-      kv_token(DType::kBF16) / 1024, kv_token(DType::kI8) / 1024, kv_token(DType::kF32) / 1024,
+      static_cast<double>(phased_bytes) / kMib, kv_token(DType::kBF16) / 1024,
+      kv_token(DType::kI8) / 1024, kv_token(DType::kF32) / 1024,
       kv_token(DType::kBF16) * config.max_position / kMib);
 }
 
@@ -161,7 +174,8 @@ int Inspect(const std::string& model, bool each_tensor) {
   std::printf("format         %s\n", (*checkpoint)->format().c_str());
   PrintConfig((*checkpoint)->config());
   const int64_t bytes = PrintTensors(**checkpoint, each_tensor);
-  PrintMemory((*checkpoint)->config(), bytes, Int8Bytes(**checkpoint));
+  PrintMemory((*checkpoint)->config(), bytes, Int8Bytes(**checkpoint),
+              Int8Bytes(**checkpoint) + LayerBytes(**checkpoint));
   return PrintText((*checkpoint)->tokenizer_files()) ? 0 : 1;
 }
 

@@ -1,7 +1,5 @@
 #include "server/cli/model_setup.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <optional>
 
@@ -29,17 +27,14 @@ std::optional<kernels::Numerics> NumericsNamed(const std::string& name) {
   return std::nullopt;
 }
 
-int64_t PhysicalMemoryBytes() {
-  return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE);
-}
-
-/// Whether phased numerics, which pack quantised weights twice, are worth their memory.
+/// Whether phased numerics, which pack quantised weights twice, are worth their memory: the second
+/// packing takes a quarter at most.
 bool AffordsPhases(const engine::Checkpoint& checkpoint) {
   int64_t quantised_bytes = 0;
   for (const engine::TensorInfo& tensor : checkpoint.tensors()) {
     if (kernels::IsBlockQuantised(tensor.dtype)) quantised_bytes += tensor.bytes;
   }
-  return quantised_bytes > 0 && quantised_bytes <= PhysicalMemoryBytes() / 4;
+  return quantised_bytes > 0 && quantised_bytes <= kernels::MemoryLimitBytes() / 4;
 }
 
 /// KV enough for max-seqs sequences of a planned length, at most a quarter of the memory, at least
@@ -52,7 +47,7 @@ int64_t KvTokens(const config::Config& config, const engine::ModelConfig& model,
   const int64_t block_bytes = device.KvBlockBytes(
       {model.num_layers, model.num_kv_heads, model.head_dim, block_size, kv_dtype});
   const int64_t affordable =
-      PhysicalMemoryBytes() / 4 / std::max<int64_t>(1, block_bytes) * block_size;
+      kernels::MemoryLimitBytes() / 4 / std::max<int64_t>(1, block_bytes) * block_size;
   return std::max(context, std::min(wanted, affordable));
 }
 

@@ -28,7 +28,7 @@ struct Config {
   int max_step_tokens = 0;  // 0: a default, at least max_seqs
   int draft_tokens = 4;
   int max_decode_slowdown = 230;  // percent, 100 or more; 0: no bound
-  std::string numerics = "auto";  // auto, exact, bf16, int8
+  std::string numerics = "auto";  // auto, exact, bf16, int8, phased
   std::string isa;                // "", ref, avx2, avx512, avx512bf16, amx
   bool prefix_cache = true;
   bool check = false;  // every weight is finite, before anything listens

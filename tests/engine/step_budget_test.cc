@@ -2,6 +2,7 @@
 #include "engine/scheduler/step_budget.h"
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <vector>
 
@@ -104,6 +105,24 @@ TEST_CASE("prefill that goes through the model apart comes in fewer and larger c
   INFO(apart << " " << together);
   CHECK(apart <= 4);  // of 62 tokens, two deviations below the bound
   CHECK(together > 1.2 * apart);
+}
+
+TEST_CASE("an answer that is computed again teaches nothing, and told times are learned apart") {
+  StepBudgetOptions options;
+  options.prefill_apart = true;
+  StepBudget budget(options);
+  StepShape shape = {.decodes = 4, .prefill_tokens = 64, .prefill_pairs = PrefillPairs(0, 64)};
+  for (int i = 0; i < 200; ++i) {
+    shape.prefill_ns = 9e6;
+    budget.Learn(shape, 14'000'000);
+  }
+  CHECK(std::abs(budget.DecodeNs(4) - 5e6) < 1e5);
+  const double decodes = budget.DecodeNs(4), prefill = budget.PrefillNs(0, 64);
+  shape.recomputes_answers = true;
+  shape.prefill_ns = 0;
+  budget.Learn(shape, 90'000'000);
+  CHECK(budget.DecodeNs(4) == decodes);
+  CHECK(budget.PrefillNs(0, 64) == prefill);
 }
 
 TEST_CASE("a fresh server's first crowd soon has the whole bound") {

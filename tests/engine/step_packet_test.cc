@@ -58,7 +58,7 @@ class Running {
     sequence->order = ++last_order_;
     sequence->state = SequenceState::kRunning;
     sequence->tokens.assign(20'000, 7);
-    sequence->num_prompt = 20'000;
+    sequence->num_prompt = Dice(0, 1) == 0 ? 20'000 : Dice(1, 40);
     sequence->kv = kv_.NewSequence(CacheScope());
     return sequence;
   }
@@ -96,6 +96,12 @@ TEST_CASE("a packet that is given back and filled again is as one that is filled
       REQUIRE(used.positions == anew.positions);
       REQUIRE(used.cu_seqlens == anew.cu_seqlens);
       REQUIRE(used.seq_lens == anew.seq_lens);
+      REQUIRE(used.num_generated_seqs == anew.num_generated_seqs);
+      for (size_t s = 0; s < launched.size(); ++s) {  // those of generated tokens come first
+        const int32_t first = anew.positions[static_cast<size_t>(anew.cu_seqlens[s])];
+        const bool generated = first >= launched[s].sequence->num_prompt;
+        REQUIRE(generated == (static_cast<int32_t>(s) < anew.num_generated_seqs));
+      }
       for (size_t g = 0; g < 2; ++g) {
         const GroupInput& group = used.groups[g];
         REQUIRE(group.slot_mapping == anew.groups[g].slot_mapping);

@@ -391,6 +391,28 @@ Backend BackendOf(const std::string& level, const Model& model, int threads) {
   return {OpenCpuDevice({model.numerics, threads, level}).value(), model};
 }
 
+TEST_CASE(
+    "on tiles int8 KV is read as it lies by rows that int8 products follow, else written out") {
+  if (cpu::DetectIsa() == cpu::Isa::kNone) return;
+  Model model;
+  model.num_heads = 3;
+  model.num_kv_heads = 1;
+  model.head_dim = model.rotary_dim = 32;
+  model.kv_dtype = DType::kI8;
+  model.int8_consumer = true;
+  model.numerics = Numerics::kInt8;
+  constexpr int kLength = 280;
+  const auto whole = [&](const std::string& level) {
+    return BackendOf(level, model, 2).Whole(1, kLength, kLength);
+  };
+  CHECK(SameBits(whole("tiles twin"), whole("avx2")));
+  model.int8_consumer = false;
+  model.numerics = Numerics::kBf16;
+  const auto written_out = whole("tiles twin"), vectors = whole("avx2");
+  CHECK_FALSE(SameBits(written_out, vectors));  // queries and probabilities in bf16
+  CHECK(WorstDifference(written_out, vectors) < 3e-2);
+}
+
 TEST_CASE("rows of sequences that begin with the same blocks have the bits that they have alone") {
   const auto levels = Levels();
   struct Shape {

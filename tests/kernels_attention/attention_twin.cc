@@ -4,7 +4,11 @@
 #include "kernels/cpu/scalar_tiles.h"
 
 namespace modu::kernels::cpu {
-AttentionKernels AttentionKernelsTwin() { return avx2::TileAttention<ScalarTiles>(kAttentionAvx2); }
+AttentionKernels AttentionKernelsTwin() {
+  AttentionKernels kernels = avx2::TileAttention<ScalarTiles>(kAttentionAvx2);
+  kernels.run_int8_as_it_lies = kAttentionAvx2.run_int8;
+  return kernels;
+}
 AttentionKernels AttentionKernelsDotTwin() {
   return avx2::TileAttention<ScalarDotTiles>(kAttentionAvx2);
 }

@@ -118,4 +118,17 @@ TEST_CASE("a matrix knows what each worker reads of the next one first") {
   }
 }
 
+TEST_CASE("what follows a matrix is what rows of the same phase read next") {
+  WeightArena arena(64 * kMiB);
+  const auto piece = [&](std::optional<Phase> turn) { return arena.Allocate(1000, turn).value(); };
+  const auto prompt = piece(Phase::kPrompt), generation = piece(Phase::kGeneration);
+  const auto none = piece(std::nullopt);
+  const auto next_prompt = piece(Phase::kPrompt), next_generation = piece(Phase::kGeneration);
+  CHECK(prompt.next->data == next_prompt.data);
+  CHECK(generation.next->data == next_generation.data);
+  CHECK(none.next->data == nullptr);
+  CHECK(next_prompt.next->data == nullptr);
+  CHECK(next_generation.next->data == nullptr);
+}
+
 }  // namespace modu::kernels::cpu

@@ -64,6 +64,28 @@ TEST_CASE("Generated tokens of a kind of their own never stand for a prompt's, n
   CHECK(hit(12, 16) == 12);
   kv.Release(&prompt);
   REQUIRE(kv.SelfCheck({}) == "");
+
+  // What an answer leaves is given up before any prompt is evicted.
+  const int32_t cached = kv.pool(0).num_idle();
+  SequenceKv ended = generating(6);
+  kv.Attach(kv.Match(ended, Tokens(24), 12), &ended);
+  REQUIRE(ended.num_hit_blocks == 3);
+  REQUIRE(kv.Grow(&ended, 24));
+  kv.Settle(&ended, Tokens(24), 24);
+  const SequenceKv* live[] = {&ended};
+  kv.ForgetGenerated(&ended);
+  REQUIRE(kv.SelfCheck(live) == "");
+  kv.Release(&ended);
+  REQUIRE(kv.SelfCheck({}) == "");
+  CHECK(kv.pool(0).num_idle() == cached);
+  CHECK(hit(6, 24) == 16);
+  CHECK(hit(16, 16) == 16);
+  SequenceKv plain = kv.NewSequence({1, 0});  // where phases do not matter nothing is forgotten
+  REQUIRE(kv.Grow(&plain, 24));
+  kv.Settle(&plain, Tokens(24), 24);
+  kv.ForgetGenerated(&plain);
+  kv.Release(&plain);
+  CHECK(HitOf(kv, {1, 0}, Tokens(24)) == 24);
 }
 
 TEST_CASE(

@@ -1,5 +1,7 @@
 // Phased numerics: a row is computed as its phase wants, whatever is in the step beside it.
+#include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/catch.h"
@@ -114,6 +116,49 @@ TEST_CASE("a phase's bits do not depend on chunks, on rows of the other, or on t
   CHECK_FALSE(SameBits(want_answer, logprobs(as_prompt.Step(answer, rows(12, 0)), 0, 12)));
 }
 
+TEST_CASE("a prompt's last row beside an answer, and what a clock tells of the two") {
+  class Ticks final : public Clock {
+   public:
+    int64_t NowNs() const override { return now_ns += 10; }
+    mutable int64_t now_ns = 1000;
+  } clock;
+  const Modes modes("ref");
+  RunnerOptions options = Options();
+  options.kv_dtype = kKv;
+  options.clock = &clock;
+  const auto load = [&](Numerics numerics) {
+    auto loaded = LoadModel(modes.files.gguf(), OpenDevice({"ref", numerics}), options, nullptr);
+    REQUIRE(loaded.ok());
+    return *std::move(loaded);
+  };
+  const LoadedModel phased = load(Numerics::kPhased), int8 = load(Numerics::kInt8);
+  const auto prompt = RandomIds(40, modes.model.vocab, 3);
+  const auto last = [&](const LoadedModel& loaded, bool mixed) {
+    ModelRunner* const runner = loaded.runner.get();
+    tests::SequenceDriver answer(runner, 0, 8), asked(runner, 8, 8);
+    REQUIRE(answer.Step({5, 6, 7}, {}).status.ok());
+    ForwardInput input;
+    input.num_generated_seqs = mixed ? 1 : 0;
+    if (mixed) answer.AddTo(&input, {8});
+    asked.AddTo(&input, prompt);
+    if (mixed) input.sample_rows.push_back(tests::TargetRow(0, 0, modes.model.vocab));
+    input.sample_rows.push_back(tests::TargetRow(
+        static_cast<int32_t>(prompt.size()) - (mixed ? 0 : 1), 0, modes.model.vocab));
+    StepOutput step = runner->Wait(runner->Launch(std::move(input)));
+    REQUIRE(step.status.ok());
+    return step;
+  };
+  const StepOutput mixed = last(phased, true), alone = last(phased, false);
+  CHECK(SameBits({mixed.rows[1].top_logprobs}, {alone.rows[0].top_logprobs}));
+  CHECK(mixed.prompt_ns == 10);
+  CHECK(mixed.prompt_ns < mixed.forward_ns);
+  CHECK(last(int8, true).prompt_ns == 0);  // one pass
+  // Answers alone.
+  tests::SequenceDriver sequence(phased.runner.get(), 0, 8);
+  REQUIRE(sequence.Step({5, 6, 7}, {}).status.ok());
+  CHECK(sequence.Step({8}, {}, Phase::kGeneration).prompt_ns == 0);
+}
+
 TEST_CASE("where nothing is quantised there is one phase") {
   const tests::SmallModel model = tests::MakeSmallModel("llama", 12);
   const BothKinds files(model);
@@ -135,6 +180,13 @@ TEST_CASE("a packet whose phases are out of range is refused") {
     sequence.AddTo(&input, {1, 2});
     input.num_generated_seqs = wrong;
     CHECK_FALSE(runner->Wait(runner->Launch(std::move(input))).status.ok());
+  }
+  for (const int32_t right : {0, 1}) {
+    tests::SequenceDriver sequence(runner, 0, 8);
+    ForwardInput input;
+    sequence.AddTo(&input, {1, 2});
+    input.num_generated_seqs = right;
+    CHECK(runner->Wait(runner->Launch(std::move(input))).status.ok());
   }
 }
 

@@ -101,6 +101,7 @@ struct DeviceOptions {
   std::optional<Numerics> numerics;  // none: what the machine is fastest with
   int num_threads = 0;               // 0: the CPU set and the cgroup's quota decide
   std::string isa;  // "", or ref|avx2|avx512|avx512bf16|amx: a test's or an operator's override
+  bool packs_twice = true;  // numerics of none may be kPhased: quantised weights in two layouts
 };
 
 class Device {
@@ -119,6 +120,7 @@ class Device {
   /// freed afterwards. ResourceExhausted, naming need and limit, where the memory does not hold it.
   virtual absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(std::span<const WeightSource> parts,
                                                              WeightUse use, Phase phase) = 0;
+  /// Where phases do not matter.
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(std::span<const WeightSource> parts,
                                                      WeightUse use) {
     return Pack(parts, use, Phase::kGeneration);

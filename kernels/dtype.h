@@ -1,7 +1,11 @@
 // Element and block types of tensors as they lie in checkpoint files, and of activations and KV.
 // Block layouts follow the GGUF specification (ggml's block_q*_* structs); F8 is OCP FP8 E4M3FN.
 #pragma once
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <optional>
+#include <string_view>
 
 namespace modu::kernels {
 
@@ -77,9 +81,16 @@ enum class Numerics : uint8_t {
             // else as kBf16
   kPhased,  // kBf16 for the tokens of prompts, kInt8 for those that are generated
 };
+constexpr const char* kNumericsNames[] = {"exact", "bf16", "int8", "phased"};
 constexpr const char* NameOf(Numerics numerics) {
-  constexpr const char* kNames[] = {"exact", "bf16", "int8", "phased"};
-  return kNames[static_cast<int>(numerics)];
+  return kNumericsNames[static_cast<int>(numerics)];
+}
+/// None for another name.
+constexpr std::optional<Numerics> NumericsNamed(std::string_view name) {
+  for (size_t i = 0; i < std::size(kNumericsNames); ++i) {
+    if (name == kNumericsNames[i]) return static_cast<Numerics>(i);
+  }
+  return std::nullopt;
 }
 
 /// Which of its sequence's tokens a row is of. kPhased chooses by it, not by what else is in a

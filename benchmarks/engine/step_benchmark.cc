@@ -176,10 +176,7 @@ int Main(int argc, char** argv) {
     kv = numerics.substr(colon + 1);
     numerics.resize(colon);
   }
-  for (const auto known : {kernels::Numerics::kExact, kernels::Numerics::kBf16,
-                           kernels::Numerics::kInt8, kernels::Numerics::kPhased}) {
-    if (numerics == kernels::NameOf(known)) device.numerics = known;
-  }
+  device.numerics = kernels::NumericsNamed(numerics);
   if (!device.numerics.has_value()) {
     std::fprintf(stderr, "numerics: exact, bf16, int8 or phased, not %s\n", numerics.c_str());
     return 2;

@@ -71,9 +71,8 @@ bool Parse(int argc, char** argv, Options* options) {
     } else if (name == "--threads") {
       options->device.num_threads = std::atoi(value.c_str());
     } else if (name == "--numerics") {
-      options->device.numerics = value == "exact"  ? Numerics::kExact
-                                 : value == "bf16" ? Numerics::kBf16
-                                                   : Numerics::kInt8;
+      options->device.numerics = kernels::NumericsNamed(value);
+      good = options->device.numerics.has_value();
     } else if (name == "--repeats") {
       options->repeats = std::max(1, std::atoi(value.c_str()));
     } else if (name == "--json") {

@@ -7,7 +7,6 @@ using kernels::cpu::Isa;
 Peak MeasurePeak(Isa isa, Arithmetic arithmetic) {
   const bool amx = isa >= Isa::kAmx, avx512 = isa >= Isa::kAvx512;
   if (arithmetic == Arithmetic::kInt8) {
-    if (amx) return {"tdpbssd", Int8OpsAmx()};
     if (avx512) return {"vpdpbusd zmm", Int8OpsAvx512()};
     return {"vpmaddubsw + vpaddw ymm", Int8OpsAvx2()};
   }

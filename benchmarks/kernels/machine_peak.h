@@ -12,14 +12,13 @@ namespace modu::benchmarks {
 void ReadOnce(const std::byte* data, size_t bytes);
 
 /// Operations a second on registers, a multiplication and an addition counting as two; about 50 ms
-/// each. int8 by vpmaddubsw + vpaddw, vpdpbusd and tdpbssd; f32 by vfmadd; bf16 by vdpbf16ps and
+/// each. int8 by vpmaddubsw + vpaddw and vpdpbusd; f32 by vfmadd; bf16 by vdpbf16ps and
 /// tdpbf16ps.
 double Int8OpsAvx2();
 double FloatOpsAvx2();
 double Int8OpsAvx512();
 double FloatOpsAvx512();
 double Bf16OpsAvx512();
-double Int8OpsAmx();
 double Bf16OpsAmx();
 
 /// The peak of what a level's kernels compute with.

@@ -27,10 +27,6 @@ double TileOps(int depth, const Body& body) {
   op " %%tmm6, %%tmm4, %%tmm0;" op " %%tmm7, %%tmm4, %%tmm1;" op " %%tmm6, %%tmm5, %%tmm2;" op \
      " %%tmm7, %%tmm5, %%tmm3;"
 
-double Int8OpsAmx() {
-  return TileOps(64, [] { asm volatile(FOUR("tdpbssd") : :); });
-}
-
 double Bf16OpsAmx() {
   return TileOps(32, [] { asm volatile(FOUR("tdpbf16ps") : :); });
 }

@@ -1,7 +1,5 @@
 #include "engine/runner/transformer_runner.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -32,12 +30,6 @@ bool AllFinite(const float* logits, int32_t n) {
   float total = 0;
   for (float sum : sums) total += sum;
   return total == 0.0f;
-}
-
-/// Physical memory; 0 where the system does not say.
-int64_t MachineMemoryBytes() {
-  const int64_t pages = ::sysconf(_SC_PHYS_PAGES), page_bytes = ::sysconf(_SC_PAGESIZE);
-  return pages > 0 && page_bytes > 0 ? pages * page_bytes : 0;
 }
 
 int32_t NumBlocks(int64_t kv_tokens, int32_t block_size) {
@@ -115,14 +107,14 @@ absl::StatusOr<std::unique_ptr<TransformerRunner>> TransformerRunner::Create(
   const int32_t num_blocks = NumBlocks(options.kv_tokens, block_size);
   const kernels::KvLayout layout{config.num_layers, config.num_kv_heads, config.head_dim,
                                  block_size, kv_dtype};
-  const int64_t memory_bytes = MachineMemoryBytes();
+  const int64_t memory_bytes = kernels::MemoryLimitBytes();
   int64_t kv_bytes = 0;
   if (__builtin_mul_overflow(device->KvBlockBytes(layout), int64_t{num_blocks}, &kv_bytes))
     kv_bytes = INT64_MAX;
-  if (memory_bytes > 0 && kv_bytes > memory_bytes) {
+  if (kv_bytes > memory_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat("kv-tokens: KV of ", options.kv_tokens,
                                                      " tokens takes ", kv_bytes >> 20,
-                                                     " MiB, the machine has ", memory_bytes >> 20));
+                                                     " MiB, there may be ", memory_bytes >> 20));
   }
   try {
     return std::unique_ptr<TransformerRunner>(

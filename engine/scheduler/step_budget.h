@@ -26,9 +26,9 @@ struct StepBudgetOptions {
   int64_t max_alone_ns = 100'000'000;
   int32_t min_alone_tokens = 256;
   /// Prefill beside decodes goes through the model by itself, with weights of its own, so that its
-  /// first token costs more than others: a step then carries at least this many.
+  /// first token costs more than others.
   bool prefill_apart = false;
-  int32_t min_apart_tokens = 32;
+  int32_t min_apart_tokens = 32;  // as min_prefill_tokens, of such
 };
 
 /// What decides how long a step takes, and how long it was to take.
@@ -38,8 +38,7 @@ struct StepShape {
   int64_t prefill_pairs = 0;   // (token, earlier token) pairs that prefill's attention looks at
   double bound_ns = 0;         // from StepBudget::Begin; 0: no bound
   double prefill_ns = 0;       // of what it took, its prefill's part; 0: nobody can tell
-  bool recomputes_answers =
-      false;  // prefill_tokens has such, which cost neither as these nor apart
+  bool recomputes_answers = false;  // of prefill_tokens some were generated: no prompt's cost
 };
 
 class StepBudget {

@@ -17,6 +17,10 @@ constexpr int kMaxHeadDim = 1024;
 
 constexpr int kPieceTokens = 256;
 
+/// Query rows of a unit of work: enough to pay for reading K and V, few enough that states stay in
+/// L2.
+constexpr int kUnitRows = 96;
+
 /// What a piece leaves of a row: max score, sum of exp(score - max), and at kStateHeader the
 /// weighted sum of V (padded_dim floats).
 constexpr int kStateHeader = 16;
@@ -104,9 +108,14 @@ struct AttentionKernels {
   /// follow, as a decode's in phased numerics, which are few and wait for KV. Null: run_int8 is for
   /// all.
   AttentionFn run_int8_as_it_lies = nullptr;
+  /// Rows of a unit over codes that are written out for them.
+  int written_out_rows = kUnitRows;
 
   bool TakesCodes(DType kv, PreparedKind consumer) const {
     return kv == DType::kI8 && consumer == PreparedKind::kInt8 && run_int8_as_it_lies != nullptr;
+  }
+  int UnitRows(DType kv, PreparedKind consumer) const {
+    return IsKvCode(kv) && !TakesCodes(kv, consumer) ? written_out_rows : kUnitRows;
   }
   AttentionFn Run(DType kv, PreparedKind consumer = PreparedKind::kF32) const {
     if (TakesCodes(kv, consumer)) return run_int8_as_it_lies;

@@ -97,12 +97,6 @@ struct AttentionCall {
   }
 };
 
-/// More where K and V are written out once for all rows of a unit.
-int UnitRows(const AttentionKernels& kernels, DType kv, PreparedKind consumer) {
-  const bool written_out = kernels.run_int8_as_it_lies != nullptr && IsKvCode(kv);
-  return written_out && !kernels.TakesCodes(kv, consumer) ? kWrittenOutUnitRows : kUnitRows;
-}
-
 }  // namespace
 
 void Norm(Device& device, const NormParams& p) {
@@ -221,7 +215,7 @@ void Attention(Device& device, const AttentionParams& p) {
   const PrepareFn prepare = cpu.prepare();
 
   const AttentionPlan& plan = cpu.attention_plans().Of(
-      p, cpu.num_threads(), UnitRows(kernels, kv.layout().dtype, layout.kind));
+      p, cpu.num_threads(), kernels.UnitRows(kv.layout().dtype, layout.kind));
   const int value_span = IsKvCode(kv.layout().dtype) ? RotationSpan(p.head_dim) : 1;
   const AttentionCall call = {p, kv, plan, group, group_width, stride, value_span, run};
   // The heads of one KV head are adjacent columns; whole int8 groups can be written at once.

@@ -7,14 +7,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/cpu/attention_kernel.h"
 #include "kernels/ops.h"
 
 namespace modu::kernels::cpu {
-
-/// Query rows of a unit: enough to pay for reading K and V, few enough that states stay in L2.
-constexpr int kUnitRows = 96;
-/// The same where K and V are written out for them first (level amx, int8 KV, a prompt of 1,500).
-constexpr int kWrittenOutUnitRows = 384;
 
 /// Consecutive query rows of one sequence, and the pieces of its KV that they see.
 struct AttentionSpan {

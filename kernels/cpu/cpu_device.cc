@@ -170,7 +170,9 @@ absl::StatusOr<std::unique_ptr<Device>> OpenCpuDevice(const DeviceOptions& optio
   // Tiles multiply a prompt's many rows in bf16 twice as fast as vectors do in int8, which decode
   // weights in less time: for the few rows of a decode that counts. Without tiles int8 has the most
   // operations an instruction.
-  const Numerics fastest = isa == cpu::Isa::kAmx ? Numerics::kPhased : Numerics::kInt8;
+  const Numerics fastest = isa != cpu::Isa::kAmx ? Numerics::kInt8
+                           : options.packs_twice ? Numerics::kPhased
+                                                 : Numerics::kBf16;
   return std::make_unique<cpu::CpuDevice>(isa, options.numerics.value_or(fastest),
                                           options.num_threads);
 }

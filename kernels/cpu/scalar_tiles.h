@@ -1,7 +1,7 @@
 // Tile registers in plain code: the twin of AmxTiles (amx_tiles-inl.h) after the Intel SDM's
-// operation sections (volume 2: LDTILECFG, TILELOADD, TILESTORED, TDPBF16PS), so
-// that the logic of tile kernels runs, and is checked, on every machine. What faults there (#GP,
-// #UD) is a failed CHECK here. One thread; each instance is a register file of its own.
+// operation sections (volume 2: LDTILECFG, TILELOADD, TILESTORED, TDPBF16PS), so that the logic of
+// tile kernels runs, and is checked, on every machine. What faults there (#GP, #UD) is a failed
+// CHECK here. One thread; each instance is a register file of its own.
 #pragma once
 #include <cstddef>
 #include <cstdint>

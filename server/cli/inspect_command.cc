@@ -147,9 +147,8 @@ void PrintMemory(const engine::ModelConfig& config, int64_t weight_bytes, int64_
     return static_cast<double>(engine::KvBytesPerToken(config, dtype));
   };
   std::printf(
-      "memory         weights about %.0f MiB, %.0f MiB in int8 and %.0f MiB in phased numerics; KV "
-      "%.1f KiB a token in "
-      "bf16, %.1f KiB in int8 or fp8, %.1f KiB in float32; "
+      "memory         weights about %.0f MiB, %.0f MiB in int8 and %.0f MiB in phased numerics; "
+      "KV %.1f KiB a token in bf16, %.1f KiB in int8 or fp8, %.1f KiB in float32; "
       "a full context %.0f MiB in bf16\n",
       static_cast<double>(weight_bytes) / kMib, static_cast<double>(int8_bytes) / kMib,
       static_cast<double>(phased_bytes) / kMib, kv_token(DType::kBF16) / 1024,

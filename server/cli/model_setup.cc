@@ -17,19 +17,9 @@ constexpr int kDefaultStepTokens = 512;
 /// others' room.
 constexpr int64_t kPlannedSequenceTokens = 2048;
 
-/// None: the machine's fastest.
-std::optional<kernels::Numerics> NumericsNamed(const std::string& name) {
-  using kernels::Numerics;
-  for (const Numerics numerics :
-       {Numerics::kExact, Numerics::kBf16, Numerics::kInt8, Numerics::kPhased}) {
-    if (kernels::NameOf(numerics) == name) return numerics;
-  }
-  return std::nullopt;
-}
-
-/// Whether phased numerics, which pack quantised weights twice, are worth their memory: the second
-/// packing takes a quarter at most.
-bool AffordsPhases(const engine::Checkpoint& checkpoint) {
+/// Whether quantised weights, if there are any, may be packed twice: the second time takes a
+/// quarter of the memory at most.
+bool AffordsTwoPackings(const engine::Checkpoint& checkpoint) {
   int64_t quantised_bytes = 0;
   for (const engine::TensorInfo& tensor : checkpoint.tensors()) {
     if (kernels::IsBlockQuantised(tensor.dtype)) quantised_bytes += tensor.bytes;
@@ -62,17 +52,12 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
   }
 
   kernels::DeviceOptions device_options;
-  device_options.numerics = NumericsNamed(config.numerics);
+  device_options.numerics = kernels::NumericsNamed(config.numerics);  // none: auto
+  device_options.packs_twice = AffordsTwoPackings(**checkpoint);
   device_options.num_threads = config.threads;
   device_options.isa = config.isa;
   absl::StatusOr<std::unique_ptr<kernels::Device>> device = open_device(device_options);
   if (!device.ok()) return device.status();
-  if (config.numerics == "auto" && (*device)->numerics() == kernels::Numerics::kPhased &&
-      !AffordsPhases(**checkpoint)) {
-    device_options.numerics = kernels::Numerics::kBf16;
-    device = open_device(device_options);
-    if (!device.ok()) return device.status();
-  }
 
   engine::RunnerOptions options;
   options.max_batch_tokens = std::max(

@@ -19,7 +19,6 @@
 #include "tests/kernels_linear/aligned_bytes.h"
 #include "tests/kernels_linear/linear_emulated.h"
 #include "tests/kernels_linear/random_weights.h"
-#include "tests/kernels_linear/tile_twin.h"
 
 namespace modu::kernels::cpu {
 namespace {

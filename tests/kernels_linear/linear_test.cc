@@ -447,10 +447,18 @@ TEST_CASE("a set of instructions that the machine lacks or nobody knows is refus
   CHECK(OpenCpuDevice({.isa = "ref"}).ok());
   CHECK(OpenCpuDevice({.num_threads = 3, .isa = "avx2"}).value()->Describe() ==
         "cpu avx2, 3 threads, int8");
+  CHECK(
+      OpenCpuDevice({.num_threads = 3, .isa = "avx2", .packs_twice = false}).value()->Describe() ==
+      "cpu avx2, 3 threads, int8");
+  CHECK(NumericsNamed("phased") == Numerics::kPhased);
+  CHECK(NumericsNamed("exact") == Numerics::kExact);
+  CHECK(!NumericsNamed("auto").has_value());
   const std::string missing = cpu::MissingFor(cpu::Isa::kAmx, cpu::ReadMachine());
   const auto amx = OpenCpuDevice({.num_threads = 1, .isa = "amx"});
   if (missing.empty()) {
     CHECK(amx.value()->Describe() == "cpu amx, 1 thread, phased");  // fastest there
+    CHECK(OpenCpuDevice({.num_threads = 1, .packs_twice = false}).value()->Describe() ==
+          "cpu amx, 1 thread, bf16");
     CHECK(OpenCpuDevice({.numerics = Numerics::kInt8, .num_threads = 1}).value()->Describe() ==
           "cpu amx, 1 thread, int8");
   } else {

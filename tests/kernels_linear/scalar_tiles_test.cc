@@ -1,6 +1,6 @@
-// The scalar twin of AMX's tiles against a model that knows no tiles: plain matrices, whole numbers
-// in 64 bits, and this processor's own FMA with denormals off for bf16. Where the machine has AMX
-// its registers give the same bits.
+// The scalar twin of AMX's tiles against a model that knows no tiles: plain matrices and this
+// processor's own FMA with denormals off. Where the machine has AMX its registers give the same
+// bits.
 #include "kernels/cpu/scalar_tiles.h"
 
 #include <xmmintrin.h>

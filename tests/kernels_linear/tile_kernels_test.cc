@@ -29,8 +29,6 @@ using tests::kAllTypes;
 using tests::Random;
 using tests::RandomMatrix;
 
-constexpr DType kQuantised[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
-                                DType::kQ8_0, DType::kQ4K,  DType::kQ5K,  DType::kQ6K};
 const std::vector<int> kRows = {1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64};
 
 bool MachineHasAmx() {

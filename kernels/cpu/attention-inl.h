@@ -201,8 +201,8 @@ struct Scratch {
 Scratch Split(float* scratch, int rows, int padded_dim) {
   Scratch s;
   s.scores = scratch;
-  s.piece = s.scores + kMaxTileRows * kScoreStride;
-  s.totals = s.piece + kMaxTileRows * StateFloats(padded_dim);
+  s.piece = s.scores + kMaxStepRows * kScoreStride;
+  s.totals = s.piece + kMaxStepRows * StateFloats(padded_dim);
   s.q = s.totals + rows * StateFloats(padded_dim);
   return s;
 }
@@ -340,7 +340,7 @@ void Run(const AttentionItem& item) {
   if (item.states != nullptr) s.totals = item.states;
   const int tiles = (rows + kTileRows - 1) / kTileRows;
   const int tile_rows = (rows + tiles - 1) / tiles;
-  for (int row = 0; row < rows; row += tile_rows) {
+  for (int row = 0; row < rows && !item.packed; row += tile_rows) {
     const int n = rows - row < tile_rows ? rows - row : tile_rows;
     PackQueries(item, row, n, s.q + static_cast<int64_t>(row) * item.head_dim);
   }

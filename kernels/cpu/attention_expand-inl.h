@@ -129,6 +129,7 @@ void RunExpanded(const AttentionItem& item) {
       wide.partials = item.partials + int64_t{piece - item.piece_begin} * rows * state_floats;
     }
     kRun(wide);
+    wide.packed = true;
   }
 }
 

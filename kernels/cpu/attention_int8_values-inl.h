@@ -71,6 +71,7 @@ void WeighTwo(const GroupValues& p, int row, int group, bool two, BlocksAhead& a
 class Int8Values {
  public:
   static constexpr bool kScaledValues = true;
+  static constexpr int kStepRows = kTileMaxRows;
   void Configure(int, int) {}
   void Release() {}
 
@@ -82,13 +83,15 @@ class Int8Values {
   /// Leaves them as floats where the scores were: what they are rounded by is known at their end.
   float Round(int r, const ScoredRow& row, std::byte*) {
     Group largest = SetGroup(0.0f);
-    const float sum = Probabilities<true>(row, [&](int token, const Group(&x)[2]) {
+    const float sum =
+        Probabilities<true, PowerOfTwoBelowOne>(row, [&](int token, const Group(&x)[2]) {
 #pragma GCC unroll 2
-      for (int half = 0; half < 2; ++half) {
-        StoreGroup(row.scores + token + 16 * half, x[half]);
-        for (int i = 0; i < kParts; ++i) largest.part[i] = Max(x[half].part[i], largest.part[i]);
-      }
-    });
+          for (int half = 0; half < 2; ++half) {
+            StoreGroup(row.scores + token + 16 * half, x[half]);
+            for (int i = 0; i < kParts; ++i)
+              largest.part[i] = Max(x[half].part[i], largest.part[i]);
+          }
+        });
     largest_[r] = Max(largest);
     return sum;
   }

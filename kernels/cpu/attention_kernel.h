@@ -60,7 +60,8 @@ struct AttentionItem {
   // [rows] each row's state after the pieces before piece_begin (kHasPieces says whether
   // any), which this item goes on with and leaves; null: none before, none left.
   float* states;
-  float* scratch;  // AttentionScratchFloats(), 64-byte aligned
+  float* scratch;       // AttentionScratchFloats(), 64-byte aligned
+  bool packed = false;  // its queries lie in scratch, from the item before, which had the same rows
 
   const int32_t* Blocks(int from) const { return block_table + (from - first_block); }
   /// From k to that block of the sequence, in bytes.
@@ -68,14 +69,15 @@ struct AttentionItem {
 };
 
 /// Floats of scratch an item of `rows` rows needs, whatever the kernel: scores (in two types) and
-/// states of one tile of rows, two blocks of V in bf16, and each row's running state and query;
-/// over KV in 8 bits also a piece of it in float32 and each row's state between pieces.
-constexpr int kMaxTileRows = 16;
+/// states of the rows that a kernel takes at once, two blocks of V in bf16, and each row's running
+/// state and query; over KV in 8 bits also a piece of it in float32 and each row's state between
+/// pieces.
+constexpr int kMaxStepRows = 32;
 constexpr int kScoreStride = kPieceTokens + 16;  // an odd number of lines: rows apart in L1 sets
 constexpr size_t PlainScratchFloats(int rows, int padded_dim) {
-  return static_cast<size_t>(kMaxTileRows * (2 * kScoreStride + StateFloats(padded_dim)) +
+  return static_cast<size_t>(kMaxStepRows * (2 * kScoreStride + StateFloats(padded_dim)) +
                              32 * padded_dim + rows * StateFloats(padded_dim) +
-                             (rows + kMaxTileRows) * (padded_dim + 16));
+                             (rows + kMaxStepRows) * (padded_dim + 16));
 }
 constexpr size_t AttentionScratchFloats(DType kv, int rows, int padded_dim) {
   const size_t plain = PlainScratchFloats(rows, padded_dim);

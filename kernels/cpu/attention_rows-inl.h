@@ -1,8 +1,8 @@
-// The walk of attention over tiles of up to 16 query rows and pieces of 256 tokens, whatever the
-// products: scores, softmax of the piece in powers of two, probabilities rounded as the products
-// take them, weighted values.
-// Rows of a tile are independent, and a token outside a row's view has probability 0, which adds
-// nothing, so bits depend on the row alone. Included by op_dtype_isa files only.
+// The walk of attention over steps of one or two tiles of up to 16 query rows and pieces of 256
+// tokens, whatever the products: scores, softmax of the piece in powers of two, probabilities
+// rounded as the products take them, weighted values. Rows of a step are independent, and a token
+// outside a row's view has probability 0, which adds nothing, so bits depend on the row alone.
+// Included by op_dtype_isa files only.
 #pragma once
 #include <concepts>
 
@@ -13,14 +13,14 @@
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
-constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
+constexpr float kLn2 = 0.693147180559945309f;
 
-/// Query rows of one item as A tiles, and what one tile of rows needs for one piece.
+/// Query rows of one item as A tiles, and what one step of rows needs for one piece.
 struct TileScratch {
-  float* scores;             // [16][kScoreStride]
-  std::byte* probabilities;  // [16][kProbabilityStride]: 16 bits for each of the piece's tokens
+  float* scores;             // [kMaxStepRows][kScoreStride]
+  std::byte* probabilities;  // [kMaxStepRows][kProbabilityStride]: 16 bits a token; or in place
   std::byte* values;         // V of the first and the last seen block, what nobody sees zeroed
-  float* piece;              // [16] states
+  float* piece;              // [kMaxStepRows] states
   float* totals;             // [rows] running states
   std::byte* q;              // [tile of 16 rows] QueryTileBytes
 };
@@ -28,47 +28,53 @@ struct TileScratch {
 TileScratch SplitForTiles(float* scratch, int rows, int padded_dim) {
   TileScratch s;
   s.scores = scratch;
-  float* at = s.scores + kMaxTileRows * kScoreStride;
+  float* at = s.scores + kMaxStepRows * kScoreStride;
   s.probabilities = reinterpret_cast<std::byte*>(at);
-  at += kMaxTileRows * kProbabilityStride / 4;
+  at += kMaxStepRows * kProbabilityStride / 4;
   s.values = reinterpret_cast<std::byte*>(at);
   at += kKvBlockTokens * padded_dim;
   s.piece = at;
-  at += kMaxTileRows * StateFloats(padded_dim);
+  at += kMaxStepRows * StateFloats(padded_dim);
   s.totals = at;
   at += rows * StateFloats(padded_dim);
   s.q = reinterpret_cast<std::byte*>(at);
   return s;
 }
 
-/// 16 scores at `token` of a row that sees [first, last); `other` outside.
-MODU_INLINE Group SeenScores(const float* scores, int token, int first, int last, float other) {
-  Group x = LoadGroup(scores + token);
-  if (token < first || token + 16 > last) {
-    for (int part = 0; part < kParts; ++part) {
-      const int at = token + part * kLanes;
-      x.part[part] = Select(x.part[part], Set(other), first - at, last - at);
-    }
-  }
-  return x;
+/// visit.operator()<kWhole>(token) for each block of [begin, end); kWhole: the row, which sees
+/// [first, last), sees all of it. (No row needs to see what its tile sees.)
+template <typename Visit>
+MODU_INLINE void ForBlocks(int begin, int end, int first, int last, const Visit& visit) {
+  const int whole_end = last / kKvBlockTokens * kKvBlockTokens;
+  int i = begin;
+  for (; i < end && i < first; i += kKvBlockTokens) visit.template operator()<false>(i);
+  for (; i < end && i < whole_end; i += kKvBlockTokens) visit.template operator()<true>(i);
+  for (; i < end; i += kKvBlockTokens) visit.template operator()<false>(i);
 }
 
 /// Of what a row sees, tokens [first, last) of the piece, in blocks [begin, end) tokens of it.
 MODU_INLINE float TopScore(const float* scores, int begin, int end, int first, int last) {
   Group top[2] = {SetGroup(kLowest), SetGroup(kLowest)};
-  for (int i = begin; i < end; i += kKvBlockTokens) {
+  ForBlocks(begin, end, first, last, [&]<bool kWhole>(int i) {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
-      const Group x = SeenScores(scores, i + 16 * half, first, last, kLowest);
-      for (int p = 0; p < kParts; ++p) top[half].part[p] = Max(x.part[p], top[half].part[p]);
+      const int token = i + 16 * half;
+      Group x = LoadGroup(scores + token);
+      for (int p = 0; p < kParts; ++p) {
+        if constexpr (!kWhole) {
+          const int at = token + p * kLanes;
+          x.part[p] = Select(x.part[p], Set(kLowest), first - at, last - at);
+        }
+        top[half].part[p] = Max(x.part[p], top[half].part[p]);
+      }
     }
-  }
+  });
   for (int p = 0; p < kParts; ++p) top[0].part[p] = Max(top[0].part[p], top[1].part[p]);
   return Max(top[0]);
 }
 
 /// One row's scores of a piece. Tokens count from the piece's first: the row sees [first, last),
-/// the blocks that its tile sees are [begin, end).
+/// the blocks that its step sees are [begin, end).
 struct ScoredRow {
   float* scores;
   int begin, end;
@@ -77,46 +83,37 @@ struct ScoredRow {
   const float* const* scales;  // [blocks of a piece]: V's, of 32 tokens each; null: none
 };
 
-/// 2^(score - top) of all blocks, 0 for what the row does not see, each times its token's scale
-/// where there are scales: write(token, x), 32 tokens at a time. Returns the sum without the
-/// scales, over 32 fixed lanes.
-template <bool kScaled, typename Write>
+/// 2^(score - top), by kPower, of all blocks, 0 for what the row does not see, each times its
+/// token's scale where there are scales: write(token, x), 32 tokens at a time. Returns the sum
+/// without the scales, over 32 fixed lanes.
+template <bool kScaled, Float (*kPower)(Float), typename Write>
 MODU_INLINE float Probabilities(const ScoredRow& row, const Write& write) {
   Group sum[2] = {SetGroup(0.0f), SetGroup(0.0f)};
   const int first = row.first, last = row.last;
-  for (int i = row.begin; i < row.end; i += kKvBlockTokens) {
+  ForBlocks(row.begin, row.end, first, last, [&]<bool kWhole>(int i) {
     Group x[2];
     const float* const scale = kScaled ? row.scales[i / kKvBlockTokens] : nullptr;
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
-      const int token = i + 16 * half;
-      x[half] = LoadGroup(row.scores + token);
+      x[half] = LoadGroup(row.scores + i + 16 * half);
       for (int p = 0; p < kParts; ++p) {
-        x[half].part[p] = PowerOfTwoBelowOne(Sub(x[half].part[p], Set(row.top)));
-        if (token < first || token + 16 > last) {
-          const int at = token + p * kLanes;
-          x[half].part[p] = Select(x[half].part[p], Zero(), first - at, last - at);
+        const int lane = 16 * half + p * kLanes;
+        x[half].part[p] = kPower(Sub(x[half].part[p], Set(row.top)));
+        if constexpr (!kWhole) {
+          x[half].part[p] = Select(x[half].part[p], Zero(), first - i - lane, last - i - lane);
         }
         sum[half].part[p] = Add(sum[half].part[p], x[half].part[p]);
         if constexpr (!kScaled) continue;
-        const int lane = 16 * half + p * kLanes;
         x[half].part[p] = Mul(x[half].part[p], Load(scale + lane));
-        if (token < first || token + 16 > last) {  // a scale that nobody wrote
+        if constexpr (!kWhole) {  // a scale that nobody wrote
           x[half].part[p] = Select(x[half].part[p], Zero(), first - i - lane, last - i - lane);
         }
       }
     }
     write(i, x);
-  }
+  });
   for (int p = 0; p < kParts; ++p) sum[0].part[p] = Add(sum[0].part[p], sum[1].part[p]);
   return Sum(sum[0]);
-}
-
-/// The same in bf16 to `out`, two bytes a token.
-template <bool kScaled>
-MODU_INLINE float Bf16Probabilities(const ScoredRow& row, std::byte* out) {
-  return Probabilities<kScaled>(
-      row, [out](int token, const Group(&x)[2]) { StoreBf16(out + 2 * token, x[0], x[1]); });
 }
 
 /// What the walk asks of the products of a kind of KV.
@@ -125,6 +122,8 @@ concept MakesProducts =
     requires(Products products, const AttentionItem& item, const TileScratch& scratch, int n,
              std::byte* packed, const SeenBlocks& seen, const ScoredRow& row, BlocksAhead ahead,
              float* out) {
+      // Query rows that are walked at once, 16 or 32.
+      { Products::kStepRows } -> std::convertible_to<int>;
       // Of 16 query rows as it reads them: bytes, and rows [first, first + n) packed so, times
       // log2(e).
       { Products::QueryTileBytes(n) } -> std::same_as<int64_t>;
@@ -135,7 +134,7 @@ concept MakesProducts =
       // (item, q, rows, piece_start, seen, ahead, scores): of whole blocks, to
       // scores[row][token - piece_start], rows kScoreStride apart.
       products.Score(item, packed, n, n, seen, ahead, out);
-      // (row of the tile, its scores, where its probabilities go), as Weigh takes them; their sum.
+      // (row of the step, its scores, where its probabilities go), as Weigh takes them; their sum.
       { products.Round(n, row, packed) } -> std::same_as<float>;
       // (item, scratch, rows, piece_start, seen, ahead, o, o_stride): o = P V.
       products.Weigh(item, scratch, n, n, seen, ahead, out, int64_t{n});
@@ -148,7 +147,7 @@ concept MakesProducts =
       { Products::kScaledValues } -> std::convertible_to<bool>;
     };
 
-/// One tile of rows over one piece: where row r of it is to leave its state, if it sees the piece;
+/// One step of rows over one piece: where row r of it is to leave its state, if it sees the piece;
 /// returns a bit for each row that does.
 template <MakesProducts Products>
 unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileScratch& s,
@@ -156,7 +155,7 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
   const int piece_start = piece * kPieceTokens;
   const int piece_end = piece_start + kPieceTokens;
   const int64_t state_floats = StateFloats(item.padded_dim);
-  int first[kTileMaxRows], last[kTileMaxRows];
+  int first[Products::kStepRows], last[Products::kStepRows];
   SeenBlocks seen = {0, 0, piece_end, piece_start};
   unsigned rows_that_see = 0;
   for (int r = 0; r < rows; ++r) {
@@ -182,7 +181,7 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
   const int begin = seen.begin * kKvBlockTokens - piece_start;
   const int end = seen.end * kKvBlockTokens - piece_start;
   // Row by row each of the two waits for the sum of its lanes; all rows of one overlap.
-  float top[kTileMaxRows];
+  float top[Products::kStepRows];
   for (int r = 0; r < rows; ++r) {
     top[r] = TopScore(s.scores + r * kScoreStride, begin, end, first[r] - piece_start,
                       last[r] - piece_start);
@@ -217,7 +216,7 @@ void RunTiles(const AttentionItem& item) {
   const int64_t state_floats = StateFloats(item.padded_dim);
   TileScratch s = SplitForTiles(item.scratch, rows, item.padded_dim);
   if (item.states != nullptr) s.totals = item.states;
-  for (int row = 0; row < rows; row += kTileMaxRows) {
+  for (int row = 0; row < rows && !item.packed; row += kTileMaxRows) {
     const int n = rows - row < kTileMaxRows ? rows - row : kTileMaxRows;
     Products::PackQueries(item, row, n,
                           s.q + row / kTileMaxRows * Products::QueryTileBytes(item.head_dim));
@@ -228,8 +227,8 @@ void RunTiles(const AttentionItem& item) {
   Products products;
   int configured = 0;
   for (int piece = item.piece_begin; piece < item.piece_end; ++piece) {
-    for (int row = 0; row < rows; row += kTileMaxRows) {
-      const int n = rows - row < kTileMaxRows ? rows - row : kTileMaxRows;
+    for (int row = 0; row < rows; row += Products::kStepRows) {
+      const int n = rows - row < Products::kStepRows ? rows - row : Products::kStepRows;
       if (n != configured) products.Configure(n, item.head_dim);
       configured = n;
       float* const states =
@@ -239,12 +238,8 @@ void RunTiles(const AttentionItem& item) {
                     (static_cast<int64_t>(piece - item.piece_begin) * rows + row) * state_floats;
       const unsigned seen = PieceOfRows(products, item, s, row, n, piece, row == 0, states);
       if (item.partials != nullptr) continue;
-      for (int r = 0; r < n; ++r) {
-        if ((seen >> r & 1) == 0) continue;
-        float* const total = s.totals + (row + r) * state_floats;
-        MergeState(states + r * state_floats, total[kHasPieces] == 0.0f, item.padded_dim, total);
-        total[kHasPieces] = 1.0f;
-      }
+      MergeStates<Products::kStepRows>(states, n, seen, item.padded_dim,
+                                       s.totals + row * state_floats);
     }
   }
   products.Release();

@@ -73,6 +73,47 @@ void MergeState(const float* piece, bool is_first, int padded_dim, float* total)
   }
 }
 
+/// MergeState of each of `rows` rows, StateFloats apart, whose bit of `seen` is set: a total
+/// without pieces before becomes the piece.
+template <int kMostRows>
+void MergeStates(const float* pieces, int rows, uint32_t seen, int padded_dim, float* totals) {
+  const int64_t state_floats = StateFloats(padded_dim);
+  // Of all rows at once: largest scores and sums, of the piece and of the total.
+  alignas(64) float top[2][kMostRows] = {}, sum[2][kMostRows] = {}, factor[2][kMostRows];
+  for (int r = 0; r < rows; ++r) {
+    const float* const piece = pieces + r * state_floats;
+    const float* const total = totals + r * state_floats;
+    if ((seen >> r & 1) == 0) continue;
+    top[0][r] = piece[0], sum[0][r] = piece[1];
+    if (total[kHasPieces] != 0.0f) top[1][r] = total[0], sum[1][r] = total[1];
+  }
+  for (int r = 0; r < rows; r += kLanes) {
+    const Float piece = Load(top[0] + r), total = Load(top[1] + r);
+    const Float max = Max(piece, total);
+    const Float old_factor = Exp(Sub(total, max)), new_factor = Exp(Sub(piece, max));
+    Store(top[0] + r, max);
+    Store(sum[0] + r, Fma(Load(sum[0] + r), new_factor, Mul(Load(sum[1] + r), old_factor)));
+    Store(factor[0] + r, new_factor);
+    Store(factor[1] + r, old_factor);
+  }
+  for (int r = 0; r < rows; ++r) {
+    if ((seen >> r & 1) == 0) continue;
+    const float* const piece = pieces + r * state_floats;
+    float* const total = totals + r * state_floats;
+    if (total[kHasPieces] == 0.0f) {
+      MergeState(piece, true, padded_dim, total);
+      total[kHasPieces] = 1.0f;
+      continue;
+    }
+    total[0] = top[0][r];
+    total[1] = sum[0][r];
+    const Float new_factor = Set(factor[0][r]), old_factor = Set(factor[1][r]);
+    for (int i = kStateHeader; i < state_floats; i += kLanes) {
+      Store(total + i, Fma(Load(piece + i), new_factor, Mul(Load(total + i), old_factor)));
+    }
+  }
+}
+
 /// out = o / l, where V is rotated in its own dims again.
 void Finish(const float* state, int head_dim, int value_span, float* out) {
   const float inverse = 1.0f / state[1] / static_cast<float>(value_span);

@@ -21,14 +21,17 @@ constexpr int64_t Bf16QueryTileBytes(int head_dim) {
   return (head_dim + kDimsPerTile - 1) / kDimsPerTile * kTileBytes;
 }
 
-/// C 0 to 3, A 4 and B 6 and 7; A 5 and B 7 in scores of head sizes that end in half a tile.
+/// C 0 to 3, A 4 and B 6 and 7. Of more than 16 rows, which no head size with half a tile at its
+/// end has, C 0 and 1 and A 4 are the first 16, C 2 and 3 and A 5 the others. A 5 and B 7 in scores
+/// of head sizes that end so.
 inline TileConfig AttentionShapes(int rows, int tail_dims) {
+  const int first = rows < kTileMaxRows ? rows : kTileMaxRows;
+  const int second = rows > kTileMaxRows ? rows - kTileMaxRows : rows;
   TileConfig config;
-  for (const int t : {0, 1, 2, 3, 4}) config.Set(t, rows, kTileRowBytes);
-  config.Set(6, kTileMaxRows, kTileRowBytes);
-  if (tail_dims == 0) {
-    config.Set(7, kTileMaxRows, kTileRowBytes);
-  } else {
+  for (const int t : {0, 1, 4}) config.Set(t, first, kTileRowBytes);
+  for (const int t : {2, 3, 5}) config.Set(t, second, kTileRowBytes);
+  for (const int t : {6, 7}) config.Set(t, kTileMaxRows, kTileRowBytes);
+  if (tail_dims != 0) {
     config.Set(5, rows, 2 * tail_dims);
     config.Set(7, tail_dims / 2, kTileRowBytes);
   }
@@ -66,6 +69,35 @@ MODU_INLINE void ScoreBlock(Tiles& tiles, const AttentionItem& item, const std::
   tiles.template Store<kC1>(to + kTileMaxRows, kScoreStrideBytes);
 }
 
+/// The same of two tiles of rows, which share what is loaded of K.
+template <typename Tiles>
+MODU_INLINE void ScoreBlockOfTwo(Tiles& tiles, const AttentionItem& item, const std::byte* q,
+                                 const std::byte* k, BlocksAhead& ahead, float* to) {
+  const int whole = item.head_dim / kDimsPerTile;
+  const std::byte* second = q + whole * kTileBytes;
+  tiles.template Zero<0>();
+  tiles.template Zero<1>();
+  tiles.template Zero<2>();
+  tiles.template Zero<3>();
+  for (int i = 0; i < whole; ++i, q += kTileBytes, second += kTileBytes, k += kTileBytes) {
+    tiles.template Load<4>(q, kTileRowBytes);
+    tiles.template LoadOnce<6>(k, kTileRowBytes);
+    ahead.FetchTile();
+    tiles.template DotBf16<0, 4, 6>();
+    tiles.template Load<5>(second, kTileRowBytes);
+    tiles.template DotBf16<2, 5, 6>();
+    tiles.template LoadOnce<7>(k + item.half_bytes, kTileRowBytes);
+    ahead.FetchTile();
+    tiles.template DotBf16<1, 4, 7>();
+    tiles.template DotBf16<3, 5, 7>();
+  }
+  float* const below = to + kTileMaxRows * kScoreStride;
+  tiles.template Store<0>(to, kScoreStrideBytes);
+  tiles.template Store<1>(to + 16, kScoreStrideBytes);
+  tiles.template Store<2>(below, kScoreStrideBytes);
+  tiles.template Store<3>(below + 16, kScoreStrideBytes);
+}
+
 template <bool kTail, typename Tiles>
 void ScoreTokens(Tiles& tiles, const AttentionItem& item, const std::byte* q, int rows,
                  int piece_start, const SeenBlocks& seen, BlocksAhead ahead, float* scores) {
@@ -75,7 +107,9 @@ void ScoreTokens(Tiles& tiles, const AttentionItem& item, const std::byte* q, in
     for (int block = seen.begin; block < seen.end; ++block) {
       const std::byte* const k = item.k + item.BlockOffset(block);
       float* const to = scores + (block * kKvBlockTokens - piece_start);
-      if (block % 2 == 0) {  // neighbours do not wait for each other's sums
+      if (rows > kTileMaxRows) {
+        ScoreBlockOfTwo(tiles, item, q, k, ahead, to);
+      } else if (block % 2 == 0) {  // neighbours do not wait for each other's sums
         ScoreBlock<kTail, 0, 1>(tiles, item, q, k, ahead, to);
       } else {
         ScoreBlock<kTail, 2, 3>(tiles, item, q, k, ahead, to);
@@ -117,7 +151,7 @@ MODU_INLINE void WeighDims(Tiles& tiles, const std::byte* probabilities, int blo
   if constexpr (kCount > 3) tiles.template Zero<3>();
   for (int block = 0; block < blocks; ++block) {
     const std::byte* const values = v[block] + at;
-    tiles.template Load<4>(probabilities + block * kTileRowBytes, kProbabilityStride);
+    tiles.template Load<4>(probabilities + block * kTileRowBytes, kScoreStrideBytes);
     WeighDimTile<0, 6>(tiles, values, ahead);
     if constexpr (kCount > 1) WeighDimTile<1, kB1>(tiles, values, ahead);
     if constexpr (kCount > 2) WeighDimTile<2, 6>(tiles, values, ahead);
@@ -128,6 +162,43 @@ MODU_INLINE void WeighDims(Tiles& tiles, const std::byte* probabilities, int blo
   if constexpr (kCount > 1) tiles.template Store<1>(o + 16, stride);
   if constexpr (kCount > 2) tiles.template Store<2>(o + 32, stride);
   if constexpr (kCount > 3) tiles.template Store<3>(o + 48, stride);
+}
+
+/// The same of two tiles of rows, which share what is loaded of V.
+template <int kCount, typename Tiles>
+MODU_INLINE void WeighDimsOfTwo(Tiles& tiles, const std::byte* probabilities, int blocks,
+                                const std::byte* const* v, BlocksAhead& ahead, int64_t at, float* o,
+                                int64_t o_stride) {
+  const std::byte* second = probabilities + kTileMaxRows * kScoreStrideBytes;
+  tiles.template Zero<0>();
+  tiles.template Zero<2>();
+  if constexpr (kCount > 1) {
+    tiles.template Zero<1>();
+    tiles.template Zero<3>();
+  }
+  for (int block = 0; block < blocks; ++block) {
+    const std::byte* const values = v[block] + at;
+    tiles.template Load<4>(probabilities + block * kTileRowBytes, kScoreStrideBytes);
+    tiles.template LoadOnce<6>(values, kTileRowBytes);
+    ahead.FetchTile();
+    tiles.template DotBf16<0, 4, 6>();
+    tiles.template Load<5>(second + block * kTileRowBytes, kScoreStrideBytes);
+    tiles.template DotBf16<2, 5, 6>();
+    if constexpr (kCount > 1) {
+      tiles.template LoadOnce<7>(values + kTileBytes, kTileRowBytes);
+      ahead.FetchTile();
+      tiles.template DotBf16<1, 4, 7>();
+      tiles.template DotBf16<3, 5, 7>();
+    }
+  }
+  const int64_t stride = o_stride * static_cast<int64_t>(sizeof(float));
+  float* const below = o + kTileMaxRows * o_stride;
+  tiles.template Store<0>(o, stride);
+  tiles.template Store<2>(below, stride);
+  if constexpr (kCount > 1) {
+    tiles.template Store<1>(o + 16, stride);
+    tiles.template Store<3>(below + 16, stride);
+  }
 }
 
 /// All dims of o = P V over the seen blocks.
@@ -149,10 +220,19 @@ void WeighTokens(Tiles& tiles, const AttentionItem& item, const TileScratch& s, 
     copy += int64_t{2} * kKvBlockTokens * item.padded_dim;
   }
   const int blocks = seen.end - seen.begin;
-  const std::byte* const p = s.probabilities + 2 * (seen.begin * kKvBlockTokens - piece_start);
+  const std::byte* const p =
+      reinterpret_cast<std::byte*>(s.scores) + 2 * (seen.begin * kKvBlockTokens - piece_start);
   const int dim_tiles = item.padded_dim / 16;
   if constexpr (MakesSeries<Tiles>) {
     WeighSeries<Tiles>(p, rows, blocks, v, dim_tiles, ahead, o, o_stride);
+  } else if (rows > kTileMaxRows) {
+    int dims = 0;
+    for (; dims + 2 <= dim_tiles; dims += 2) {
+      WeighDimsOfTwo<2>(tiles, p, blocks, v, ahead, dims * kTileBytes, o + 16 * dims, o_stride);
+    }
+    if (dims < dim_tiles) {
+      WeighDimsOfTwo<1>(tiles, p, blocks, v, ahead, dims * kTileBytes, o + 16 * dims, o_stride);
+    }
   } else {
     for (int dims = 0; dims < dim_tiles; dims += 4) {
       const int64_t at = dims * kTileBytes;
@@ -202,6 +282,7 @@ template <bool kTail, typename Tiles>
 class Bf16Products {
  public:
   static constexpr bool kScaledValues = false;
+  static constexpr int kStepRows = kTail || MakesSeries<Tiles> ? kTileMaxRows : 2 * kTileMaxRows;
 
   static int64_t QueryTileBytes(int head_dim) { return Bf16QueryTileBytes(head_dim); }
   static void PackQueries(const AttentionItem& item, int first, int rows, std::byte* to) {
@@ -219,8 +300,11 @@ class Bf16Products {
              const SeenBlocks& seen, BlocksAhead ahead, float* scores) {
     ScoreTokens<kTail>(tiles_, item, q, rows, piece_start, seen, ahead, scores);
   }
-  float Round(int, const ScoredRow& row, std::byte* out) {
-    return Bf16Probabilities<false>(row, out);
+  /// In place of the scores.
+  float Round(int, const ScoredRow& row, std::byte*) {
+    auto* const out = reinterpret_cast<std::byte*>(row.scores);
+    return Probabilities<false, RoughPowerOfTwo>(
+        row, [out](int token, const Group(&x)[2]) { StoreBf16(out + 2 * token, x[0], x[1]); });
   }
   void Weigh(const AttentionItem& item, const TileScratch& s, int rows, int piece_start,
              const SeenBlocks& seen, BlocksAhead ahead, float* o, int64_t o_stride) {

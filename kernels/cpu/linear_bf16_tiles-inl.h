@@ -214,7 +214,7 @@ MODU_INLINE Group GatedColumn(const TileGateArgs& args, int64_t at, int n) {
     if (exists && args.up_scales != nullptr) up.part[p] = Mul(up.part[p], Set(args.up_scales[n]));
     if (exists && args.gate_bias != nullptr) gate = Add(gate, Set(args.gate_bias[n]));
     if (exists && args.up_bias != nullptr) up.part[p] = Add(up.part[p], Set(args.up_bias[n]));
-    gate = args.activation == Activation::kSilu ? Silu(gate) : GeluTanh(gate);
+    gate = args.activation == Activation::kSilu ? RoughSilu(gate) : RoughGeluTanh(gate);
     gate = Mul(gate, up.part[p]);
   }
   return x;

@@ -72,6 +72,10 @@ MODU_INLINE Float Select(Float x, Float other, int first, int last) {
 MODU_INLINE Float AsFloat(Int x) { return _mm512_castsi512_ps(x); }
 MODU_INLINE Int AsInt(Float x) { return _mm512_castps_si512(x); }
 MODU_INLINE Int And(Int x, int mask) { return _mm512_and_si512(x, _mm512_set1_epi32(mask)); }
+/// What `bits` less x's bits are the bits of.
+MODU_INLINE Float MinusBits(int bits, Float x) {
+  return AsFloat(_mm512_sub_epi32(_mm512_set1_epi32(bits), AsInt(x)));
+}
 /// Lane i takes lane i ^ kStride, a power of two below kLanes.
 template <int kStride>
 MODU_INLINE Float SwapLanes(Float x) {
@@ -125,6 +129,9 @@ MODU_INLINE Float Select(Float x, Float other, int first, int last) {
 MODU_INLINE Float AsFloat(Int x) { return _mm256_castsi256_ps(x); }
 MODU_INLINE Int AsInt(Float x) { return _mm256_castps_si256(x); }
 MODU_INLINE Int And(Int x, int mask) { return _mm256_and_si256(x, _mm256_set1_epi32(mask)); }
+MODU_INLINE Float MinusBits(int bits, Float x) {
+  return AsFloat(_mm256_sub_epi32(_mm256_set1_epi32(bits), AsInt(x)));
+}
 /// Lane i takes lane i ^ kStride, a power of two below kLanes.
 template <int kStride>
 MODU_INLINE Float SwapLanes(Float x) {
@@ -153,9 +160,25 @@ MODU_INLINE void Accumulate(Float& sum, Float a, Float b) {
 #endif
 }
 
-/// 2^n for whole n in [-126, 127]: adding 1.5 * 2^23 + 127 leaves n + 127 in the lowest mantissa
-/// bits.
+/// 2^n for whole n in [-126, 127], 0 for -127: adding 1.5 * 2^23 + 127 leaves n + 127 in the lowest
+/// mantissa bits.
 MODU_INLINE Float PowerOfTwo(Float n) { return ToExponent(Add(n, Set(12583039.0f))); }
+
+/// m * 2^x in two steps, for x below 127: to the nearest whole number what is left of x, exactly
+/// (some number from -1/2 to 1/2 where x is below -127), then m times 2 to that whole number (where
+/// it is below -126 anything below 2^-125). NaN stays NaN.
+#if defined(MODU_VECTOR_AVX512) && !defined(MODU_VECTOR_EMULATED)
+MODU_INLINE Float LessNearestWhole(Float x) { return _mm512_reduce_ps(x, 8); }
+MODU_INLINE Float TimesPowerOfTwo(Float m, Float whole) { return _mm512_scalef_ps(m, whole); }
+#else
+MODU_INLINE Float LessNearestWhole(Float x) {
+  x = Max(Set(-127.0f), x);
+  return Sub(x, Round(x));
+}
+MODU_INLINE Float TimesPowerOfTwo(Float m, Float whole) {
+  return Mul(m, PowerOfTwo(Max(Set(-127.0f), whole)));
+}
+#endif
 
 /// Registers that hold 16 floats.
 constexpr int kParts = 16 / kLanes;

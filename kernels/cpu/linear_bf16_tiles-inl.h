@@ -142,10 +142,36 @@ void MultiplyFew(Tiles& tiles, const Strip& strip, int64_t groups, const std::by
   StoreSums<kTwo>(tiles, sums);
 }
 
+/// The lines of TileOutput of up to two tiles of rows, a few behind each group of products.
+class LinesAhead {
+ public:
+  LinesAhead() = default;
+  LinesAhead(const TileOutput& out, int row, int rows, int64_t groups)
+      : at_(out.at + row / out.rows * out.stride),
+        end_(at_ + (rows + out.rows - 1) / out.rows * out.stride),
+        stride_(out.stride),
+        bytes_(out.lines * int64_t{64}),
+        lines_((rows * out.lines / out.rows + groups - 1) / groups) {}
+
+  MODU_INLINE void Fetch() {
+    for (int64_t i = 0; i < lines_ && at_ != end_; ++i) {
+      __builtin_prefetch(at_ + line_, 1, 2);
+      line_ += 64;
+      if (line_ < bytes_) continue;
+      line_ = 0;
+      at_ += stride_;
+    }
+  }
+
+ private:
+  const std::byte *at_ = nullptr, *end_ = nullptr;
+  int64_t stride_ = 0, bytes_ = 0, line_ = 0, lines_ = 0;
+};
+
 /// One chunk's groups for one or two tiles of rows.
 template <bool kTwo, typename Tiles>
 void MultiplyChunk(Tiles& tiles, const std::byte* weights, int64_t groups, const std::byte* in,
-                   int64_t block_bytes, bool start, float* sums) {
+                   int64_t block_bytes, bool start, LinesAhead ahead, float* sums) {
   if (start) {
     ZeroSums<kTwo>(tiles);
   } else {
@@ -154,13 +180,15 @@ void MultiplyChunk(Tiles& tiles, const std::byte* weights, int64_t groups, const
   for (int64_t g = 0; g < groups; ++g) {
     MultiplyGroup<false, kTwo>(tiles, weights + g * 2 * kTileBytes, in + g * kTileBytes,
                                block_bytes);
+    ahead.Fetch();
   }
   StoreSums<kTwo>(tiles, sums);
 }
 
 template <typename Tiles>
 void MultiplyMany(Tiles& tiles, const Strip& strip, const PreparedLayout& layout,
-                  const std::byte* in, int rows, std::byte* decoded, float* sums) {
+                  const std::byte* in, int rows, const TileOutput& out, std::byte* decoded,
+                  float* sums) {
   const int64_t groups = layout.groups();
   for (int64_t first = 0; first < groups; first += kChunkGroups) {
     const int64_t count = groups - first < kChunkGroups ? groups - first : kChunkGroups;
@@ -175,10 +203,14 @@ void MultiplyMany(Tiles& tiles, const Strip& strip, const PreparedLayout& layout
     const std::byte* a = in + first * kTileBytes;
     for (int row = 0; row < rows; row += kPassRows, a += 2 * layout.block_bytes) {
       float* const c = sums + row * kStrip;
+      LinesAhead ahead;
+      if (first == 0 && out.at != nullptr) {
+        ahead = {out, row, rows - row < kPassRows ? rows - row : kPassRows, count};
+      }
       if (rows - row > kTileMaxRows) {
-        MultiplyChunk<true>(tiles, weights, count, a, layout.block_bytes, first == 0, c);
+        MultiplyChunk<true>(tiles, weights, count, a, layout.block_bytes, first == 0, ahead, c);
       } else {
-        MultiplyChunk<false>(tiles, weights, count, a, layout.block_bytes, first == 0, c);
+        MultiplyChunk<false>(tiles, weights, count, a, layout.block_bytes, first == 0, ahead, c);
       }
     }
   }
@@ -187,10 +219,10 @@ void MultiplyMany(Tiles& tiles, const Strip& strip, const PreparedLayout& layout
 /// Bf16TileKernels::products
 template <typename Tiles>
 void TileProducts(const Strip& strip, const PreparedLayout& layout, const std::byte* in, int rows,
-                  std::byte* scratch, float* sums) {
+                  const TileOutput& out, std::byte* scratch, float* sums) {
   Tiles& tiles = ThreadTiles<Tiles>();
   if (rows > kPassRows) {
-    MultiplyMany(tiles, strip, layout, in, rows, scratch, sums);
+    MultiplyMany(tiles, strip, layout, in, rows, out, scratch, sums);
   } else if (rows > kTileMaxRows) {
     MultiplyFew<true>(tiles, strip, layout.groups(), in, layout.block_bytes, scratch, sums);
   } else {

@@ -104,13 +104,22 @@ struct TileGateArgs {
   int64_t block_bytes;  // of out
 };
 
+/// Where what becomes of products is to be written: of every `rows` rows (1 or 16) `lines` cache
+/// lines, `stride` bytes after those of the rows before.
+struct TileOutput {
+  const std::byte* at = nullptr;  // null: not known
+  int64_t stride = 0;
+  int rows = 1, lines = 0;
+};
+
 /// A thread calls begin, then the others any number of times, then end.
 struct Bf16TileKernels {
   void (*begin)();
   void (*end)();
   /// sums = a kByOutput strip x rows of kBf16Tiles activations, of which the first begins a block.
+  /// Of more than two tiles of rows what `out` says is fetched to L2 on the way.
   void (*products)(const Strip& strip, const PreparedLayout& layout, const std::byte* in, int rows,
-                   std::byte* scratch, float* sums);
+                   const TileOutput& out, std::byte* scratch, float* sums);
   /// tile[rows][32] of one tile of up to 16 rows.
   void (*to_rows)(const float* sums, int rows, float* tile);
   void (*gate)(const TileGateArgs& args);

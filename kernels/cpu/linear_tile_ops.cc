@@ -54,8 +54,13 @@ void LinearByTiles(CpuDevice& cpu, const LinearParams& p) {
               auto* const sums = reinterpret_cast<float*>(scratch + kTileScratchBytes);
               alignas(64) float tile[kTileMaxRows * kStrip];
               const Strip& strip = strips[static_cast<size_t>(index)];
+              float* const out = p.out + first * p.out_stride + strip.column;
+              const TileOutput lines = {reinterpret_cast<const std::byte*>(out),
+                                        p.out_stride * static_cast<int64_t>(sizeof(float)), 1,
+                                        kStrip * static_cast<int>(sizeof(float)) / 64};
               kernels.bf16_tiles.products(strip, weight.prepared(),
-                                          weight.prepared().Row(p.in, first), rows, scratch, sums);
+                                          weight.prepared().Row(p.in, first), rows, lines, scratch,
+                                          sums);
               for (int row = 0; row < rows; row += kTileMaxRows) {
                 const int some = std::min(kTileMaxRows, rows - row);
                 kernels.bf16_tiles.to_rows(sums + row * kStrip, some, tile);
@@ -65,7 +70,7 @@ void LinearByTiles(CpuDevice& cpu, const LinearParams& p) {
                                    .scales = strip.scales,
                                    .bias = p.bias == nullptr ? nullptr : p.bias + strip.column,
                                    .accumulate = p.accumulate,
-                                   .out = p.out + (first + row) * p.out_stride + strip.column,
+                                   .out = out + row * p.out_stride,
                                    .out_stride = p.out_stride});
               }
             });
@@ -88,9 +93,12 @@ void GatedLinearByTiles(CpuDevice& cpu, const GatedLinearParams& p) {
         const Strip& gate_strip = strips[static_cast<size_t>(2 * index)];
         const Strip& up_strip = strips[static_cast<size_t>(2 * index + 1)];
         const std::byte* const in = weight.prepared().Row(p.in, first);
-        kernels.bf16_tiles.products(gate_strip, weight.prepared(), in, rows, scratch, gate);
-        kernels.bf16_tiles.products(up_strip, weight.prepared(), in, rows, scratch, up);
         const int64_t column = gate_strip.column;
+        std::byte* const out = out_layout.Row(p.out, first) + column / 2 * kTileRowBytes;
+        const TileOutput lines = {direct ? out : nullptr, out_layout.block_bytes, kTileMaxRows,
+                                  kStrip / 2};
+        kernels.bf16_tiles.products(gate_strip, weight.prepared(), in, rows, {}, scratch, gate);
+        kernels.bf16_tiles.products(up_strip, weight.prepared(), in, rows, lines, scratch, up);
         const float* const bias = p.bias == nullptr ? nullptr : p.bias + column;
         if (direct) {
           kernels.bf16_tiles.gate({.gate = gate,
@@ -102,7 +110,7 @@ void GatedLinearByTiles(CpuDevice& cpu, const GatedLinearParams& p) {
                                    .gate_bias = bias,
                                    .up_bias = bias == nullptr ? nullptr : bias + out_layout.cols,
                                    .activation = p.activation,
-                                   .out = out_layout.Row(p.out, first) + column / 2 * kTileRowBytes,
+                                   .out = out,
                                    .block_bytes = out_layout.block_bytes});
           return;
         }

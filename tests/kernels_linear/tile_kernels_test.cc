@@ -142,7 +142,8 @@ std::vector<float> Products(const Bf16TileKernels& kernels, const Problem& p, co
   AlignedBytes scratch(static_cast<size_t>(kTileScratchBytes));
   AlignedBytes sums(sizeof(float) * kMostTileRows * kStrip), tile(sizeof(float) * 16 * kStrip);
   kernels.begin();
-  kernels.products(strip, p.weight->prepared(), p.in->data(), rows, scratch.data(), sums.floats());
+  kernels.products(strip, p.weight->prepared(), p.in->data(), rows, {}, scratch.data(),
+                   sums.floats());
   std::vector<float> all;
   for (int row = 0; row < rows; row += 16) {
     const int some = std::min(16, rows - row);

@@ -21,6 +21,13 @@ double FloatOpsAvx512();
 double Bf16OpsAvx512();
 double Bf16OpsAmx();
 
+/// What AMX takes in this moment, in ns of wall time; 0.1 ms to find out.
+struct TileTimes {
+  double products;    // four tdpbf16ps on registers
+  double with_loads;  // the same, each with a load from the first cache, as in a matrix product
+};
+TileTimes TimeTiles();
+
 /// The peak of what a level's kernels compute with.
 struct Peak {
   const char* instruction;

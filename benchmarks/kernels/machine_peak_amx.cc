@@ -5,19 +5,40 @@
 namespace modu::benchmarks {
 namespace {
 
-/// Operations a second of a body of four products, of whole tiles, `depth` deep.
-template <typename Body>
-double TileOps(int depth, const Body& body) {
-  constexpr int kRounds = 20000;
-  using kernels::cpu::kTileMaxRows;
+using kernels::cpu::kTileMaxRows;
+
+/// Whole tiles of zeros, until Release.
+void Configure() {
   kernels::cpu::TileConfig config;
   for (int tile = 0; tile < kernels::cpu::kTileRegisters; ++tile) {
     config.Set(tile, kTileMaxRows, kernels::cpu::kTileRowBytes);
   }
-  asm volatile("ldtilecfg %0" : : "m"(config) : "memory");  // zeroes the tiles
+  asm volatile("ldtilecfg %0" : : "m"(config) : "memory");
+}
+void Release() { asm volatile("tilerelease" : : : "memory"); }
+
+/// Operations a second of a body of four products, `depth` deep.
+template <typename Body>
+double TileOps(int depth, const Body& body) {
+  constexpr int kRounds = 20000;
+  Configure();
   const double seconds = BestSeconds(kRounds, body);
-  asm volatile("tilerelease" : : : "memory");
+  Release();
   return kRounds * 4.0 * 2 * kTileMaxRows * kTileMaxRows * depth / seconds;
+}
+
+/// ns of one of many runs.
+template <typename Body>
+double WallNs(const Body& body) {
+  constexpr int kRounds = 500;
+  const auto now = [] {
+    timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return 1e9 * static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec);
+  };
+  const double start = now();
+  for (int i = 0; i < kRounds; ++i) body();
+  return (now() - start) / kRounds;
 }
 
 }  // namespace
@@ -29,6 +50,29 @@ double TileOps(int depth, const Body& body) {
 
 double Bf16OpsAmx() {
   return TileOps(32, [] { asm volatile(FOUR("tdpbf16ps") : :); });
+}
+
+#define LOAD(from, tile) "tileloadd (%" #from ",%4,1), %%tmm" #tile ";"
+#define PRODUCT(b, a, c) "tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ";"
+
+TileTimes TimeTiles() {
+  constexpr int kTileFloats = kTileMaxRows * kTileMaxRows;
+  alignas(64) static constexpr float kTiles[4 * kTileFloats] = {};
+  const float* const a = kTiles;
+  const float* const b = kTiles + 2 * kTileFloats;
+  TileTimes times;
+  Configure();
+  times.products = WallNs([] { asm volatile(FOUR("tdpbf16ps") : :); });
+  times.with_loads = WallNs([&] {
+    asm volatile(LOAD(0, 4) LOAD(2, 6) PRODUCT(6, 4, 0) LOAD(1, 5) PRODUCT(6, 5, 1) LOAD(3, 7)
+                     PRODUCT(7, 4, 2) PRODUCT(7, 5, 3)
+                 :
+                 : "r"(a), "r"(a + kTileFloats), "r"(b), "r"(b + kTileFloats),
+                   "r"(int64_t{kernels::cpu::kTileRowBytes})
+                 : "memory");
+  });
+  Release();
+  return times;
 }
 
 }  // namespace modu::benchmarks

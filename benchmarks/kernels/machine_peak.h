@@ -21,7 +21,8 @@ double FloatOpsAvx512();
 double Bf16OpsAvx512();
 double Bf16OpsAmx();
 
-/// What AMX takes in this moment, in ns of wall time; 0.1 ms to find out.
+/// What AMX takes in this moment, a mean of 500 in ns of wall time; 0.1 ms to find out. Of numbers
+/// as they come in models: zeros are multiplied at a higher clock.
 struct TileTimes {
   double products;    // four tdpbf16ps on registers
   double with_loads;  // the same, each with a load from the first cache, as in a matrix product

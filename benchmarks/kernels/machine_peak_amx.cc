@@ -27,7 +27,21 @@ double TileOps(int depth, const Body& body) {
   return kRounds * 4.0 * 2 * kTileMaxRows * kTileMaxRows * depth / seconds;
 }
 
-/// ns of one of many runs.
+constexpr int kTileFloats = kTileMaxRows * kTileMaxRows;
+
+/// Four tiles of bf16 from 1/2 to 2 of either sign.
+struct Tiles {
+  Tiles() {
+    uint32_t state = 1;
+    for (uint32_t& word : words) {
+      state = state * 1664525 + 1013904223;
+      word = (state & 0x80FF80FF) | 0x3F003F00;
+    }
+  }
+  alignas(64) uint32_t words[4 * kTileFloats];
+};
+
+/// ns of a run, the mean of many.
 template <typename Body>
 double WallNs(const Body& body) {
   constexpr int kRounds = 500;
@@ -56,12 +70,19 @@ double Bf16OpsAmx() {
 #define PRODUCT(b, a, c) "tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ";"
 
 TileTimes TimeTiles() {
-  constexpr int kTileFloats = kTileMaxRows * kTileMaxRows;
-  alignas(64) static constexpr float kTiles[4 * kTileFloats] = {};
-  const float* const a = kTiles;
-  const float* const b = kTiles + 2 * kTileFloats;
+  static const Tiles tiles;
+  const uint32_t* const a = tiles.words;
+  const uint32_t* const b = tiles.words + 2 * kTileFloats;
   TileTimes times;
   Configure();
+  const auto load = [&] {
+    asm volatile(LOAD(0, 4) LOAD(1, 5) LOAD(2, 6) LOAD(3, 7)
+                 :
+                 : "r"(a), "r"(a + kTileFloats), "r"(b), "r"(b + kTileFloats),
+                   "r"(int64_t{kernels::cpu::kTileRowBytes})
+                 : "memory");
+  };
+  load();
   times.products = WallNs([] { asm volatile(FOUR("tdpbf16ps") : :); });
   times.with_loads = WallNs([&] {
     asm volatile(LOAD(0, 4) LOAD(2, 6) PRODUCT(6, 4, 0) LOAD(1, 5) PRODUCT(6, 5, 1) LOAD(3, 7)

@@ -1,4 +1,5 @@
-// What AMX's tile products take on this machine over some seconds, on all of its cores at once, and
+// What AMX's tile products take on this machine over some seconds, on all of its cores at
+// once (a thread each, not held there), and
 // the floor that they set under a prompt of SmolLM2-135M. In a virtual machine a core may be shared
 // with another's load, which halves the rate of products and makes each wait for its loads too: the
 // quantiles show how often.
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "benchmarks/kernels/machine_peak.h"
+#include "kernels/cpu/cores.h"
 #include "kernels/cpu/isa.h"
 
 namespace modu::benchmarks {
@@ -31,11 +33,11 @@ double ProductsOf(int tokens) {
 std::vector<TileTimes> Sample(double seconds) {
   std::vector<TileTimes> samples;
   const auto end = Clock::now() + std::chrono::duration<double>(seconds);
-  while (Clock::now() < end) {
+  do {
     samples.push_back(TimeTiles());
     const auto pause = Clock::now() + std::chrono::milliseconds(1);
     while (Clock::now() < pause) TimeTiles();
-  }
+  } while (Clock::now() < end);
   return samples;
 }
 
@@ -55,8 +57,8 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "this machine has no AMX\n");
     return 1;
   }
-  const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
-  std::vector<std::vector<TileTimes>> samples(cores);
+  const int cores = kernels::cpu::AvailableCores();
+  std::vector<std::vector<TileTimes>> samples(static_cast<size_t>(cores));
   std::vector<std::thread> threads;
   for (auto& mine : samples) threads.emplace_back([&mine, seconds] { mine = Sample(seconds); });
   for (std::thread& thread : threads) thread.join();
@@ -67,7 +69,7 @@ int Main(int argc, char** argv) {
       loaded.push_back(times.with_loads);
     }
   }
-  std::printf("| %u threads, ns of four tdpbf16ps | 10 %% | 50 %% | 90 %% |\n|---|--:|--:|--:|\n",
+  std::printf("| %d threads, ns of four tdpbf16ps | 10 %% | 50 %% | 90 %% |\n|---|--:|--:|--:|\n",
               cores);
   const auto print = [](const char* name, const std::vector<double>& values, double factor) {
     std::printf("| %s | %.1f | %.1f | %.1f |\n", name, factor * Quantile(values, 0.1),

@@ -1,7 +1,6 @@
 // Attention over KV in 8 bits (kernels/kv_codes.h) where products of codes are not taken as they
 // lie: piece by piece K and V are written out as floats or bf16, which the kernels for those then
-// read: a pass over what is seen, whatever the number of rows, and queries packed again for
-// each piece. Included by op_dtype_isa files only.
+// read: a pass over what is seen, whatever the number of rows. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/attention_kernel.h"
 #include "kernels/cpu/int8_lanes-inl.h"

@@ -81,7 +81,7 @@ class Int8Values {
   }
 
   /// Leaves them as floats where the scores were: what they are rounded by is known at their end.
-  float Round(int r, const ScoredRow& row, std::byte*) {
+  float Round(int r, const ScoredRow& row) {
     Group largest = SetGroup(0.0f);
     const float sum =
         Probabilities<true, PowerOfTwoBelowOne>(row, [&](int token, const Group(&x)[2]) {

@@ -10,7 +10,8 @@ namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
 constexpr int64_t kTileBytes = int64_t{kTileMaxRows} * kTileRowBytes;
-constexpr int kDimsPerTile = 32;                               // of A in scores
+constexpr int kDimsPerTile = 32;  // of A in scores
+constexpr int64_t kScoreStrideBytes = kScoreStride * static_cast<int64_t>(sizeof(float));
 constexpr int64_t kProbabilityStride = 2 * kPieceTokens + 64;  // an odd number of lines
 
 /// K or V of blocks that are read later, fetched to L2 beside what is read, tile by tile or line by
@@ -58,7 +59,7 @@ class BlocksAhead {
   int64_t left_ = 0;  // of the block in hand
 };
 
-/// What the rows of a tile see of a piece: blocks [begin, end), and of them tokens [first, last).
+/// What the rows of a step see of a piece: blocks [begin, end), and of them tokens [first, last).
 struct SeenBlocks {
   int begin, end;
   int first, last;  // absolute positions

@@ -18,7 +18,7 @@ constexpr float kLn2 = 0.693147180559945309f;
 /// Query rows of one item as A tiles, and what one step of rows needs for one piece.
 struct TileScratch {
   float* scores;             // [kMaxStepRows][kScoreStride]
-  std::byte* probabilities;  // [kMaxStepRows][kProbabilityStride]: 16 bits a token; or in place
+  std::byte* probabilities;  // [16][kProbabilityStride]: 16 bits a token; bf16 has its in place
   std::byte* values;         // V of the first and the last seen block, what nobody sees zeroed
   float* piece;              // [kMaxStepRows] states
   float* totals;             // [rows] running states
@@ -30,7 +30,7 @@ TileScratch SplitForTiles(float* scratch, int rows, int padded_dim) {
   s.scores = scratch;
   float* at = s.scores + kMaxStepRows * kScoreStride;
   s.probabilities = reinterpret_cast<std::byte*>(at);
-  at += kMaxStepRows * kProbabilityStride / 4;
+  at += kTileMaxRows * kProbabilityStride / 4;
   s.values = reinterpret_cast<std::byte*>(at);
   at += kKvBlockTokens * padded_dim;
   s.piece = at;
@@ -42,7 +42,7 @@ TileScratch SplitForTiles(float* scratch, int rows, int padded_dim) {
 }
 
 /// visit.operator()<kWhole>(token) for each block of [begin, end); kWhole: the row, which sees
-/// [first, last), sees all of it. (No row needs to see what its tile sees.)
+/// [first, last), sees all of it. (It need not see all blocks that its step sees.)
 template <typename Visit>
 MODU_INLINE void ForBlocks(int begin, int end, int first, int last, const Visit& visit) {
   const int whole_end = last / kKvBlockTokens * kKvBlockTokens;
@@ -134,8 +134,8 @@ concept MakesProducts =
       // (item, q, rows, piece_start, seen, ahead, scores): of whole blocks, to
       // scores[row][token - piece_start], rows kScoreStride apart.
       products.Score(item, packed, n, n, seen, ahead, out);
-      // (row of the step, its scores, where its probabilities go), as Weigh takes them; their sum.
-      { products.Round(n, row, packed) } -> std::same_as<float>;
+      // (row of the step, its scores): makes probabilities of them, as Weigh takes them; their sum.
+      { products.Round(n, row) } -> std::same_as<float>;
       // (item, scratch, rows, piece_start, seen, ahead, o, o_stride): o = P V.
       products.Weigh(item, scratch, n, n, seen, ahead, out, int64_t{n});
       // Bytes of V in a block; lines of K and of V at which it fetches ahead in a block.
@@ -202,7 +202,7 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
                            .top = top[r],
                            .scales = Products::kScaledValues ? scales : nullptr};
     state[0] = top[r] * kLn2;
-    state[1] = products.Round(r, row, s.probabilities + r * kProbabilityStride);
+    state[1] = products.Round(r, row);
   }
   const auto keys = [&] { return KeysAfter(item, piece, seen, Products::ValueLines(item)); };
   products.Weigh(item, s, rows, piece_start, seen, cold ? keys() : BlocksAhead(),
@@ -212,6 +212,7 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
 
 template <MakesProducts Products>
 void RunTiles(const AttentionItem& item) {
+  static_assert(Products::kStepRows <= kMaxStepRows && Products::kStepRows % kTileMaxRows == 0);
   const int rows = item.num_tokens * item.group;
   const int64_t state_floats = StateFloats(item.padded_dim);
   TileScratch s = SplitForTiles(item.scratch, rows, item.padded_dim);

@@ -90,7 +90,7 @@ void WeighSeries(const std::byte* probabilities, int rows, int blocks, const std
   SeriesProduct product = {};
   product.a = probabilities;
   product.a_tile_bytes = kTileRowBytes;  // 32 tokens
-  product.a_row_bytes = kScoreStride * 4;
+  product.a_row_bytes = kScoreStrideBytes;
   product.b = values;
   product.tiles = blocks;
   product.pairs = kTileMaxRows;

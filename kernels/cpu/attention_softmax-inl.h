@@ -77,6 +77,7 @@ void MergeState(const float* piece, bool is_first, int padded_dim, float* total)
 /// without pieces before becomes the piece.
 template <int kMostRows>
 void MergeStates(const float* pieces, int rows, uint32_t seen, int padded_dim, float* totals) {
+  static_assert(kMostRows % kLanes == 0 && kMostRows <= 32);
   const int64_t state_floats = StateFloats(padded_dim);
   // Of all rows at once: largest scores and sums, of the piece and of the total.
   alignas(64) float top[2][kMostRows] = {}, sum[2][kMostRows] = {}, factor[2][kMostRows];

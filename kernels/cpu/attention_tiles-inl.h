@@ -2,10 +2,11 @@
 // argument: AMX's registers, the scalar twin of them or of AVX512-BF16, or AVX512-BF16 itself,
 // which sums whole series of tiles (attention_series-inl.h, dot_tiles-inl.h). K and V of a block
 // are B tiles where they lie (kv_cache.h); rows of A are query rows of one KV head, up to 16 a
-// tile. Queries and probabilities are rounded to bf16; scores, softmax and sums are f32. At levels
-// kAvx512Bf16 and kAmx all rows of bf16 KV go this way, one row of a decode too. What no row of the
-// tile sees of a block is read as 0 V, for it may be NaN. Results differ from those of the vector
-// kernels by the roundings to bf16. Included by op_dtype_isa files only.
+// tile. Queries and probabilities are rounded to bf16; scores and sums are f32, powers as good as
+// what is rounded so needs. At levels kAvx512Bf16 and kAmx all rows of bf16 KV go this way, one row
+// of a decode too. What no row of the step sees of a block is read as 0 V, for it may be NaN.
+// Results differ from those of the vector kernels by these roundings. Included by op_dtype_isa
+// files only.
 #pragma once
 #include "kernels/cpu/attention_expand-inl.h"
 #include "kernels/cpu/attention_rows-inl.h"
@@ -13,8 +14,6 @@
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
-
-constexpr int64_t kScoreStrideBytes = kScoreStride * static_cast<int64_t>(sizeof(float));
 
 /// Bytes of 16 query rows as A tiles: [32 dims][16 rows][32] bf16.
 constexpr int64_t Bf16QueryTileBytes(int head_dim) {
@@ -69,7 +68,8 @@ MODU_INLINE void ScoreBlock(Tiles& tiles, const AttentionItem& item, const std::
   tiles.template Store<kC1>(to + kTileMaxRows, kScoreStrideBytes);
 }
 
-/// The same of two tiles of rows, which share what is loaded of K.
+/// The same of two tiles of rows, which share what is loaded of K: past the first cache, which a
+/// piece of K and V does not fit beside the scores.
 template <typename Tiles>
 MODU_INLINE void ScoreBlockOfTwo(Tiles& tiles, const AttentionItem& item, const std::byte* q,
                                  const std::byte* k, BlocksAhead& ahead, float* to) {
@@ -164,18 +164,16 @@ MODU_INLINE void WeighDims(Tiles& tiles, const std::byte* probabilities, int blo
   if constexpr (kCount > 3) tiles.template Store<3>(o + 48, stride);
 }
 
-/// The same of two tiles of rows, which share what is loaded of V.
-template <int kCount, typename Tiles>
+/// Two tiles of dims of two tiles of rows, which share what is loaded of V.
+template <typename Tiles>
 MODU_INLINE void WeighDimsOfTwo(Tiles& tiles, const std::byte* probabilities, int blocks,
                                 const std::byte* const* v, BlocksAhead& ahead, int64_t at, float* o,
                                 int64_t o_stride) {
   const std::byte* second = probabilities + kTileMaxRows * kScoreStrideBytes;
   tiles.template Zero<0>();
+  tiles.template Zero<1>();
   tiles.template Zero<2>();
-  if constexpr (kCount > 1) {
-    tiles.template Zero<1>();
-    tiles.template Zero<3>();
-  }
+  tiles.template Zero<3>();
   for (int block = 0; block < blocks; ++block) {
     const std::byte* const values = v[block] + at;
     tiles.template Load<4>(probabilities + block * kTileRowBytes, kScoreStrideBytes);
@@ -184,21 +182,17 @@ MODU_INLINE void WeighDimsOfTwo(Tiles& tiles, const std::byte* probabilities, in
     tiles.template DotBf16<0, 4, 6>();
     tiles.template Load<5>(second + block * kTileRowBytes, kScoreStrideBytes);
     tiles.template DotBf16<2, 5, 6>();
-    if constexpr (kCount > 1) {
-      tiles.template LoadOnce<7>(values + kTileBytes, kTileRowBytes);
-      ahead.FetchTile();
-      tiles.template DotBf16<1, 4, 7>();
-      tiles.template DotBf16<3, 5, 7>();
-    }
+    tiles.template LoadOnce<7>(values + kTileBytes, kTileRowBytes);
+    ahead.FetchTile();
+    tiles.template DotBf16<1, 4, 7>();
+    tiles.template DotBf16<3, 5, 7>();
   }
   const int64_t stride = o_stride * static_cast<int64_t>(sizeof(float));
   float* const below = o + kTileMaxRows * o_stride;
   tiles.template Store<0>(o, stride);
+  tiles.template Store<1>(o + 16, stride);
   tiles.template Store<2>(below, stride);
-  if constexpr (kCount > 1) {
-    tiles.template Store<1>(o + 16, stride);
-    tiles.template Store<3>(below + 16, stride);
-  }
+  tiles.template Store<3>(below + 16, stride);
 }
 
 /// All dims of o = P V over the seen blocks.
@@ -226,12 +220,8 @@ void WeighTokens(Tiles& tiles, const AttentionItem& item, const TileScratch& s, 
   if constexpr (MakesSeries<Tiles>) {
     WeighSeries<Tiles>(p, rows, blocks, v, dim_tiles, ahead, o, o_stride);
   } else if (rows > kTileMaxRows) {
-    int dims = 0;
-    for (; dims + 2 <= dim_tiles; dims += 2) {
-      WeighDimsOfTwo<2>(tiles, p, blocks, v, ahead, dims * kTileBytes, o + 16 * dims, o_stride);
-    }
-    if (dims < dim_tiles) {
-      WeighDimsOfTwo<1>(tiles, p, blocks, v, ahead, dims * kTileBytes, o + 16 * dims, o_stride);
+    for (int dims = 0; dims < dim_tiles; dims += 2) {  // of heads of whole tiles, so two by two
+      WeighDimsOfTwo(tiles, p, blocks, v, ahead, dims * kTileBytes, o + 16 * dims, o_stride);
     }
   } else {
     for (int dims = 0; dims < dim_tiles; dims += 4) {
@@ -301,7 +291,7 @@ class Bf16Products {
     ScoreTokens<kTail>(tiles_, item, q, rows, piece_start, seen, ahead, scores);
   }
   /// In place of the scores.
-  float Round(int, const ScoredRow& row, std::byte*) {
+  float Round(int, const ScoredRow& row) {
     auto* const out = reinterpret_cast<std::byte*>(row.scores);
     return Probabilities<false, RoughPowerOfTwo>(
         row, [out](int token, const Group(&x)[2]) { StoreBf16(out + 2 * token, x[0], x[1]); });

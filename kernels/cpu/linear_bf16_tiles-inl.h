@@ -151,11 +151,11 @@ class LinesAhead {
         end_(at_ + (rows + out.rows - 1) / out.rows * out.stride),
         stride_(out.stride),
         bytes_(out.lines * int64_t{64}),
-        lines_((rows * out.lines / out.rows + groups - 1) / groups) {}
+        lines_(((rows + out.rows - 1) / out.rows * out.lines + groups - 1) / groups) {}
 
   MODU_INLINE void Fetch() {
     for (int64_t i = 0; i < lines_ && at_ != end_; ++i) {
-      __builtin_prefetch(at_ + line_, 1, 2);
+      __builtin_prefetch(at_ + line_, 0, 2);
       line_ += 64;
       if (line_ < bytes_) continue;
       line_ = 0;

@@ -28,7 +28,7 @@ void FetchOutputs(const float* out, int64_t stride, int rows) {
 /// the next strip; with 16, nearer to what many rows of nibbles take, steps took as long. Memory
 /// gives two cores of Zen 4 about as much; more, and products wait for it
 /// (benchmarks/results/2026-11-28-zen4-kv-ahead.md). On a machine with AMX attention gained what
-/// products lost.
+/// products lost (2026-11-30-amx-prompts.md).
 int64_t BytesBeside(const CpuDevice& cpu, const CpuWeight& weight, int rows) {
   if (weight.prepared().kind != PreparedKind::kInt8 || cpu.isa() >= Isa::kAmx) return 0;
   constexpr int kMultiplicationsALine = 8, kPairMultiplications = 19;

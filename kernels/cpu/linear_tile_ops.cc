@@ -49,31 +49,31 @@ void LinearByTiles(CpuDevice& cpu, const LinearParams& p) {
   const CpuWeight& weight = Weight(p.weight);
   const std::span<const Strip> strips = weight.strips();
   cpu.pool().ReserveScratch(kTileScratchBytes + kSumsBytes);
-  ForRanges(cpu, static_cast<int>(strips.size()), p.num_tokens,
-            [&](int index, int first, int rows, std::byte* scratch) {
-              auto* const sums = reinterpret_cast<float*>(scratch + kTileScratchBytes);
-              alignas(64) float tile[kTileMaxRows * kStrip];
-              const Strip& strip = strips[static_cast<size_t>(index)];
-              float* const out = p.out + first * p.out_stride + strip.column;
-              const TileOutput lines = {reinterpret_cast<const std::byte*>(out),
-                                        p.out_stride * static_cast<int64_t>(sizeof(float)), 1,
-                                        kStrip * static_cast<int>(sizeof(float)) / 64};
-              kernels.bf16_tiles.products(strip, weight.prepared(),
-                                          weight.prepared().Row(p.in, first), rows, lines, scratch,
-                                          sums);
-              for (int row = 0; row < rows; row += kTileMaxRows) {
-                const int some = std::min(kTileMaxRows, rows - row);
-                kernels.bf16_tiles.to_rows(sums + row * kStrip, some, tile);
-                kernels.f32.store({.tile = tile,
-                                   .rows = some,
-                                   .columns = strip.columns,
-                                   .scales = strip.scales,
-                                   .bias = p.bias == nullptr ? nullptr : p.bias + strip.column,
-                                   .accumulate = p.accumulate,
-                                   .out = out + row * p.out_stride,
-                                   .out_stride = p.out_stride});
-              }
-            });
+  ForRanges(
+      cpu, static_cast<int>(strips.size()), p.num_tokens,
+      [&](int index, int first, int rows, std::byte* scratch) {
+        auto* const sums = reinterpret_cast<float*>(scratch + kTileScratchBytes);
+        alignas(64) float tile[kTileMaxRows * kStrip];
+        const Strip& strip = strips[static_cast<size_t>(index)];
+        float* const out = p.out + first * p.out_stride + strip.column;
+        const TileOutput lines = {reinterpret_cast<const std::byte*>(out),
+                                  p.out_stride * static_cast<int64_t>(sizeof(float)), 1,
+                                  (strip.columns * static_cast<int>(sizeof(float)) + 63) / 64};
+        kernels.bf16_tiles.products(strip, weight.prepared(), weight.prepared().Row(p.in, first),
+                                    rows, lines, scratch, sums);
+        for (int row = 0; row < rows; row += kTileMaxRows) {
+          const int some = std::min(kTileMaxRows, rows - row);
+          kernels.bf16_tiles.to_rows(sums + row * kStrip, some, tile);
+          kernels.f32.store({.tile = tile,
+                             .rows = some,
+                             .columns = strip.columns,
+                             .scales = strip.scales,
+                             .bias = p.bias == nullptr ? nullptr : p.bias + strip.column,
+                             .accumulate = p.accumulate,
+                             .out = out + row * p.out_stride,
+                             .out_stride = p.out_stride});
+        }
+      });
 }
 
 void GatedLinearByTiles(CpuDevice& cpu, const GatedLinearParams& p) {
@@ -94,9 +94,9 @@ void GatedLinearByTiles(CpuDevice& cpu, const GatedLinearParams& p) {
         const Strip& up_strip = strips[static_cast<size_t>(2 * index + 1)];
         const std::byte* const in = weight.prepared().Row(p.in, first);
         const int64_t column = gate_strip.column;
-        std::byte* const out = out_layout.Row(p.out, first) + column / 2 * kTileRowBytes;
-        const TileOutput lines = {direct ? out : nullptr, out_layout.block_bytes, kTileMaxRows,
-                                  kStrip / 2};
+        std::byte* const out =
+            direct ? out_layout.Row(p.out, first) + column / 2 * kTileRowBytes : nullptr;
+        const TileOutput lines = {out, out_layout.block_bytes, kTileMaxRows, kStrip / 2};
         kernels.bf16_tiles.products(gate_strip, weight.prepared(), in, rows, {}, scratch, gate);
         kernels.bf16_tiles.products(up_strip, weight.prepared(), in, rows, lines, scratch, up);
         const float* const bias = p.bias == nullptr ? nullptr : p.bias + column;

@@ -7,11 +7,14 @@
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
+constexpr float kLog2E = 1.44269504088896341f;
+constexpr float kGeluFactor = 1.5957691216057308f;  // 2 sqrt(2/pi)
+
 /// e^x for x clamped to [-87.33, 88]; NaN stays NaN. Cody-Waite reduction by ln 2 in two parts and
 /// the degree-5 minimax polynomial of Cephes' expf: relative error below 2e-7.
 MODU_INLINE Float Exp(Float x) {
   x = Min(Set(88.0f), Max(Set(-87.33f), x));
-  const Float n = Round(Mul(x, Set(1.44269504088896341f)));
+  const Float n = Round(Mul(x, Set(kLog2E)));
   Float r = NegFma(n, Set(0.693359375f), x);
   r = NegFma(n, Set(-2.12194440e-4f), r);
   Float p = Set(1.9875691500e-4f);
@@ -40,9 +43,6 @@ MODU_INLINE Float PowerOfTwoBelowOne(Float x) {
   return Mul(p, ToExponent(biased));
 }
 
-constexpr float kLog2E = 1.44269504088896341f;
-constexpr float kGeluFactor = 1.5957691216057308f;  // 2 sqrt(2/pi)
-
 MODU_INLINE Float WithCube(Float x) { return Fma(Set(0.044715f), Mul(Mul(x, x), x), x); }
 
 /// x / (1 + e^-x)
@@ -67,7 +67,7 @@ MODU_INLINE Float RoughPowerOfTwo(Float x) {
   return TimesPowerOfTwo(p, Sub(x, r));
 }
 
-/// 1 / x for x from 1 to 2^126, within 1.1e-6 of it: two of Newton's steps from what the bits say,
+/// 1 / x for x from 1 to 2^125, within 1.1e-6 of it: two of Newton's steps from what the bits say,
 /// with constants that spread the error (found by search). A division takes as long as 16 others.
 MODU_INLINE Float RoughReciprocal(Float x) {
   Float y = MinusBits(0x7EF33288, x);
@@ -75,7 +75,8 @@ MODU_INLINE Float RoughReciprocal(Float x) {
   return Mul(y, NegFma(x, y, Set(2.00000072f)));
 }
 
-/// x / (1 + 2^(factor * y)): Silu and GeluTanh within 1.1e-4 of them.
+/// x / (1 + 2^(factor * y)): Silu and GeluTanh within 1.2e-4 of them, where they are not below
+/// 2^-125 of x.
 MODU_INLINE Float RoughLogistic(Float x, Float y, float factor) {
   const Float power = RoughPowerOfTwo(Min(Set(125.0f), Mul(y, Set(factor))));
   return Mul(x, RoughReciprocal(Add(Set(1.0f), power)));

@@ -15,6 +15,7 @@
 #include "kernels/cpu/linear_int8_winograd-inl.h"
 #include "kernels/cpu/scalar_tiles.h"
 #include "tests/kernels_linear/emulated_dot_pairs-inl.h"
+#include "tests/kernels_linear/rough_math-inl.h"
 
 namespace modu::kernels::cpu {
 const Int8Kernels& Int8KernelsEmulated() { return emulated::kInt8Kernels; }
@@ -23,4 +24,5 @@ const Bf16TileKernels& Bf16TileKernelsEmulated() { return emulated::kBf16TileKer
 const FloatKernels& FloatKernelsEmulated() { return emulated::kFloatKernels; }
 FloatStripFn Bf16DotsEmulated() { return emulated::Bf16DotsStrip; }
 CoarseStripFn CoarseStripEmulated() { return emulated::CoarseStrip; }
+RoughMath RoughMathEmulated() { return emulated::kRoughMath; }
 }  // namespace modu::kernels::cpu

@@ -136,14 +136,16 @@ float TileOrderDot(const Problem& p, int r, const std::vector<float>& w) {
   return c;
 }
 
-/// Rows x the strip's 32 outputs, row by row.
+/// Rows x the strip's 32 outputs, row by row. Where they would go is said in three ways, by rows:
+/// not at all, row by row and by tiles of rows.
 std::vector<float> Products(const Bf16TileKernels& kernels, const Problem& p, const Strip& strip,
                             int rows) {
   AlignedBytes scratch(static_cast<size_t>(kTileScratchBytes));
   AlignedBytes sums(sizeof(float) * kMostTileRows * kStrip), tile(sizeof(float) * 16 * kStrip);
+  const TileOutput places[] = {{}, {scratch.data(), 128, 1, 2}, {scratch.data(), 2048, 16, 16}};
   kernels.begin();
-  kernels.products(strip, p.weight->prepared(), p.in->data(), rows, {}, scratch.data(),
-                   sums.floats());
+  kernels.products(strip, p.weight->prepared(), p.in->data(), rows, places[rows % 3],
+                   scratch.data(), sums.floats());
   std::vector<float> all;
   for (int row = 0; row < rows; row += 16) {
     const int some = std::min(16, rows - row);

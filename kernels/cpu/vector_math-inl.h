@@ -27,20 +27,25 @@ MODU_INLINE Float Exp(Float x) {
   return Mul(p, PowerOfTwo(n));
 }
 
-/// 2^x for x at most 0, clamped to -125; NaN stays NaN. Relative error below 3e-6 (degree-4 minimax
-/// polynomial on [-1/2, 1/2] with 2^0 = 1): for what is rounded to 16 bits next.
+/// 2^x for x from -1/2 to 1/2: relative error below 3e-6 (degree-4 minimax polynomial with 2^0 =
+/// 1).
+MODU_INLINE Float PowerOfTwoNearOne(Float x) {
+  Float p = Set(0.009582852944731712f);
+  p = Fma(p, x, Set(0.055906426161527634f));
+  p = Fma(p, x, Set(0.24024099111557007f));
+  p = Fma(p, x, Set(0.6931241750717163f));
+  return Fma(p, x, Set(1.0f));
+}
+
+// For what is rounded to 16 bits next.
+
+/// 2^x for x at most 0, clamped to -125; NaN stays NaN.
 MODU_INLINE Float PowerOfTwoBelowOne(Float x) {
   x = Max(Set(-125.0f), x);
   // Adding 1.5 * 2^23 + 127 rounds x to a whole n and leaves n + 127 in the lowest mantissa bits.
   const Float magic = Set(12583039.0f);
   const Float biased = Add(x, magic);
-  const Float r = Sub(x, Sub(biased, magic));
-  Float p = Set(0.009582852944731712f);
-  p = Fma(p, r, Set(0.055906426161527634f));
-  p = Fma(p, r, Set(0.24024099111557007f));
-  p = Fma(p, r, Set(0.6931241750717163f));
-  p = Fma(p, r, Set(1.0f));
-  return Mul(p, ToExponent(biased));
+  return Mul(PowerOfTwoNearOne(Sub(x, Sub(biased, magic))), ToExponent(biased));
 }
 
 MODU_INLINE Float WithCube(Float x) { return Fma(Set(0.044715f), Mul(Mul(x, x), x), x); }
@@ -53,18 +58,13 @@ MODU_INLINE Float GeluTanh(Float x) {
   return Div(x, Add(Set(1.0f), Exp(Mul(Set(-kGeluFactor), WithCube(x)))));
 }
 
-// For what is rounded to bf16 next, by up to 2e-3.
+// For what is rounded to bf16 next.
 
-/// 2^x for x below 127; what is below 2^-125 may be anything below it; NaN stays NaN. Relative
-/// error below 1.1e-4, without a step where the cubic begins anew (minimax on [-1/2, 1/2] with 2^0
-/// = 1 and ends that differ by 2).
+/// 2^x for x below 127; what is below 2^-125 may be anything below it, the same on every set where
+/// denormals are zeros, as workers have them; NaN stays NaN.
 MODU_INLINE Float RoughPowerOfTwo(Float x) {
   const Float r = LessNearestWhole(x);
-  Float p = Set(0.05500894f);
-  p = Fma(p, r, Set(0.24221098f));
-  p = Fma(p, r, Set(0.6932829f));
-  p = Fma(p, r, Set(1.0f));
-  return TimesPowerOfTwo(p, Sub(x, r));
+  return TimesPowerOfTwo(PowerOfTwoNearOne(r), Sub(x, r));
 }
 
 /// 1 / x for x from 1 to 2^125, within 1.1e-6 of it: two of Newton's steps from what the bits say,
@@ -75,7 +75,7 @@ MODU_INLINE Float RoughReciprocal(Float x) {
   return Mul(y, NegFma(x, y, Set(2.00000072f)));
 }
 
-/// x / (1 + 2^(factor * y)): Silu and GeluTanh within 1.2e-4 of them, where they are not below
+/// x / (1 + 2^(factor * y)): Silu and GeluTanh within 2e-5 of them, where they are not below
 /// 2^-125 of x.
 MODU_INLINE Float RoughLogistic(Float x, Float y, float factor) {
   const Float power = RoughPowerOfTwo(Min(Set(125.0f), Mul(y, Set(factor))));

@@ -75,14 +75,11 @@ TileTimes TimeTiles() {
   const uint32_t* const b = tiles.words + 2 * kTileFloats;
   TileTimes times;
   Configure();
-  const auto load = [&] {
-    asm volatile(LOAD(0, 4) LOAD(1, 5) LOAD(2, 6) LOAD(3, 7)
-                 :
-                 : "r"(a), "r"(a + kTileFloats), "r"(b), "r"(b + kTileFloats),
-                   "r"(int64_t{kernels::cpu::kTileRowBytes})
-                 : "memory");
-  };
-  load();
+  asm volatile(LOAD(0, 4) LOAD(1, 5) LOAD(2, 6) LOAD(3, 7)
+               :
+               : "r"(a), "r"(a + kTileFloats), "r"(b), "r"(b + kTileFloats),
+                 "r"(int64_t{kernels::cpu::kTileRowBytes})
+               : "memory");
   times.products = WallNs([] { asm volatile(FOUR("tdpbf16ps") : :); });
   times.with_loads = WallNs([&] {
     asm volatile(LOAD(0, 4) LOAD(2, 6) PRODUCT(6, 4, 0) LOAD(1, 5) PRODUCT(6, 5, 1) LOAD(3, 7)

@@ -1,8 +1,7 @@
-// What AMX's tile products take on this machine over some seconds, on all of its cores at
-// once (a thread each, not held there), and
-// the floor that they set under a prompt of SmolLM2-135M. In a virtual machine a core may be shared
-// with another's load, which halves the rate of products and makes each wait for its loads too: the
-// quantiles show how often.
+// What AMX's tile products take on this machine over some seconds, on all of its cores at once (a
+// thread each, not held there), and the floor that they set under a prompt of SmolLM2-135M. In a
+// virtual machine a core may be shared with another's load, beside which a product waits for its
+// loads too: the quantiles show how often.
 //   tile_floor_benchmark [SECONDS] [TOKENS]
 #include <algorithm>
 #include <chrono>
@@ -29,14 +28,11 @@ double ProductsOf(int tokens) {
   return kLayers * (tokens * kWeights + pairs * kHeads * 2 * kHeadDim) / kTile;
 }
 
-/// Samples of one core, a millisecond of products between two, so that the core stays busy.
 std::vector<TileTimes> Sample(double seconds) {
   std::vector<TileTimes> samples;
   const auto end = Clock::now() + std::chrono::duration<double>(seconds);
   do {
     samples.push_back(TimeTiles());
-    const auto pause = Clock::now() + std::chrono::milliseconds(1);
-    while (Clock::now() < pause) TimeTiles();
   } while (Clock::now() < end);
   return samples;
 }

@@ -88,8 +88,9 @@ class Int8Values {
 #pragma GCC unroll 2
           for (int half = 0; half < 2; ++half) {
             StoreGroup(row.scores + token + 16 * half, x[half]);
-            for (int i = 0; i < kParts; ++i)
+            for (int i = 0; i < kParts; ++i) {
               largest.part[i] = Max(x[half].part[i], largest.part[i]);
+            }
           }
         });
     largest_[r] = Max(largest);

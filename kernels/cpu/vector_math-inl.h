@@ -37,9 +37,8 @@ MODU_INLINE Float PowerOfTwoNearOne(Float x) {
   return Fma(p, x, Set(1.0f));
 }
 
-// For what is rounded to 16 bits next.
-
-/// 2^x for x at most 0, clamped to -125; NaN stays NaN.
+/// 2^x for x at most 0, clamped to -125, for what is rounded to 16 bits next; NaN stays NaN.
+/// RoughPowerOfTwo is the same, by instructions that were timed on a machine with AMX alone.
 MODU_INLINE Float PowerOfTwoBelowOne(Float x) {
   x = Max(Set(-125.0f), x);
   // Adding 1.5 * 2^23 + 127 rounds x to a whole n and leaves n + 127 in the lowest mantissa bits.

@@ -109,8 +109,7 @@ bool Scheduler::WaitsLikeAnother(const Sequence& sequence, int32_t limit) const 
   });
 }
 
-/// Of those whose priority lies between the two.
-void Scheduler::Admit(int64_t first_priority, int64_t last_priority, StepPlan* plan) {
+void Scheduler::Admit(const Door& door, StepPlan* plan) {
   if (waiting_.size() == 0) return;
   candidates_.clear();  // those that do not fit and were looked at before
   awaited_.clear();
@@ -118,8 +117,8 @@ void Scheduler::Admit(int64_t first_priority, int64_t last_priority, StepPlan* p
   for (int32_t scanned = 0; scanned < options_.max_scanned;) {
     if (budget(*plan) <= 0 || num_running() >= options_.max_running) return;
     Sequence* sequence = walk.Next();
-    if (sequence == nullptr || sequence->request.priority > last_priority) return;
-    if (sequence->request.priority < first_priority) continue;
+    if (sequence == nullptr || sequence->request.priority > door.last_priority) return;
+    if (sequence->request.priority < door.first_priority) continue;
     // A preempted one comes back once no launched step names it (until then it does not know its
     // own history) and its sampler slot has been given back, so never in the plan that preempted
     // it.
@@ -137,6 +136,7 @@ void Scheduler::Admit(int64_t first_priority, int64_t last_priority, StepPlan* p
       ++sequence->times_deferred;
       continue;
     }
+    if (sequence->num_total() - hit.num_tokens >= door.shorter_than) continue;
     if (num_running() > 0 && !Fits(*sequence, hit)) {
       if (sequence->times_passed >= options_.max_passed) return;
       candidates_.push_back(sequence);

@@ -147,33 +147,35 @@ void Scheduler::PlanPrefills(StepPlan* plan) {
   for (Sequence* sequence : running_) {
     if (!sequence->decoding() && sequence->wants_step()) prefills_.push_back(sequence);
   }
-  if (prefills_.empty()) return Admit(INT64_MIN, INT64_MAX, plan);
+  if (prefills_.empty()) return Admit({}, plan);
   Sequence* const oldest = prefills_.front();
-  const int64_t urgency = oldest->request.priority;
+  const int32_t urgency = oldest->request.priority;
   std::ranges::stable_sort(prefills_, [](const Sequence* a, const Sequence* b) {
     if (a->request.priority != b->request.priority)
       return a->request.priority < b->request.priority;
     return a->num_pending() < b->num_pending();
   });
-  const auto plan_others = [&](auto&& wanted) {
-    for (Sequence* sequence : prefills_) {
-      // It may have been preempted for another.
-      if (sequence == oldest || sequence->state != SequenceState::kRunning) continue;
-      if (wanted(sequence->request.priority)) PlanPrefill(sequence, plan);
-    }
-  };
   const int32_t first = oldest->num_scheduled;
   const int32_t alone =
       step_budget_.Fit(first, std::min(oldest->num_pending_alike(), std::max(0, budget(*plan))));
   held_ = step_budget_.Hold(first, (alone + 1) / 2);
-  plan_others([&](int32_t priority) { return priority == urgency; });
-  Admit(INT64_MIN, urgency, plan);
-  step_budget_.GiveBack(held_);
-  held_ = StepBudget::Share();
-  // One that is more urgent may have taken its blocks.
-  if (oldest->state == SequenceState::kRunning) PlanPrefill(oldest, plan);
-  plan_others([&](int32_t priority) { return priority > urgency; });
-  Admit(urgency + 1, INT64_MAX, plan);
+  Admit({.last_priority = int64_t{urgency} - 1}, plan);
+  // Who waits and is shorter than all that are read goes before them.
+  Admit({urgency, urgency, prefills_.front()->num_pending()}, plan);
+  auto next = prefills_.begin();
+  for (; next != prefills_.end() && (*next)->request.priority == urgency; ++next) {
+    if (*next == oldest) {
+      step_budget_.GiveBack(held_);
+      held_ = StepBudget::Share();
+    }
+    // It may have been preempted for another.
+    if ((*next)->state == SequenceState::kRunning) PlanPrefill(*next, plan);
+  }
+  Admit({.last_priority = urgency}, plan);
+  for (; next != prefills_.end(); ++next) {
+    if ((*next)->state == SequenceState::kRunning) PlanPrefill(*next, plan);
+  }
+  Admit({.first_priority = int64_t{urgency} + 1}, plan);
 }
 
 void Scheduler::PlanPrefill(Sequence* sequence, StepPlan* plan) {

@@ -1,11 +1,12 @@
 // Decides, step by step, which sequences compute how many tokens. Decodes first, then prefill in
-// chunks under the step's budget of tokens and time, then admission of who waits. Half of the
-// prefill is the oldest prompt's, what is left goes to the shortest first, so that a short prompt
-// does not wait for a long one and the long one gets on. KV grows with the tokens; when it runs
-// out, the least urgent youngest running sequence is preempted: its blocks go, and it is computed
-// again later, its output behind the prompt. Where few sequences decode and a step has rows
-// to spare, guesses at what comes next go with them (prompt_lookup.h). Engine thread only. Knows
-// nothing of runners or clocks; owns no sequence.
+// chunks under the step's budget of tokens and time, then admission of who waits. The prompt with
+// least left goes first, also one that waits before those that are read, so that a short one does
+// not wait for a long one; equals go in order of arrival, as all would end late if they shared;
+// half of the prefill is the oldest's in any case, so that a long one gets on. KV grows with the
+// tokens; when it runs out, the least urgent youngest running sequence is preempted: its blocks go,
+// and it is computed again later, its output behind the prompt. Where few sequences decode and a
+// step has rows to spare, guesses at what comes next go with them (prompt_lookup.h). Engine thread
+// only. Knows nothing of runners or clocks; owns no sequence.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -27,8 +28,9 @@ struct SchedulerOptions {
   int32_t max_scanned = 32;      // waiting sequences that one step looks at; at least 1
   int32_t max_passed =
       64;  // admissions that may overtake one that does not fit; then nobody passes it
-  int32_t max_deferred =
-      1000;  // steps that a sequence waits for another to compute their common prefix
+  /// Looks at the queue, at most two a step, that pass over a sequence which waits for another to
+  /// compute their common prefix.
+  int32_t max_deferred = 2000;
 };
 
 struct PlannedChunk {
@@ -93,7 +95,12 @@ class Scheduler {
   int32_t Draft(Sequence* sequence, int32_t max_tokens);
   void PlanPrefills(StepPlan* plan);
   void PlanPrefill(Sequence* sequence, StepPlan* plan);
-  void Admit(int64_t first_priority, int64_t last_priority, StepPlan* plan);
+  /// Whom to let in: of priorities from the first to the last, with fewer tokens left to compute.
+  struct Door {
+    int64_t first_priority = INT64_MIN, last_priority = INT64_MAX;
+    int32_t shorter_than = INT32_MAX;
+  };
+  void Admit(const Door& door, StepPlan* plan);
   bool Fits(const Sequence& sequence, const PrefixHit& hit) const;
   /// Blocks that it does not hold yet of those for `num_tokens`.
   int32_t BlocksMissing(int group, const Sequence& sequence, int32_t num_tokens) const;

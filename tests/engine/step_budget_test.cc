@@ -501,31 +501,55 @@ TEST_CASE("streams do not slow down for who cannot come in for want of KV") {
   CHECK(longest < 3 * machine.Takes({most_at_once, 0, 0}));
 }
 
-TEST_CASE("a short prompt does not wait for a long one, which gets on all the same") {
+TEST_CASE("a short prompt does not wait for long ones, which get on all the same") {
   for (const bool busy : {false, true}) {
-    CAPTURE(busy);
-    Mixed mixed(kMachines[0]);
-    if (busy) {
-      for (RequestId id = 1; id <= 8; ++id) mixed.Submit(id, 32, 4'000);
-    }
-    for (int i = 0; i < 60; ++i) mixed.engine->RunOnce();
-    mixed.Submit(100, 6'000, 1);
-    for (int i = 0; i < 3; ++i) mixed.engine->RunOnce();
-    const int64_t asked = mixed.clock.now_ns;
-    mixed.Submit(101, 60, 1);
-    while (mixed.first_token_ns.count(101) == 0) mixed.engine->RunOnce();
-    CHECK(mixed.first_token_ns.count(100) == 0);
-    // At twice the time of its own tokens beside what decodes, and a step's grain.
-    CHECK(mixed.clock.now_ns - asked < 600'000'000);
-    // Short ones without end do not keep the long one out.
-    RequestId next = 200;
-    int steps = 0;
-    while (mixed.first_token_ns.count(100) == 0) {
-      for (int i = 0; i < 4; ++i) mixed.Submit(next++, 60, 1);
-      mixed.engine->RunOnce();
-      REQUIRE(++steps < 2'000);
+    for (const int long_ones : {1, 2, 5}) {
+      CAPTURE(busy, long_ones);
+      Mixed mixed(kMachines[0]);
+      if (busy) {
+        for (RequestId id = 1; id <= 8; ++id) mixed.Submit(id, 32, 4'000);
+      }
+      for (int i = 0; i < 60; ++i) mixed.engine->RunOnce();
+      const RequestId last_long = 99 + static_cast<RequestId>(long_ones);
+      for (RequestId id = 100; id <= last_long; ++id) mixed.Submit(id, 6'000, 1);
+      for (int i = 0; i < 3; ++i) mixed.engine->RunOnce();
+      const int64_t asked = mixed.clock.now_ns;
+      RequestId next = 200;
+      mixed.Submit(next, 60, 1);
+      while (mixed.first_token_ns.count(next) == 0) mixed.engine->RunOnce();
+      CHECK(mixed.first_token_ns.count(100) == 0);
+      // At twice the time of its own tokens beside what decodes, and a step's grain.
+      CHECK(mixed.clock.now_ns - asked < 600'000'000);
+      // Short ones without end do not keep the long ones out.
+      int steps = 0;
+      while (mixed.first_token_ns.count(last_long) == 0) {
+        for (int i = 0; i < 4; ++i) mixed.Submit(++next, 60, 1);
+        mixed.engine->RunOnce();
+        REQUIRE(++steps < 2'000 * long_ones);
+      }
     }
   }
+}
+
+TEST_CASE("of equal prompts the first one ends as if it were alone, and none later for it") {
+  const Machine& machine = kMachines[0];
+  const auto first_tokens = [&](int prompts) {
+    Mixed mixed(machine);
+    for (RequestId id = 1; id <= 8; ++id) mixed.Submit(id, 32, 4'000);
+    for (int i = 0; i < 100; ++i) mixed.engine->RunOnce();
+    const int64_t asked = mixed.clock.now_ns;
+    for (int i = 0; i < prompts; ++i) mixed.Submit(100 + static_cast<RequestId>(i), 1'500, 1);
+    std::vector<double> seconds;
+    for (int i = 0; i < prompts; ++i) {
+      const RequestId id = 100 + static_cast<RequestId>(i);
+      while (mixed.first_token_ns.count(id) == 0) mixed.engine->RunOnce();
+      seconds.push_back(static_cast<double>(mixed.first_token_ns[id] - asked) / 1e9);
+    }
+    return seconds;
+  };
+  const double alone = first_tokens(1)[0];
+  const std::vector<double> four = first_tokens(4);
+  for (int i = 0; i < 4; ++i) CHECK(four[i] < 1.1 * (i + 1) * alone);
 }
 
 TEST_CASE("a more urgent prompt is not held up by an older one") {

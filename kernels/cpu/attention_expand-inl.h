@@ -46,11 +46,19 @@ struct ToBf16Pairs {
   }
 };
 
+/// Blocks that are fetched ahead of the one in hand: few rows would wait for memory most of the
+/// time.
+constexpr int kBlocksAhead = 2;
+MODU_INLINE void Fetch(const std::byte* p) { __builtin_prefetch(p, 0, 2); }
+
+/// `ahead` is where as many bytes are fetched from meanwhile, here and below.
 template <class Numbers, class To>
-void ExpandKeys(const std::byte* half, int padded_dim, std::byte* to) {
+void ExpandKeys(const std::byte* half, const std::byte* ahead, int padded_dim, std::byte* to) {
   constexpr int kPairBytes = 32 * To::kElementBytes;
+  Fetch(ahead + 16 * padded_dim);
   const Group scale = LoadGroup(reinterpret_cast<const float*>(half + 16 * padded_dim));
   for (int quad = 0; quad < padded_dim / 4; ++quad) {
+    Fetch(ahead + quad * 64);
     Group dim[4];
     for (int p = 0; p < kParts; ++p) {
       const Int codes = LoadPairs(half + quad * 64 + p * kLanes * 4);
@@ -66,11 +74,14 @@ void ExpandKeys(const std::byte* half, int padded_dim, std::byte* to) {
 }
 
 template <class Numbers, class To>
-void ExpandValues(const std::byte* v, int padded_dim, std::byte* to) {
+void ExpandValues(const std::byte* v, const std::byte* ahead, int padded_dim, std::byte* to) {
   constexpr int kPairBytes = 32 * To::kElementBytes;
+  Fetch(ahead + kKvBlockTokens * padded_dim);
+  Fetch(ahead + kKvBlockTokens * padded_dim + 64);
   const auto* const scales = reinterpret_cast<const float*>(v + kKvBlockTokens * padded_dim);
   for (int i = 0; i < padded_dim / 16 * (kKvBlockTokens / 4); ++i) {
     const float* const scale = scales + i % (kKvBlockTokens / 4) * 4;
+    Fetch(ahead + i * 64);
     Group token[4];
     for (int p = 0; p < kParts; ++p) {
       const Int codes = LoadPairs(v + i * 64 + p * kLanes * 4);
@@ -83,6 +94,16 @@ void ExpandValues(const std::byte* v, int padded_dim, std::byte* to) {
     To::Pair(to + kPairBytes, token[2], token[3]);
     to += 2 * kPairBytes;
   }
+}
+
+/// The block that is read kBlocksAhead after `block`, of this item, whose last is `last`, or of the
+/// worker's next.
+const std::byte* BlockAhead(const AttentionItem& item, int block, int last) {
+  const int ahead = block + kBlocksAhead;
+  if (ahead <= last) return item.k + item.BlockOffset(ahead);
+  const int next = ahead - last - 1;
+  return next < item.next.count ? item.next.k + item.next.blocks[next] * item.block_stride
+                                : item.k + item.BlockOffset(block);
 }
 
 /// kRun over what Numbers code, written out as To has it.
@@ -109,17 +130,22 @@ void RunExpanded(const AttentionItem& item) {
     for (int r = 0; r < rows; ++r) own_states[r * state_floats + kHasPieces] = 0.0f;
   }
   const int first = FirstVisible(item.first_position, item.window) / kKvBlockTokens;
-  const int last = (item.first_position + item.num_tokens - 1) / kKvBlockTokens;
+  const int seen = (item.first_position + item.num_tokens - 1) / kKvBlockTokens;
+  const int end = item.piece_end * kBlocks;
+  const int last = seen < end ? seen : end - 1;
   for (int piece = item.piece_begin; piece < item.piece_end; ++piece) {
     wide.first_block = piece * kBlocks;
     for (int i = 0; i < kBlocks; ++i) {
       const int block = wide.first_block + i;
       if (block < first || block > last) continue;
       const std::byte* const from = item.k + item.BlockOffset(block);
+      const std::byte* const ahead = BlockAhead(item, block, last);
       auto* const to = reinterpret_cast<std::byte*>(kv) + i * wide.block_stride;
-      ExpandKeys<Numbers, To>(from, item.padded_dim, to);
-      ExpandKeys<Numbers, To>(from + item.half_bytes, item.padded_dim, to + wide.half_bytes);
-      ExpandValues<Numbers, To>(from + item.v_offset, item.padded_dim, to + wide.v_offset);
+      ExpandKeys<Numbers, To>(from, ahead, item.padded_dim, to);
+      ExpandKeys<Numbers, To>(from + item.half_bytes, ahead + item.half_bytes, item.padded_dim,
+                              to + wide.half_bytes);
+      ExpandValues<Numbers, To>(from + item.v_offset, ahead + item.v_offset, item.padded_dim,
+                                to + wide.v_offset);
     }
     wide.piece_begin = piece;
     wide.piece_end = piece + 1;

@@ -102,6 +102,13 @@ struct MergeItem {
 
 using AttentionFn = void (*)(const AttentionItem&);
 
+/// How a batch may be cut into units.
+struct UnitLimits {
+  int rows = kUnitRows;     // of a unit at most
+  bool writes_out = false;  // each writes out the codes that it sees, whatever its rows
+  bool operator==(const UnitLimits&) const = default;
+};
+
 struct AttentionKernels {
   // By the type of the KV.
   AttentionFn run_f32, run_bf16, run_int8, run_fp8;
@@ -116,8 +123,9 @@ struct AttentionKernels {
   bool TakesCodes(DType kv, PreparedKind consumer) const {
     return kv == DType::kI8 && consumer == PreparedKind::kInt8 && run_int8_as_it_lies != nullptr;
   }
-  int UnitRows(DType kv, PreparedKind consumer) const {
-    return IsKvCode(kv) && !TakesCodes(kv, consumer) ? written_out_rows : kUnitRows;
+  UnitLimits Units(DType kv, PreparedKind consumer) const {
+    if (!IsKvCode(kv) || TakesCodes(kv, consumer)) return {};
+    return {.rows = written_out_rows, .writes_out = true};
   }
   AttentionFn Run(DType kv, PreparedKind consumer = PreparedKind::kF32) const {
     if (TakesCodes(kv, consumer)) return run_int8_as_it_lies;

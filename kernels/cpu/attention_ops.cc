@@ -214,8 +214,8 @@ void Attention(Device& device, const AttentionParams& p) {
   const auto run = kernels.Run(kv.layout().dtype, layout.kind);
   const PrepareFn prepare = cpu.prepare();
 
-  const AttentionPlan& plan = cpu.attention_plans().Of(
-      p, cpu.num_threads(), kernels.UnitRows(kv.layout().dtype, layout.kind));
+  const AttentionPlan& plan =
+      cpu.attention_plans().Of(p, cpu.num_threads(), kernels.Units(kv.layout().dtype, layout.kind));
   const int value_span = IsKvCode(kv.layout().dtype) ? RotationSpan(p.head_dim) : 1;
   const AttentionCall call = {p, kv, plan, group, group_width, stride, value_span, run};
   // The heads of one KV head are adjacent columns; whole int8 groups can be written at once.

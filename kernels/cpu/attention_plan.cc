@@ -144,6 +144,11 @@ void LayOut(const AttentionParams& p, std::vector<AttentionSpan> spans, std::vec
   }
 }
 
+/// Each worker has a few units.
+bool GoRound(const AttentionPlan& plan, int workers) {
+  return workers == 1 || plan.units.size() >= 2 * static_cast<size_t>(workers);
+}
+
 /// One unit for each piece, merged afterwards in the same order. No-op if that makes no more.
 void SplitPieces(const AttentionParams& p, AttentionPlan* plan) {
   const int group = p.num_heads / p.num_kv_heads;
@@ -184,35 +189,46 @@ int ClaimOfUnits(const std::vector<AttentionUnit>& units, const std::vector<Atte
   return most * count > 2 * all ? 1 : ClaimOf(count, workers);
 }
 
-}  // namespace
-
-AttentionPlan PlanAttention(const AttentionParams& p, int workers, int unit_rows, bool join) {
-  const int most = std::max(1, unit_rows * p.num_kv_heads / p.num_heads);
+/// By spans of at most most_tokens.
+AttentionPlan PlanSpans(const AttentionParams& p, int workers, int most_tokens, bool join) {
   AttentionPlan plan;
-  plan.most_tokens =
-      std::clamp((p.num_tokens * p.num_kv_heads + 4 * workers - 1) / (4 * workers), 1, most);
-  std::vector<AttentionSpan> spans = CutSpans(p, plan.most_tokens);
+  plan.most_tokens = most_tokens;
+  std::vector<AttentionSpan> spans = CutSpans(p, most_tokens);
   // Behind a window rows see different parts of a piece.
   std::vector<Join> joins;
-  if (join && p.window == 0) joins = FindJoins(p, spans, plan.most_tokens);
+  if (join && p.window == 0) joins = FindJoins(p, spans, most_tokens);
   LayOut(p, std::move(spans), std::move(joins), &plan);
-  // Too few to go round? Joins of at most most_tokens leave enough.
-  if (!plan.joined && workers > 1 && plan.units.size() < static_cast<size_t>(2 * workers)) {
-    SplitPieces(p, &plan);
-  }
+  // Too few to go round? Joins of at most a few tokens leave enough.
+  if (!plan.joined && !GoRound(plan, workers)) SplitPieces(p, &plan);
   plan.claim = ClaimOfUnits(plan.units, plan.spans, workers);
   return plan;
 }
 
-const AttentionPlan& AttentionPlans::Of(const AttentionParams& p, int workers, int unit_rows) {
+}  // namespace
+
+AttentionPlan PlanAttention(const AttentionParams& p, int workers, const UnitLimits& limits,
+                            bool join) {
+  const int most = std::max(1, limits.rows * p.num_kv_heads / p.num_heads);
+  if (limits.writes_out && p.num_tokens > 0 && p.num_tokens <= most) {
+    // Each span would write out the same again: better one for each head, and its pieces the units.
+    AttentionPlan plan = PlanSpans(p, workers, p.num_tokens, join);
+    if (plan.joined && !GoRound(plan, workers)) plan = PlanSpans(p, workers, p.num_tokens, false);
+    if (GoRound(plan, workers)) return plan;
+  }
+  const int few = (p.num_tokens * p.num_kv_heads + 4 * workers - 1) / (4 * workers);
+  return PlanSpans(p, workers, std::clamp(few, 1, most), join);
+}
+
+const AttentionPlan& AttentionPlans::Of(const AttentionParams& p, int workers,
+                                        const UnitLimits& limits) {
   if (p.step == 0 || p.step != step_) known_.clear();
   step_ = p.step;
   const auto at =
-      std::ranges::find_if(known_, [&](const Known& known) { return known.Fits(p, unit_rows); });
+      std::ranges::find_if(known_, [&](const Known& known) { return known.Fits(p, limits); });
   if (at != known_.end()) return at->plan;
   return known_
-      .emplace_back(Known{p.num_heads, p.num_kv_heads, p.head_dim, p.window, unit_rows,
-                          PlanAttention(p, workers, unit_rows)})
+      .emplace_back(Known{p.num_heads, p.num_kv_heads, p.head_dim, p.window, limits,
+                          PlanAttention(p, workers, limits)})
       .plan;
 }
 

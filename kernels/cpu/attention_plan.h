@@ -42,24 +42,24 @@ struct AttentionPlan {
   int claim = 1;        // units that a worker takes at once, at most
 };
 
-/// unit_rows: query rows of a unit at most. join: whether spans with common blocks walk them
-/// together; off for tests and measurements.
-AttentionPlan PlanAttention(const AttentionParams& p, int workers, int unit_rows = kUnitRows,
+/// join: whether spans with common blocks walk them together; off for tests and measurements.
+AttentionPlan PlanAttention(const AttentionParams& p, int workers, const UnitLimits& limits = {},
                             bool join = true);
 
 /// Plans of the step in hand: its layers' are the same, but for their windows.
 class AttentionPlans {
  public:
-  /// PlanAttention(p, workers, unit_rows), where it is known from a call before with the same
+  /// PlanAttention(p, workers, limits), where it is known from a call before with the same
   /// p.step. Valid until the next call. `workers` must not change.
-  const AttentionPlan& Of(const AttentionParams& p, int workers, int unit_rows = kUnitRows);
+  const AttentionPlan& Of(const AttentionParams& p, int workers, const UnitLimits& limits = {});
 
  private:
   struct Known {
-    int num_heads, num_kv_heads, head_dim, window, unit_rows;
+    int num_heads, num_kv_heads, head_dim, window;
+    UnitLimits limits;
     AttentionPlan plan;
-    bool Fits(const AttentionParams& p, int rows) const {
-      return unit_rows == rows && num_heads == p.num_heads && num_kv_heads == p.num_kv_heads &&
+    bool Fits(const AttentionParams& p, const UnitLimits& wanted) const {
+      return limits == wanted && num_heads == p.num_heads && num_kv_heads == p.num_kv_heads &&
              head_dim == p.head_dim && window == p.window;
     }
   };

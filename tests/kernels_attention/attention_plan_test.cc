@@ -32,14 +32,14 @@ struct Step {
     }
   }
 
-  AttentionPlan Plan(int workers, bool join = true) {
+  AttentionPlan Plan(int workers, bool join = true, const UnitLimits& limits = {}) {
     params.num_tokens = cu_seqlens.back();
     params.num_seqs = static_cast<int>(seq_lens.size());
     params.cu_seqlens = cu_seqlens.data();
     params.seq_lens = seq_lens.data();
     params.block_table = table.data();
     params.block_table_stride = kStride;
-    return PlanAttention(params, workers, kUnitRows, join);
+    return PlanAttention(params, workers, limits, join);
   }
 
   AttentionParams params = {};
@@ -157,6 +157,29 @@ TEST_CASE("Two that share more than a third go without it") {
   CHECK(joins == 3);  // KV heads
 }
 
+TEST_CASE("Where a unit writes out what it sees, a short chunk is one span by pieces") {
+  const UnitLimits written_out = {.rows = 384, .writes_out = true};
+  Step chunk, early, long_chunk, several;
+  chunk.Add(0, 0, 900, 32);
+  const AttentionPlan plan = chunk.Plan(2, true, written_out);
+  CheckPlan(chunk, plan, 2);
+  CHECK(plan.spans.size() == 1);
+  CHECK(plan.split);
+  CHECK(PiecesWalked(plan) == 3 * 4);
+  CHECK(PiecesWalked(chunk.Plan(2)) == 3 * 3 * 4);
+  // One piece for three heads would leave the second worker with half of the first's work.
+  early.Add(0, 0, 100, 32);
+  CHECK(early.Plan(2, true, written_out).spans.size() == 3);
+  // A span of all its tokens is more than a unit may have.
+  long_chunk.Add(0, 0, 900, 200);
+  const AttentionPlan cut = long_chunk.Plan(2, true, written_out);
+  CheckPlan(long_chunk, cut, 2);
+  CHECK(cut.most_tokens == 75);
+  // Nor are tails behind a common prefix joined so that workers idle.
+  for (int s = 0; s < 6; ++s) several.Add(1, 31, 992, 20);
+  CheckPlan(several, several.Plan(12, true, written_out), 12);
+}
+
 TEST_CASE("Whatever the batch, every row meets each of its pieces once") {
   int joined = 0, split = 0;
   for (unsigned seed = 1; seed <= 300; ++seed) {
@@ -176,11 +199,12 @@ TEST_CASE("Whatever the batch, every row meets each of its pieces once") {
       step.Add(between(0, 2), std::min(between(0, 40), position / kKvBlockTokens), position, rows);
     }
     const int workers = between(1, 12);
-    const AttentionPlan plan = step.Plan(workers);
+    const UnitLimits limits = {.rows = kUnitRows * between(1, 4), .writes_out = between(0, 1) == 1};
+    const AttentionPlan plan = step.Plan(workers, true, limits);
     CheckPlan(step, plan, workers);
     joined += plan.joined ? 1 : 0;
     split += plan.split ? 1 : 0;
-    CHECK(PiecesWalked(plan) <= PiecesWalked(step.Plan(workers, false)));
+    CHECK(PiecesWalked(plan) <= PiecesWalked(step.Plan(workers, false, limits)));
   }
   CHECK(joined > 30);
   CHECK(split > 10);

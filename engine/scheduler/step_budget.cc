@@ -36,7 +36,8 @@ void StepBudget::Learn(const StepShape& shape, int64_t ns) {
   if (prefills && !mixed && mixed_seen_ > 0) return;
   const auto took = static_cast<double>(ns);
   if (mixed) {
-    if (shape.prefill_tokens > MinimumBeside() && shape.bound_ns > 0 && took > shape.bound_ns) {
+    if (shape.prefill_tokens > options_.min_prefill_tokens && shape.bound_ns > 0 &&
+        took > shape.bound_ns) {
       ++over_bound_;
     }
     const double predicted = DecodeNs(shape.decodes) + ChunkNs(shape);
@@ -111,14 +112,11 @@ void StepBudget::LearnDeviation(double relative_error) {
   variance_ += share * (error * error - variance_);
 }
 
-int32_t StepBudget::MinimumBeside() const {
-  return options_.prefill_apart ? std::max(options_.min_prefill_tokens, options_.min_apart_tokens)
-                                : options_.min_prefill_tokens;
-}
-
 double StepBudget::Begin(int32_t decodes, int32_t coming) {
   const bool known = prefills_seen_ + mixed_seen_ > 0;
-  left_minimum_ = decodes == 0 ? options_.min_alone_tokens : MinimumBeside();
+  left_minimum_ = decodes == 0 ? options_.min_alone_tokens : options_.min_prefill_tokens;
+  grain_ = decodes > 0 && options_.prefill_apart ? std::max(1, options_.apart_grain) : 1;
+  taken_ = 0;
   left_ns_ = std::numeric_limits<double>::infinity();
   if (options_.max_slowdown <= 0) return 0;
   if (decodes == 0) {
@@ -140,11 +138,16 @@ int32_t StepBudget::Fit(int32_t first, int32_t wanted) const {
   const double left = std::max(0.0, left_ns_);
   const double root = a + std::sqrt(a * a + 4 * b * left);
   const double n = root > 0 ? 2 * left / root : 0;
-  return std::clamp(static_cast<int32_t>(std::min<double>(n, wanted)), std::max(0, left_minimum_),
-                    wanted);
+  const auto all = static_cast<int32_t>(taken_ + std::min<double>(n, wanted));
+  const int32_t nearest = (all + grain_ / 2) / grain_, begun = (taken_ + grain_ - 1) / grain_;
+  const int32_t fit = std::max(nearest, begun) * grain_ - taken_;
+  return std::clamp(fit, std::clamp(left_minimum_, 0, wanted), wanted);
 }
 
-void StepBudget::Take(int32_t first, int32_t num_tokens) { Hold(first, num_tokens); }
+void StepBudget::Take(int32_t first, int32_t num_tokens) {
+  Hold(first, num_tokens);
+  taken_ += num_tokens;
+}
 
 StepBudget::Share StepBudget::Hold(int32_t first, int32_t num_tokens) {
   const Share share{num_tokens, PrefillNs(first, num_tokens)};

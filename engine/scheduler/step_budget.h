@@ -28,7 +28,9 @@ struct StepBudgetOptions {
   /// Prefill beside decodes goes through the model by itself, with weights of its own, so that its
   /// first token costs more than others.
   bool prefill_apart = false;
-  int32_t min_apart_tokens = 32;  // as min_prefill_tokens, of such
+  /// Of such prefill as many tokens cost what one does (rows of a tile): where it is cut, a step
+  /// carries the multiple that comes nearest to its budget.
+  int32_t apart_grain = 16;
 };
 
 /// What decides how long a step takes, and how long it was to take.
@@ -76,8 +78,6 @@ class StepBudget {
   void LearnDecodes(const StepShape& shape, double took);
   void LearnPrefill(const StepShape& shape, double took);
   double ChunkNs(const StepShape& shape) const;
-  /// Prefill tokens that a step with decodes carries whatever they cost.
-  int32_t MinimumBeside() const;
   void KeepDecodesDearest(const StepShape& shape);
   void LearnDeviation(double relative_error);
 
@@ -90,6 +90,7 @@ class StepBudget {
   double variance_ = 0;  // of mixed steps' time, relative to what was predicted
   double left_ns_ = 0;   // infinite: no bound
   int32_t left_minimum_ = 0;
+  int32_t grain_ = 1, taken_ = 0;  // tokens of the plan
 };
 
 /// Pairs of a chunk: each token looks at itself and all before it.

@@ -107,6 +107,37 @@ TEST_CASE("prefill that goes through the model apart comes in fewer and larger c
   CHECK(together > 1.2 * apart);
 }
 
+TEST_CASE("prefill that goes apart is cut where its tiles of 16 rows end, whoever fills them") {
+  const Machine machine{3e6, 0.55e6, 0.25e6, 10, 5e6};
+  StepBudgetOptions options;
+  options.prefill_apart = true;
+  StepBudget budget(options);
+  for (int i = 0; i < 300; ++i) Step(budget, machine, 15, 100 * (i % 10), i % 3 == 0 ? 0 : 200);
+  int sizes[5] = {};
+  for (int32_t short_one = 0; short_one < 40; ++short_one) {
+    for (const int32_t first : {0, 700, 1'400, 8'000}) {
+      budget.Begin(15, 15);
+      const int32_t of_short = budget.Fit(0, short_one);
+      budget.Take(0, of_short);
+      const int32_t of_long = budget.Fit(first, 1'000);
+      const int32_t all = of_short + of_long;
+      CAPTURE(short_one, first, of_long);
+      REQUIRE(of_long >= 0);
+      // Rows that one of the two would leave empty, the other takes.
+      CHECK(all % 16 == 0);
+      REQUIRE(all <= 64);
+      ++sizes[all / 16];
+      // Who comes first may not take more than what is nearest to the budget.
+      if (short_one > 0) continue;
+      const double left = 2.3 * budget.DecodeNs(15) - budget.DecodeNs(15) - 5e6;
+      CHECK(budget.PrefillNs(first, std::max(0, of_long - 8)) < left);
+    }
+  }
+  CHECK(sizes[0] == 0);
+  CHECK(sizes[1] > 0);
+  CHECK(sizes[2] + sizes[3] > 0);
+}
+
 TEST_CASE("an answer that is computed again teaches nothing, and told times are learned apart") {
   StepBudgetOptions options;
   options.prefill_apart = true;

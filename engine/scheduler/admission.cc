@@ -136,13 +136,14 @@ void Scheduler::Admit(const Door& door, StepPlan* plan) {
       ++sequence->times_deferred;
       continue;
     }
-    if (sequence->num_total() - hit.num_tokens >= door.shorter_than) continue;
     if (num_running() > 0 && !Fits(*sequence, hit)) {
       if (sequence->times_passed >= options_.max_passed) return;
       candidates_.push_back(sequence);
       continue;
     }
-    if (step_budget_.Fit(hit.num_tokens, 1) == 0) return;
+    if (sequence->num_total() - hit.num_tokens >= door.shorter_than) continue;
+    const int32_t wanted = std::min(sequence->num_alike(hit.num_tokens), budget(*plan));
+    if (step_budget_.Fit(hit.num_tokens, wanted) == 0) return;
     for (Sequence* passed : candidates_) ++passed->times_passed;
     kv_->Attach(hit, &sequence->kv);
     sequence->num_scheduled = sequence->num_computed = hit.num_tokens;

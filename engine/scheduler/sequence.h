@@ -58,11 +58,12 @@ struct Sequence {
     return num_scheduled < num_prompt ||
            (num_sampled < request.sampling.max_tokens && num_pending() > 0);
   }
-  /// Of num_pending, those of the next one's phase: a chunk holds no others.
-  int32_t num_pending_alike() const {
-    const int32_t of_prompt = kv.first_generated - num_scheduled;
-    return of_prompt > 0 ? std::min(num_pending(), of_prompt) : num_pending();
+  /// Of the tokens from position `first` on, those of its phase: a chunk holds no others.
+  int32_t num_alike(int32_t first) const {
+    const int32_t left = num_total() - first, of_prompt = kv.first_generated - first;
+    return of_prompt > 0 ? std::min(left, of_prompt) : left;
   }
+  int32_t num_pending_alike() const { return num_alike(num_scheduled); }
   /// What is to be computed next was computed before, as generated tokens, whose cost is their own.
   bool recomputes_answer() const { return num_scheduled >= kv.first_generated; }
   bool decoding() const { return num_sampled > 0 && num_pending() == 1; }

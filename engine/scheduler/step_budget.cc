@@ -144,21 +144,20 @@ int32_t StepBudget::Fit(int32_t first, int32_t wanted) const {
   return std::clamp(fit, std::clamp(left_minimum_, 0, wanted), wanted);
 }
 
-void StepBudget::Take(int32_t first, int32_t num_tokens) {
-  Hold(first, num_tokens);
-  taken_ += num_tokens;
-}
+void StepBudget::Take(int32_t first, int32_t num_tokens) { Hold(first, num_tokens); }
 
 StepBudget::Share StepBudget::Hold(int32_t first, int32_t num_tokens) {
   const Share share{num_tokens, PrefillNs(first, num_tokens)};
   left_ns_ -= share.ns;
   left_minimum_ -= share.tokens;
+  taken_ += share.tokens;
   return share;
 }
 
 void StepBudget::GiveBack(const Share& share) {
   left_ns_ += share.ns;
-  left_minimum_ += share.tokens;
+  left_minimum_ = std::max(left_minimum_, 0) + share.tokens;
+  taken_ -= share.tokens;
 }
 
 }  // namespace modu::engine

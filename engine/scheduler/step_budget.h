@@ -57,7 +57,8 @@ class StepBudget {
   int32_t Fit(int32_t first, int32_t wanted) const;
   void Take(int32_t first, int32_t num_tokens);
 
-  /// A part of the budget that is kept for a chunk from `first` on, until it is given back.
+  /// A part of the budget that is kept for a chunk from `first` on, until it is given back: then so
+  /// many tokens fit, even if others' tiles took more than was left.
   struct Share {
     int32_t tokens = 0;
     double ns = 0;
@@ -90,7 +91,7 @@ class StepBudget {
   double variance_ = 0;  // of mixed steps' time, relative to what was predicted
   double left_ns_ = 0;   // infinite: no bound
   int32_t left_minimum_ = 0;
-  int32_t grain_ = 1, taken_ = 0;  // tokens of the plan
+  int32_t grain_ = 1, taken_ = 0;  // tokens of the plan, held ones too
 };
 
 /// Pairs of a chunk: each token looks at itself and all before it.

@@ -117,6 +117,8 @@ struct AttentionKernels {
   /// follow, as a decode's in phased numerics, which are few and wait for KV. Null: run_int8 is for
   /// all.
   AttentionFn run_int8_as_it_lies = nullptr;
+  /// run_int8 writes its codes out for the rows; run_fp8 always does.
+  bool writes_int8_out = false;
   /// Rows of a unit over codes that are written out for them.
   int written_out_rows = kUnitRows;
 
@@ -124,7 +126,8 @@ struct AttentionKernels {
     return kv == DType::kI8 && consumer == PreparedKind::kInt8 && run_int8_as_it_lies != nullptr;
   }
   UnitLimits Units(DType kv, PreparedKind consumer) const {
-    if (!IsKvCode(kv) || TakesCodes(kv, consumer)) return {};
+    const bool writes_out = kv == DType::kF8E4M3 || (kv == DType::kI8 && writes_int8_out);
+    if (!writes_out || TakesCodes(kv, consumer)) return {};
     return {.rows = written_out_rows, .writes_out = true};
   }
   AttentionFn Run(DType kv, PreparedKind consumer = PreparedKind::kF32) const {

@@ -6,6 +6,7 @@ namespace modu::kernels::cpu {
 AttentionKernels AttentionKernelsAvx512Bf16() {
   AttentionKernels kernels = avx512bf16::TileAttention<avx512bf16::DotTiles>(kAttentionAvx512);
   kernels.run_int8 = avx512bf16::RunInt8;
+  kernels.writes_int8_out = false;
   return kernels;
 }
 }  // namespace modu::kernels::cpu

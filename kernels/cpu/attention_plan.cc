@@ -144,11 +144,6 @@ void LayOut(const AttentionParams& p, std::vector<AttentionSpan> spans, std::vec
   }
 }
 
-/// Each worker has a few units.
-bool GoRound(const AttentionPlan& plan, int workers) {
-  return workers == 1 || plan.units.size() >= 2 * static_cast<size_t>(workers);
-}
-
 /// One unit for each piece, merged afterwards in the same order. No-op if that makes no more.
 void SplitPieces(const AttentionParams& p, AttentionPlan* plan) {
   const int group = p.num_heads / p.num_kv_heads;
@@ -189,34 +184,73 @@ int ClaimOfUnits(const std::vector<AttentionUnit>& units, const std::vector<Atte
   return most * count > 2 * all ? 1 : ClaimOf(count, workers);
 }
 
-/// By spans of at most most_tokens.
-AttentionPlan PlanSpans(const AttentionParams& p, int workers, int most_tokens, bool join) {
+struct Cut {
+  int most_tokens;         // of a span
+  bool join;               // spans with common blocks walk them together
+  bool by_pieces = false;  // else only where there are too few units to go round
+};
+
+AttentionPlan PlanSpans(const AttentionParams& p, int workers, const Cut& cut) {
   AttentionPlan plan;
-  plan.most_tokens = most_tokens;
-  std::vector<AttentionSpan> spans = CutSpans(p, most_tokens);
+  plan.most_tokens = cut.most_tokens;
+  std::vector<AttentionSpan> spans = CutSpans(p, cut.most_tokens);
   // Behind a window rows see different parts of a piece.
   std::vector<Join> joins;
-  if (join && p.window == 0) joins = FindJoins(p, spans, most_tokens);
+  if (cut.join && p.window == 0) joins = FindJoins(p, spans, cut.most_tokens);
   LayOut(p, std::move(spans), std::move(joins), &plan);
-  // Too few to go round? Joins of at most a few tokens leave enough.
-  if (!plan.joined && !GoRound(plan, workers)) SplitPieces(p, &plan);
+  const bool few = workers > 1 && plan.units.size() < static_cast<size_t>(2 * workers);
+  if (!plan.joined && (few || cut.by_pieces)) SplitPieces(p, &plan);
   plan.claim = ClaimOfUnits(plan.units, plan.spans, workers);
   return plan;
 }
+
+/// What a piece costs to write out, in rows whose products over it take as long.
+constexpr int64_t kRowsOfWriting = 48;
+
+/// How long the workers take, in rows and pieces, who take units in their order and write out what
+/// each sees.
+int64_t TimeWrittenOut(const AttentionPlan& plan, int group, int workers) {
+  std::vector<int64_t> busy(static_cast<size_t>(workers), 0);
+  const auto cost = [&](int64_t tokens, int64_t pieces) {
+    return (kRowsOfWriting + tokens * group) * pieces;
+  };
+  for (const AttentionUnit& unit : plan.units) {
+    int64_t took = 0, tokens = 0;
+    for (int i = 0; i < unit.num_spans; ++i) {
+      const AttentionSpan& span = plan.spans[static_cast<size_t>(unit.first_span + i)];
+      const bool alone = unit.num_spans == 1;
+      took += cost(span.num_tokens,
+                   alone ? unit.piece_end - unit.piece_begin : span.piece_end - unit.common_pieces);
+      tokens += span.num_tokens;
+    }
+    *std::ranges::min_element(busy) += took + cost(tokens, unit.common_pieces);
+  }
+  return std::ranges::max(busy);
+}
+
+/// Partial states that a plan may leave, in floats (16 MiB).
+constexpr int64_t kMostPartials = int64_t{4} << 20;
 
 }  // namespace
 
 AttentionPlan PlanAttention(const AttentionParams& p, int workers, const UnitLimits& limits,
                             bool join) {
-  const int most = std::max(1, limits.rows * p.num_kv_heads / p.num_heads);
-  if (limits.writes_out && p.num_tokens > 0 && p.num_tokens <= most) {
-    // Each span would write out the same again: better one for each head, and its pieces the units.
-    AttentionPlan plan = PlanSpans(p, workers, p.num_tokens, join);
-    if (plan.joined && !GoRound(plan, workers)) plan = PlanSpans(p, workers, p.num_tokens, false);
-    if (GoRound(plan, workers)) return plan;
-  }
+  const int group = p.num_heads / p.num_kv_heads;
+  const int most = std::max(1, limits.rows / group);
   const int few = (p.num_tokens * p.num_kv_heads + 4 * workers - 1) / (4 * workers);
-  return PlanSpans(p, workers, std::clamp(few, 1, most), join);
+  AttentionPlan plan = PlanSpans(p, workers, {std::clamp(few, 1, most), join});
+  if (!limits.writes_out || p.num_tokens == 0 || p.num_tokens > most) return plan;
+  // Each span of a head writes out the same again: one for all tokens may be better, whose pieces
+  // are the units.
+  int64_t least = TimeWrittenOut(plan, group, workers);
+  for (const Cut& cut : {Cut{p.num_tokens, join}, Cut{p.num_tokens, false, true}}) {
+    AttentionPlan whole = PlanSpans(p, workers, cut);
+    const int64_t time = TimeWrittenOut(whole, group, workers);
+    if (time >= least || whole.partial_floats > kMostPartials) continue;
+    least = time;
+    plan = std::move(whole);
+  }
+  return plan;
 }
 
 const AttentionPlan& AttentionPlans::Of(const AttentionParams& p, int workers,

@@ -326,9 +326,12 @@ void RunBf16Tiles(const AttentionItem& item) {
 /// On Tiles over KV in bf16 and in 8 bits, the rest as `others`.
 template <typename Tiles>
 AttentionKernels TileAttention(const AttentionKernels& others) {
-  return {others.run_f32, RunBf16Tiles<Tiles>,
-          RunExpanded<Int8Numbers, ToBf16Pairs, RunBf16Tiles<Tiles>>,
-          RunExpanded<F8Numbers, ToBf16Pairs, RunBf16Tiles<Tiles>>, others.merge};
+  return {.run_f32 = others.run_f32,
+          .run_bf16 = RunBf16Tiles<Tiles>,
+          .run_int8 = RunExpanded<Int8Numbers, ToBf16Pairs, RunBf16Tiles<Tiles>>,
+          .run_fp8 = RunExpanded<F8Numbers, ToBf16Pairs, RunBf16Tiles<Tiles>>,
+          .merge = others.merge,
+          .writes_int8_out = true};
 }
 
 }  // namespace

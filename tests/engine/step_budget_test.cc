@@ -29,6 +29,8 @@ constexpr Machine kMachines[] = {
     {2.5e6, 0.02e6, 5e3, 0.1},  // an accelerator
     {40e6, 9e6, 8e6, 20'000},   // something slow with long contexts
 };
+// Two cores with tiles, whose prompts go apart beside decodes.
+constexpr Machine kTiles = {3e6, 0.55e6, 0.25e6, 10, 5e6};
 
 /// Plans and learns one step with `decodes` beside one prompt at `first`; returns its shape.
 StepShape Step(StepBudget& budget, const Machine& machine, int32_t decodes, int32_t first,
@@ -108,7 +110,7 @@ TEST_CASE("prefill that goes through the model apart comes in fewer and larger c
 }
 
 TEST_CASE("prefill that goes apart is cut where its tiles of 16 rows end, whoever fills them") {
-  const Machine machine{3e6, 0.55e6, 0.25e6, 10, 5e6};
+  const Machine& machine = kTiles;
   StepBudgetOptions options;
   options.prefill_apart = true;
   StepBudget budget(options);
@@ -136,6 +138,29 @@ TEST_CASE("prefill that goes apart is cut where its tiles of 16 rows end, whoeve
   CHECK(sizes[0] == 0);
   CHECK(sizes[1] > 0);
   CHECK(sizes[2] + sizes[3] > 0);
+}
+
+TEST_CASE("what is held for one prompt, others' tiles do not take") {
+  StepBudgetOptions options;
+  options.prefill_apart = true;
+  StepBudget budget(options);
+  for (int i = 0; i < 300; ++i) Step(budget, kTiles, 15, 100 * (i % 10), i % 3 == 0 ? 0 : 200);
+  int32_t least = 1'000, most = 0;
+  for (int32_t decodes = 1; decodes < 60; ++decodes) {
+    for (const int32_t first : {0, 900, 6'000}) {
+      budget.Begin(decodes, decodes);
+      const int32_t half = (budget.Fit(first, 1'000) + 1) / 2;
+      const StepBudget::Share held = budget.Hold(first, half);
+      for (int i = 0; i < 3; ++i) budget.Take(0, budget.Fit(0, 20));
+      budget.GiveBack(held);
+      CAPTURE(decodes, first);
+      CHECK(budget.Fit(first, 1'000) >= half);
+      least = std::min(least, half);
+      most = std::max(most, half);
+    }
+  }
+  CHECK(least == 8);
+  CHECK(most >= 24);
 }
 
 TEST_CASE("an answer that is computed again teaches nothing, and told times are learned apart") {
@@ -324,6 +349,7 @@ class Mixed final : public EventSink {
     spec.max_model_len = 8'192;
     spec.max_batch_tokens = 256;
     spec.max_sequences = 64;
+    spec.phased = machine.apart > 0;
     options.prefix_cache = false;
     auto owned = std::make_unique<FakeRunner>(spec, 1);
     owned->faults.during_step = [this, machine](const ForwardInput& input) {
@@ -533,30 +559,30 @@ TEST_CASE("streams do not slow down for who cannot come in for want of KV") {
 }
 
 TEST_CASE("a short prompt does not wait for long ones, which get on all the same") {
-  for (const bool busy : {false, true}) {
-    for (const int long_ones : {1, 2, 5}) {
-      CAPTURE(busy, long_ones);
-      Mixed mixed(kMachines[0]);
-      if (busy) {
-        for (RequestId id = 1; id <= 8; ++id) mixed.Submit(id, 32, 4'000);
-      }
-      for (int i = 0; i < 60; ++i) mixed.engine->RunOnce();
-      const RequestId last_long = 99 + static_cast<RequestId>(long_ones);
-      for (RequestId id = 100; id <= last_long; ++id) mixed.Submit(id, 6'000, 1);
-      for (int i = 0; i < 3; ++i) mixed.engine->RunOnce();
-      const int64_t asked = mixed.clock.now_ns;
-      RequestId next = 200;
-      mixed.Submit(next, 60, 1);
-      while (mixed.first_token_ns.count(next) == 0) mixed.engine->RunOnce();
-      CHECK(mixed.first_token_ns.count(100) == 0);
-      // At twice the time of its own tokens beside what decodes, and a step's grain.
-      CHECK(mixed.clock.now_ns - asked < 600'000'000);
-      // Short ones without end do not keep the long ones out.
-      int steps = 0;
-      while (mixed.first_token_ns.count(last_long) == 0) {
-        for (int i = 0; i < 4; ++i) mixed.Submit(++next, 60, 1);
-        mixed.engine->RunOnce();
-        REQUIRE(++steps < 2'000 * long_ones);
+  for (const Machine& machine : {kMachines[0], kTiles}) {
+    for (const int streams : {0, 8}) {
+      for (const int long_ones : {1, 2, 5}) {
+        CAPTURE(machine.apart, streams, long_ones);
+        Mixed mixed(machine);
+        for (int i = 1; i <= streams; ++i) mixed.Submit(static_cast<RequestId>(i), 32, 7'000);
+        for (int i = 0; i < 60; ++i) mixed.engine->RunOnce();
+        const RequestId last_long = 99 + static_cast<RequestId>(long_ones);
+        for (RequestId id = 100; id <= last_long; ++id) mixed.Submit(id, 6'000, 1);
+        for (int i = 0; i < 3; ++i) mixed.engine->RunOnce();
+        const int64_t asked = mixed.clock.now_ns;
+        RequestId next = 200;
+        mixed.Submit(next, 60, 1);
+        while (mixed.first_token_ns.count(next) == 0) mixed.engine->RunOnce();
+        CHECK(mixed.first_token_ns.count(100) == 0);
+        // At twice the time of its own tokens beside what decodes, and a step's grain.
+        CHECK(mixed.clock.now_ns - asked < 600'000'000);
+        // Short ones without end do not keep the long ones out.
+        int steps = 0;
+        while (mixed.first_token_ns.count(last_long) == 0) {
+          for (int i = 0; i < 4; ++i) mixed.Submit(++next, 60, 1);
+          mixed.engine->RunOnce();
+          REQUIRE(++steps < 2'000 * long_ones);
+        }
       }
     }
   }

@@ -1,12 +1,12 @@
 // Decides, step by step, which sequences compute how many tokens. Decodes first, then prefill in
-// chunks under the step's budget of tokens and time, then admission of who waits. The prompt with
-// least left goes first, also one that waits before those that are read, so that a short one does
-// not wait for a long one; equals go in order of arrival, as all would end late if they shared;
-// half of the prefill is the oldest's in any case, so that a long one gets on. KV grows with the
-// tokens; when it runs out, the least urgent youngest running sequence is preempted: its blocks go,
-// and it is computed again later, its output behind the prompt. Where few sequences decode and a
-// step has rows to spare, guesses at what comes next go with them (prompt_lookup.h). Engine thread
-// only. Knows nothing of runners or clocks; owns no sequence.
+// chunks under the step's budget of tokens and time. The prompt with least left goes first, also
+// one that waits before those that are read, so that a short one does not wait for a long one;
+// equals go in order of arrival, as all would end late if they shared; half of the prefill is the
+// oldest's in any case, so that a long one gets on; what is left lets in who waits. KV grows with
+// the tokens; when it runs out, the least urgent youngest running sequence is preempted: its blocks
+// go, and it is computed again later, its output behind the prompt. Where few sequences decode and
+// a step has rows to spare, guesses at what comes next go with them (prompt_lookup.h). Engine
+// thread only. Knows nothing of runners or clocks; owns no sequence.
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -95,7 +95,8 @@ class Scheduler {
   int32_t Draft(Sequence* sequence, int32_t max_tokens);
   void PlanPrefills(StepPlan* plan);
   void PlanPrefill(Sequence* sequence, StepPlan* plan);
-  /// Whom to let in: of priorities from the first to the last, with fewer tokens left to compute.
+  /// Whom to let in: of priorities from the first to the last, with fewer tokens left to compute
+  /// than shorter_than.
   struct Door {
     int64_t first_priority = INT64_MIN, last_priority = INT64_MAX;
     int32_t shorter_than = INT32_MAX;

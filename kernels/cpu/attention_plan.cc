@@ -184,6 +184,7 @@ int ClaimOfUnits(const std::vector<AttentionUnit>& units, const std::vector<Atte
   return most * count > 2 * all ? 1 : ClaimOf(count, workers);
 }
 
+/// One way to cut a batch.
 struct Cut {
   int most_tokens;         // of a span
   bool join;               // spans with common blocks walk them together
@@ -204,7 +205,8 @@ AttentionPlan PlanSpans(const AttentionParams& p, int workers, const Cut& cut) {
   return plan;
 }
 
-/// What a piece costs to write out, in rows whose products over it take as long.
+/// What a piece costs to write out, in rows whose products over it take as long: about half of the
+/// 96 rows that it was worth before blocks were fetched ahead (by estimate).
 constexpr int64_t kRowsOfWriting = 48;
 
 /// How long the workers take, in rows and pieces, who take units in their order and write out what

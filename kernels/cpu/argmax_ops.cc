@@ -30,7 +30,7 @@ bool ArgmaxOfAll(CpuDevice& cpu, const ArgmaxParams& p) {
         alignas(64) float tile[kTileRows * kStrip];
         const Strip& strip = weight.strips()[static_cast<size_t>(unit.strip)];
         ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, unit.row), unit.rows,
-                     AheadOf(weight, strip, unit, blocks), tile);
+                     AheadOf(kernels, weight, strip, unit, blocks), tile);
         const size_t at = stride * static_cast<size_t>(unit.worker) + static_cast<size_t>(unit.row);
         const bool good = kernels.f32.largest({
             .tile = tile,

@@ -51,7 +51,8 @@ const LinearKernels& KernelsOf(Isa isa) {
   static const LinearKernels kAvx512Bf16 = {.int8 = Int8WinogradAvx512(),
                                             .f32 = FloatKernelsAvx512(),
                                             .bf16_dots = Bf16DotsAvx512Bf16(),
-                                            .coarse = CoarseStripAvx512()};
+                                            .coarse = CoarseStripAvx512(),
+                                            .long_share = kLongShareZen4};
   static const LinearKernels kAmx = {.int8 = Int8KernelsAvx512(),
                                      .f32 = FloatKernelsAvx512(),
                                      .bf16_tiles = Bf16TileKernelsAmx(),

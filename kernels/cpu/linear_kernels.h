@@ -154,12 +154,22 @@ const FloatKernels& FloatKernelsAvx512();
 FloatStripFn Bf16DotsAvx512Bf16();
 const Bf16TileKernels& Bf16TileKernelsAmx();
 
+/// A worker's share of a weight of nibbles from so many bytes on is read by one row faster if what
+/// is ahead in it is not fetched meanwhile: the processor's own prefetching keeps up, and is held
+/// up by ours (steps of one row 0.98 where both cores share 35 GB/s, 0.91 of one worker alone, 0.83
+/// of a model of 1.1 B at 65 GB/s). With shorter shares it is the other way round, one row of 8-bit
+/// codes took 1.3, four rows of nibbles gained nothing
+/// (benchmarks/results/2026-11-29-zen4-winograd.md, 2026-11-30-zen4-one-row.md). On an Emerald
+/// Rapids such a step takes 1.25 of the time without (2026-11-30-amx-one-row.md).
+constexpr int64_t kLongShareZen4 = 192 * 1024;
+
 struct LinearKernels {
   Int8Kernels int8;
   FloatKernels f32;
   Bf16TileKernels bf16_tiles;        // null below kAmx
   FloatStripFn bf16_dots = nullptr;  // over kBf16Pairs, where there are no tiles; null elsewhere
   CoarseStripFn coarse = nullptr;    // null: argmax computes all products
+  int64_t long_share = INT64_MAX;    // kLongShareZen4
 
   /// What bf16 products read.
   PreparedKind bf16_activations() const {

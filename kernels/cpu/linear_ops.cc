@@ -78,7 +78,7 @@ void Linear(Device& device, const LinearParams& p) {
         float* const out = p.out + unit.row * p.out_stride + strip.column;
         FetchOutputs(out, p.out_stride, unit.rows);
         ComputeStrip(kernels, weight, strip, weight.prepared().Row(p.in, unit.row), unit.rows,
-                     AheadOf(weight, strip, unit, blocks), tile);
+                     AheadOf(kernels, weight, strip, unit, blocks), tile);
         kernels.f32.store({.tile = tile,
                            .rows = unit.rows,
                            .columns = strip.columns,
@@ -116,10 +116,10 @@ void GatedLinear(Device& device, const GatedLinearParams& p) {
         const Strip& gate_strip = strips[static_cast<size_t>(2 * unit.strip)];
         const Strip& up_strip = strips[static_cast<size_t>(2 * unit.strip + 1)];
         const std::byte* const in = weight.prepared().Row(p.in, unit.row);
-        Ahead ahead = AheadOf(weight, gate_strip, unit.rows, blocks);
+        Ahead ahead = AheadOf(kernels, weight, gate_strip, unit.rows, blocks);
         ahead.pieces = cpu.kv_ahead().Share(2 * unit.index);
         ComputeStrip(kernels, weight, gate_strip, in, unit.rows, ahead, gate);
-        ahead = AheadOf(weight, up_strip, unit, blocks);
+        ahead = AheadOf(kernels, weight, up_strip, unit, blocks);
         ahead.pieces = cpu.kv_ahead().Share(2 * unit.index + 1);
         ComputeStrip(kernels, weight, up_strip, in, unit.rows, ahead, up);
         WriteGatedRows(kernels, p, gate_strip, up_strip, unit.row, unit.rows, gate, up);

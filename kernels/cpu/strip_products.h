@@ -26,14 +26,6 @@ inline void ComputeStrip(const LinearKernels& kernels, const CpuWeight& weight, 
   }
 }
 
-/// A worker's share of a weight of nibbles from so many bytes on is read by one row faster if what
-/// is ahead in it is not fetched meanwhile: the processor's own prefetching keeps up, and is held
-/// up by ours (Zen 4: steps of one row 0.98 where both cores share 35 GB/s, 0.91 of one worker
-/// alone, 0.83 of a model of 1.1 B at 65 GB/s). With shorter shares it is the other way round, one
-/// row of 8-bit codes took 1.3, four rows of nibbles gained nothing
-/// (benchmarks/results/2026-11-29-zen4-winograd.md, 2026-11-30-zen4-one-row.md).
-constexpr int64_t kLongShare = 192 * 1024;
-
 /// The product of one strip with a block of rows.
 struct BlockUnit {
   int strip;
@@ -44,18 +36,19 @@ struct BlockUnit {
 };
 
 /// What a worker reads after a strip that `rows` rows are multiplied with: the one behind it.
-inline Ahead AheadOf(const CpuWeight& weight, const Strip& strip, int rows,
-                     const RowBlocks& blocks) {
-  if (rows == 1 && IsNibbles(strip.format) && weight.bytes() / blocks.sharers >= kLongShare) {
+inline Ahead AheadOf(const LinearKernels& kernels, const CpuWeight& weight, const Strip& strip,
+                     int rows, const RowBlocks& blocks) {
+  if (rows == 1 && IsNibbles(strip.format) &&
+      weight.bytes() / blocks.sharers >= kernels.long_share) {
     return {};
   }
   return {.data = strip.data + strip.bytes, .bytes = strip.bytes};
 }
 
 /// The same of a unit's; after the last of its own ones its share of the next matrix.
-inline Ahead AheadOf(const CpuWeight& weight, const Strip& strip, const BlockUnit& unit,
-                     const RowBlocks& blocks) {
-  if (!unit.is_last) return AheadOf(weight, strip, unit.rows, blocks);
+inline Ahead AheadOf(const LinearKernels& kernels, const CpuWeight& weight, const Strip& strip,
+                     const BlockUnit& unit, const RowBlocks& blocks) {
+  if (!unit.is_last) return AheadOf(kernels, weight, strip, unit.rows, blocks);
   const WeightArena::Region share =
       weight.FollowingShare(unit.worker % blocks.sharers, blocks.sharers);
   return {.data = share.data, .bytes = std::min(strip.bytes, static_cast<int64_t>(share.bytes))};

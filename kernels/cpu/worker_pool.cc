@@ -128,7 +128,7 @@ void WorkerPool::Launch(int units, int grain, Function function, void* context) 
   if (sleepers_.load(std::memory_order_seq_cst) > 0) FutexWakeAll(&epoch_);
   {
     FlushDenormals flush;
-    Work(epoch, 0);
+    Work(epoch, 0, {});
   }
   for (int spins = 0; spins < kSpinsBeforeWait;) {
     if (done_.load(std::memory_order_acquire) == units) return;
@@ -177,14 +177,15 @@ int WorkerPool::HomeEnd(int units, int worker) const {
   return static_cast<int>(int64_t{units} * (worker + 1) / num_threads_);
 }
 
-void WorkerPool::Work(uint32_t epoch, int worker) {
+bool WorkerPool::Work(uint32_t epoch, int worker, const ShortTurns& turns) {
   const int units = units_.load(std::memory_order_relaxed);
   const int grain = grain_.load(std::memory_order_relaxed);
   const Function function = function_.load(std::memory_order_relaxed);
   void* const context = context_.load(std::memory_order_relaxed);
   bool patient = patient_.load(std::memory_order_relaxed);
   int finished = 0;
-  for (int visit = 0; visit < num_threads_; ++visit) {
+  bool turn_is_over = false;
+  for (int visit = 0; visit < num_threads_ && !turn_is_over; ++visit) {
     const int home = (worker + visit) % num_threads_;
     std::atomic<uint64_t>& left = claims_[static_cast<size_t>(home)].left;
     uint64_t claim = left.load(std::memory_order_relaxed);
@@ -195,7 +196,7 @@ void WorkerPool::Work(uint32_t epoch, int worker) {
       patient = false;
     }
     for (;;) {
-      if (static_cast<uint32_t>(claim >> 32) != epoch) return;  // that job has ended: none was ours
+      if (static_cast<uint32_t>(claim >> 32) != epoch) return true;  // it has ended: none was ours
       const auto units_left = static_cast<int>(static_cast<uint32_t>(claim));
       if (units_left == 0) break;
       // Ever smaller ones, so that workers end together.
@@ -209,14 +210,17 @@ void WorkerPool::Work(uint32_t epoch, int worker) {
       const int first = HomeEnd(units, home) - units_left;
       function(context, first, first + count, worker);
       finished += count;
+      turn_is_over = turns.begun() && turns.turn_is_over(ShortTurns::Clock::now());
+      if (turn_is_over) break;
       claim = left.load(std::memory_order_relaxed);
     }
   }
-  if (finished == 0) return;
+  if (finished == 0) return true;
   const int before = done_.fetch_add(finished, std::memory_order_seq_cst);
   if (before + finished == units && caller_waits_.load(std::memory_order_seq_cst)) {
     FutexWakeAll(&done_);
   }
+  return !turn_is_over;
 }
 
 void WorkerPool::WaitForOwners(uint32_t epoch, int units, int finished) const {
@@ -227,11 +231,11 @@ void WorkerPool::WaitForOwners(uint32_t epoch, int units, int finished) const {
   }
 }
 
-void WorkerPool::StandAside(int worker, CoreShare* share) {
-  const CoreShare::Milliseconds time = share->Look(Now(), core_time_(ThreadId()));
+void WorkerPool::StandAside(Worker* worker) {
+  const CoreShare::Milliseconds time = worker->share.Look(Now(), core_time_(ThreadId()));
   // One at a time: that the others have cores must not be due to several that left.
   if (time.count() == 0 || trying_.exchange(true, std::memory_order_relaxed)) return;
-  std::atomic<pid_t>& id = thread_ids_[static_cast<size_t>(worker)];
+  std::atomic<pid_t>& id = thread_ids_[static_cast<size_t>(worker->number)];
   id.store(0, std::memory_order_relaxed);
   std::vector<std::pair<pid_t, CoreTime>> others;
   for (int other = 0; other < num_threads_; ++other) {
@@ -250,43 +254,60 @@ void WorkerPool::StandAside(int worker, CoreShare* share) {
   std::unique_lock lock(aside_mutex_);
   const bool ends = stops_.wait_for(lock, CoreShare::kTrial, stops);
   lock.unlock();
-  const bool is_of_use = !ends && share->IsOfUse(Now(), during_trial());
+  const bool is_of_use = !ends && worker->share.IsOfUse(Now(), during_trial());
   trying_.store(false, std::memory_order_relaxed);
-  lock.lock();
-  if (is_of_use) stops_.wait_for(lock, time - CoreShare::kTrial, stops);
-  id.store(ThreadId(), std::memory_order_relaxed);
+  if (is_of_use) {
+    const auto now = ShortTurns::Clock::now();
+    worker->turns.Begin(now, now + (time - CoreShare::kTrial));
+  } else {
+    id.store(ThreadId(), std::memory_order_relaxed);
+  }
 }
 
-void WorkerPool::WorkerMain(int worker) {
+void WorkerPool::Rest(Worker* worker) {
+  ShortTurns& turns = worker->turns;
+  if (!turns.turn_is_over(ShortTurns::Clock::now())) return;
+  std::this_thread::sleep_for(ShortTurns::kPause);
+  const auto now = ShortTurns::Clock::now();
+  turns.NextTurn(now);
+  if (!turns.all_are_over(now)) return;
+  turns.End();
+  worker->share.ComeBack(core_time_(ThreadId()));
+  thread_ids_[static_cast<size_t>(worker->number)].store(ThreadId(), std::memory_order_relaxed);
+}
+
+void WorkerPool::WorkerMain(int number) {
   FlushDenormals flush;
-  Fetched fetched;
-  CoreShare share;
-  thread_ids_[static_cast<size_t>(worker)].store(ThreadId(), std::memory_order_relaxed);
+  Worker worker{.number = number};
+  thread_ids_[static_cast<size_t>(number)].store(ThreadId(), std::memory_order_relaxed);
   uint32_t seen = 0;
   auto idle_since = std::chrono::steady_clock::now(), looked_at = idle_since;
   for (;;) {
     const uint32_t epoch = epoch_.load(std::memory_order_acquire);
     if (epoch != seen) {
-      seen = epoch;
       if (stop_.load(std::memory_order_relaxed)) return;
-      Work(epoch, worker);
+      if (Work(epoch, number, worker.turns)) seen = epoch;
+      if (worker.turns.begun()) Rest(&worker);
       idle_since = std::chrono::steady_clock::now();
-      if (idle_since - looked_at >= kLookEvery) {
+      if (!worker.turns.begun() && idle_since - looked_at >= kLookEvery) {
         looked_at = idle_since;
-        StandAside(worker, &share);
+        StandAside(&worker);
       }
       continue;
     }
     bool waiting = true;
     for (int i = 0; i < 64 && waiting; ++i) {
-      if (!Fetch(worker, &fetched)) _mm_pause();
+      if (!Fetch(number, &worker.fetched)) _mm_pause();
       waiting = epoch_.load(std::memory_order_relaxed) == seen;
     }
-    if (!waiting || std::chrono::steady_clock::now() - idle_since < kSpinBeforeSleep) continue;
+    if (!waiting) continue;
+    if (worker.turns.begun()) Rest(&worker);
+    if (std::chrono::steady_clock::now() - idle_since < kSpinBeforeSleep) continue;
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
     if (epoch_.load(std::memory_order_seq_cst) == seen) FutexWait(&epoch_, seen);
     sleepers_.fetch_sub(1, std::memory_order_seq_cst);
     idle_since = std::chrono::steady_clock::now();
+    worker.turns.NextTurn(idle_since);
   }
 }
 

@@ -2,10 +2,10 @@
 // jobs and then sleep, so that an idle server uses no CPU. A job is n units in one home range a
 // worker; whoever runs out takes from the others' ranges, so a stolen core costs a claim of a few
 // units, not a step. Run returns when every unit is done; a worker that wakes late finds nothing to
-// claim and is never waited for; one that has to share its core with another thread stands aside
-// for a while (core_share.h), and the others do its units. Each unit is run whole by one worker:
-// what it computes must not depend on which. One thread calls Run at a time, never from inside a
-// job. Denormals are zero inside jobs.
+// claim and is never waited for; one that has to share its core with another thread works in short
+// turns for a while (core_share.h), and the others do its units. Each unit is run whole by one
+// worker: what it computes must not depend on which. One thread calls Run at a time, never from
+// inside a job. Denormals are zero inside jobs.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -90,10 +90,20 @@ class WorkerPool {
 
   void Launch(int units, int grain, Function function, void* context);
   void WorkerMain(int worker);
-  /// Does nothing for a while where the worker's core is another's and the others get on better
-  /// without it.
-  void StandAside(int worker, CoreShare* share);
-  void Work(uint32_t epoch, int worker);
+  /// A worker but the caller, and what it knows of its core.
+  struct Worker {
+    int number;
+    Fetched fetched;
+    CoreShare share;
+    ShortTurns turns;
+  };
+  /// Does nothing for a moment where the worker's core is another's, then begins short turns if the
+  /// others got on better without it.
+  void StandAside(Worker* worker);
+  /// After a job, or a part of one: sleeps where a turn is over, ends turns where all are.
+  void Rest(Worker* worker);
+  /// False: the turn is over, though the job may not be.
+  bool Work(uint32_t epoch, int worker, const ShortTurns& turns);
   /// Waits until the others of job `epoch` are done, or for too long; `finished` of its `units` are
   /// the caller's.
   void WaitForOwners(uint32_t epoch, int units, int finished) const;

@@ -92,6 +92,41 @@ TEST_CASE("where the others wait as well, nobody stands aside for long") {
   CHECK(asides < 100);  // trials of 30 ms: at most a twentieth of it
 }
 
+TEST_CASE("what a worker waited while it stood aside says nothing of when it is back") {
+  Worker worker;
+  const Milliseconds first = worker.Look(0.5);
+  REQUIRE(first > Milliseconds(0));
+  REQUIRE(worker.share.IsOfUse(worker.now, kFree));
+  worker.time.wait_ns += 1'000'000'000;
+  worker.share.ComeBack(worker.time);
+  CHECK(worker.Look(0.1) == Milliseconds(0));
+}
+
+TEST_CASE("short turns end one by one, and all of them") {
+  using Time = ShortTurns::Clock::time_point;
+  const Time begin{std::chrono::hours(1)}, end = begin + Milliseconds(10);
+  ShortTurns turns;
+  CHECK_FALSE(turns.begun());
+  CHECK_FALSE(turns.turn_is_over(end));
+  CHECK_FALSE(turns.all_are_over(end));
+  turns.NextTurn(begin);  // a worker that takes part has slept
+  CHECK_FALSE(turns.turn_is_over(end));
+  turns.Begin(begin, end);
+  Time now = begin;
+  for (int turn = 0; turn < 10; ++turn) {
+    CHECK(turns.begun());
+    CHECK_FALSE(turns.turn_is_over(now));
+    CHECK(turns.turn_is_over(now + ShortTurns::kTurn));
+    CHECK_FALSE(turns.all_are_over(now));
+    now += ShortTurns::kTurn + ShortTurns::kPause;
+    turns.NextTurn(now);
+  }
+  CHECK(turns.all_are_over(end));
+  turns.End();
+  CHECK_FALSE(turns.turn_is_over(end));
+  CHECK_FALSE(turns.all_are_over(end));
+}
+
 TEST_CASE("a thread's time on its core is read, and nothing of one that there is not") {
   long long run = 0;
   if (!(std::ifstream("/proc/thread-self/schedstat") >> run) || run == 0) {

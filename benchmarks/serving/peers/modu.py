@@ -17,6 +17,6 @@ class Modu(HttpContender):
         self.about = "`modu serve %s --no-prefix-cache --max-seqs STREAMS (64 or more) %s`" % (os.path.basename(model), " ".join(self.flags))
 
     def command(self, point, port):
-        return [os.path.join(ROOT, "build", "modu"), "serve", self.model, "--port", str(port), "--grpc-port", "-1",
+        return [os.environ.get("MODU_BINARY", os.path.join(ROOT, "build", "modu")), "serve", self.model, "--port", str(port), "--grpc-port", "-1",
                 "--admin-port", "-1", "--no-prefix-cache",
                 *([] if "--max-seqs" in self.flags else ["--max-seqs", str(max(64, point.streams))]), *self.flags]

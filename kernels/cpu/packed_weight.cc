@@ -38,40 +38,47 @@ T LoadAs(const std::byte* p) {
   return value;
 }
 
+/// Up to a group of a row of a plain type, as a strip holds it: the type's own bits, or bf16.
+void ReadPlain(DType dtype, StripFormat format, const std::byte* in, int inputs, std::byte* out) {
+  const auto to_bf16 = [&](auto value_at) {
+    for (int k = 0; k < inputs; ++k) {
+      const uint16_t bits = FloatToBf16(value_at(k));
+      std::memcpy(out + 2 * k, &bits, sizeof(bits));
+    }
+  };
+  if (dtype == DType::kF32 && format == StripFormat::kBF16) {
+    to_bf16([in](int k) { return LoadAs<float>(in + 4 * k); });
+  } else if (dtype == DType::kF16 && format == StripFormat::kBF16) {
+    to_bf16([in](int k) { return F16ToFloat(LoadAs<uint16_t>(in + 2 * k)); });
+  } else {
+    std::memcpy(out, in, static_cast<size_t>(RowBytes(dtype, inputs)));
+  }
+}
+
+/// Weights of kBytes into column n of a plain group.
+template <int kBytes>
+void WritePlain(const Strip& strip, int n, int inputs, const std::byte* from, std::byte* group) {
+  if (strip.order == StripOrder::kByOutput) {
+    std::memcpy(group + PlainOffset(strip.format, strip.order, n, 0), from,
+                static_cast<size_t>(kBytes * inputs));
+    return;
+  }
+  for (int k = 0; k < inputs; ++k) {
+    std::memcpy(group + PlainOffset(strip.format, strip.order, n, k), from + kBytes * k, kBytes);
+  }
+}
+
 /// One row of a plain type into column n of a strip, which holds the type or bf16.
 void PackPlainRow(const WeightSource& part, const Strip& strip, int64_t row, int n,
                   std::byte* data) {
   const std::byte* in = part.data + row * RowBytes(part.dtype, part.cols);
-  const auto place = [&](int64_t k) {
-    return data + k / kGroup * strip.group_bytes +
-           PlainOffset(strip.format, strip.order, n, static_cast<int>(k % kGroup));
-  };
-  const auto bf16 = [&](int64_t k, uint16_t bits) { std::memcpy(place(k), &bits, sizeof(bits)); };
-  for (int64_t k = 0; k < part.cols; ++k) {
-    switch (part.dtype) {
-      case DType::kF32:
-        if (strip.format == StripFormat::kBF16) {
-          bf16(k, FloatToBf16(LoadAs<float>(in + 4 * k)));
-        } else {
-          std::memcpy(place(k), in + 4 * k, 4);
-        }
-        break;
-      case DType::kF16:
-        if (strip.format == StripFormat::kBF16) {
-          bf16(k, FloatToBf16(F16ToFloat(LoadAs<uint16_t>(in + 2 * k))));
-        } else {
-          std::memcpy(place(k), in + 2 * k, 2);
-        }
-        break;
-      case DType::kBF16:
-        bf16(k, LoadAs<uint16_t>(in + 2 * k));
-        break;
-      case DType::kF8E4M3:
-        *place(k) = in[k];
-        break;
-      default:
-        MODU_CHECK(false);
-    }
+  const int64_t bytes = CodeBytes(strip.format) / (kGroup * kStrip);
+  const auto write = bytes == 1 ? WritePlain<1> : bytes == 2 ? WritePlain<2> : WritePlain<4>;
+  std::byte group[4 * kGroup];
+  for (int64_t k = 0; k < part.cols; k += kGroup, data += strip.group_bytes) {
+    const auto inputs = static_cast<int>(std::min<int64_t>(kGroup, part.cols - k));
+    ReadPlain(part.dtype, strip.format, in + RowBytes(part.dtype, k), inputs, group);
+    write(strip, n, inputs, group, data);
   }
 }
 

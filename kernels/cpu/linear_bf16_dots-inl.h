@@ -6,6 +6,7 @@
 #pragma once
 #include "kernels/cpu/decode_group-inl.h"
 #include "kernels/cpu/dot_pairs-inl.h"
+#include "kernels/cpu/f8_lookup-inl.h"
 #include "kernels/cpu/linear_kernels.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
@@ -14,24 +15,6 @@ namespace {
 constexpr int kPairBytes = 4;
 constexpr int kPairLine = kStrip * kPairBytes;  // a pair of inputs of a strip's 32 outputs
 constexpr int kMostDotRows = 12;                // 24 sums of 32 registers
-
-/// A byte of the bf16 of each magnitude of E4M3 (OCP 8-bit floating point, 1.0), all exact.
-struct F8Table {
-  alignas(64) uint8_t low[128], high[128];
-};
-constexpr F8Table MakeF8Table() {
-  F8Table table = {};
-  for (int code = 0; code < 128; ++code) {
-    const int exponent = code >> 3, mantissa = code & 7;
-    float value = static_cast<float>(exponent == 0 ? mantissa : 8 + mantissa) / 512;  // 2^-9
-    for (int e = 1; e < exponent; ++e) value *= 2;
-    const auto bits = __builtin_bit_cast(uint32_t, value);
-    table.low[code] = static_cast<uint8_t>(bits >> 16);
-    table.high[code] = static_cast<uint8_t>(bits >> 24);
-  }
-  return table;
-}
-constexpr F8Table kF8Table = MakeF8Table();
 
 /// Columns' codes of two inputs, side by side: what unpacking bytes of 128-bit lanes turns into
 /// columns 0 to 15 and 16 to 31.
@@ -51,16 +34,10 @@ constexpr PairOrder kPairOrder = MakePairOrder();
 /// Codes of E4M3 [inputs][32] to pairs [inputs / 2][32][2].
 MODU_INLINE void DecodeF8Pairs(const std::byte* group, int inputs, std::byte* pairs) {
   const Int order = _mm512_load_si512(kPairOrder.at);
-  const Int low0 = _mm512_load_si512(kF8Table.low), low1 = _mm512_load_si512(kF8Table.low + 64);
-  const Int high0 = _mm512_load_si512(kF8Table.high), high1 = _mm512_load_si512(kF8Table.high + 64);
-  const Int sign = _mm512_set1_epi8(static_cast<char>(0x80));
+  const F8Lookup lookup;
   for (int i = 0; i < inputs / 2; ++i, group += 2 * kStrip, pairs += kPairLine) {
     const Int codes = _mm512_permutexvar_epi8(order, _mm512_loadu_si512(group));
-    const Int low = _mm512_permutex2var_epi8(low0, codes, low1);  // takes an index's 7 low bits
-    const Int high = _mm512_or_si512(_mm512_permutex2var_epi8(high0, codes, high1),
-                                     _mm512_and_si512(codes, sign));
-    _mm512_storeu_si512(pairs, _mm512_unpacklo_epi8(low, high));
-    _mm512_storeu_si512(pairs + 64, _mm512_unpackhi_epi8(low, high));
+    lookup.Store(codes, pairs, pairs + 64);
   }
 }
 

@@ -3,6 +3,9 @@
 // plain code for the twin; the same bits. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/block_codes.h"
+#if defined(__AVX512BF16__)
+#include "kernels/cpu/f8_lookup-inl.h"
+#endif
 #include "kernels/cpu/tile_config.h"
 #include "kernels/cpu/vector_bf16-inl.h"
 
@@ -86,12 +89,14 @@ MODU_INLINE void Decode8(const std::byte* group, const Scales& first, const Scal
   }
 }
 
-/// E4M3's seven magnitude bits are binary16's with an exponent 8 too small, subnormals included.
-MODU_INLINE Float LoadF8(const std::byte* p) {
-  const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  const __m256i half =
-      _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(static_cast<short>(0xBF80)));
-  return Mul(_mm512_cvtph_ps(half), Set(256.0f));
+/// Two outputs at once.
+MODU_INLINE void DecodeF8(const std::byte* group, std::byte* out) {
+  const Int order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);  // eight codes of each in turn
+  const F8Lookup lookup;
+  for (int n = 0; n < kStrip; n += 2, out += 2 * kWeightRowBytes) {
+    const Int codes = _mm512_permutexvar_epi64(order, _mm512_loadu_si512(group + n * kGroup));
+    lookup.Store(codes, out, out + kWeightRowBytes);
+  }
 }
 
 /// Elements of kBytes, 16 of which kLoad reads.
@@ -134,7 +139,7 @@ MODU_INLINE void DecodeTiles(StripFormat format, const std::byte* group, std::by
       __builtin_memcpy(out, group, 2 * kGroup * kStrip);
       return;
     case StripFormat::kF8:
-      return DecodePlain<1, LoadF8>(group, out);
+      return DecodeF8(group, out);
   }
 }
 

@@ -228,7 +228,9 @@ int Main(int argc, char** argv) {
     const double median = Median(times);
     std::printf("| decode %d at %d | %.2f (best %.2f) | %.0f |\n", load.count, load.context, median,
                 std::ranges::min(times), load.count / median * 1e3);
-    if (load.count == 1) PrintShare(opened_device, model->weight_bytes, median);
+    if (load.count == 1) {
+      PrintShare(opened_device, model->weight_bytes - model->prompt_weight_bytes, median);
+    }
     std::fflush(stdout);
   }
   if (one) return 0;

@@ -57,8 +57,12 @@ class Loader {
     Phases phases;
     phases.generation = Pack(sources, use, Phase::kGeneration);
     if (!status_.ok()) return {};
-    phases.prompt =
-        DiffersByPhase(sources, use) ? Pack(sources, use, Phase::kPrompt) : phases.generation;
+    phases.prompt = phases.generation;
+    if (DiffersByPhase(sources, use)) {
+      const int64_t before = device_bytes_;
+      phases.prompt = Pack(sources, use, Phase::kPrompt);
+      prompt_bytes_ += device_bytes_ - before;
+    }
     Report();
     return phases;
   }
@@ -87,6 +91,7 @@ class Loader {
 
   const absl::Status& status() const { return status_; }
   int64_t device_bytes() const { return device_bytes_; }
+  int64_t prompt_bytes() const { return prompt_bytes_; }
 
  private:
   const TensorInfo* Find(const std::string& name) const {
@@ -151,7 +156,7 @@ class Loader {
   absl::Status status_;
   std::unordered_map<std::string, const TensorInfo*> by_name_;
   std::set<std::string> needed_, used_;
-  int64_t read_ = 0, total_ = 0, device_bytes_ = 0;
+  int64_t read_ = 0, total_ = 0, device_bytes_ = 0, prompt_bytes_ = 0;
 };
 
 LayerWeights LoadLayer(Loader& load, const ModelConfig& config, int index) {
@@ -209,6 +214,7 @@ absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, Device& d
           .generation;
   if (!load.status().ok()) return load.status();
   weights.bytes = load.device_bytes();
+  weights.prompt_bytes = load.prompt_bytes();
   weights.unused_tensors = load.UnusedTensors();
   return weights;
 }

@@ -37,8 +37,11 @@ class CoreShare {
   /// After the trial; others: the times of those who went on meanwhile. False: no use, come back
   /// (nor is it known to be where they hardly wanted to run).
   bool IsOfUse(Milliseconds now, CoreTime others);
-  /// The worker takes part again; time: its own so far. What it waited before says nothing of now.
-  void ComeBack(CoreTime time) { begin_ = time; }
+  /// The worker takes part again; time: its own so far, if known. What it waited before says
+  /// nothing of now.
+  void ComeBack(CoreTime time) {
+    if (time.wanted_ns() > 0) begin_ = time;
+  }
 
  private:
   static constexpr Milliseconds kShortest{50}, kLongest{1600};
@@ -50,10 +53,11 @@ class CoreShare {
 };
 
 /// How a worker that stands aside helps nevertheless: in turns that end before the system takes its
-/// core away, which would stop it for milliseconds in the midst of a unit that all wait for. Who
-/// has slept for a while gets a core at once, as long as it has used less than its part of it: with
-/// pauses of 0.2 ms instead of 0.5, or turns of half the length, 16 streams were slower than with a
-/// worker that does nothing (benchmarks/results/2026-11-30-amx-one-row.md).
+/// core away, which would stop it for milliseconds in the midst of a unit that all wait for.
+/// (Looked at between pieces of work: a prompt's may take longer than a turn.) Who has slept for a
+/// while gets a core at once, as long as it has used less than its part of it: with pauses of 0.2
+/// ms instead of 0.5, or turns of half the length, 16 streams were slower than with a worker that
+/// does nothing (benchmarks/results/2026-11-30-amx-one-row.md).
 class ShortTurns {
  public:
   using Clock = std::chrono::steady_clock;

@@ -1,5 +1,5 @@
-// E4M3 to bf16, which holds all of its values, by looking bytes up: AVX512-VBMI, which every
-// processor with AVX512-BF16 has. Included by op_dtype_isa files only.
+// E4M3 to bf16, which holds all of its values, by looking bytes up: AVX512-VBMI, which is asked for
+// from level avx512 on (isa.cc). Included by op_dtype_isa files only.
 #pragma once
 #include <immintrin.h>
 
@@ -11,7 +11,8 @@
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
-/// A byte of the bf16 of each magnitude of E4M3 (OCP 8-bit floating point, 1.0), all exact.
+/// A byte of the bf16 of each magnitude of E4M3 (OCP 8-bit floating point, 1.0), all exact; the
+/// code of NaN would read as 480 and is refused when a file is loaded.
 struct F8Table {
   alignas(64) uint8_t low[128], high[128];
 };
@@ -29,7 +30,8 @@ constexpr F8Table MakeF8Table() {
 }
 constexpr F8Table kF8Table = MakeF8Table();
 
-/// Four instructions for 64 codes on the port of shuffles, where arithmetic takes 20 on two ports.
+/// 64 codes take the port of shuffles six times (a look-up in 128 bytes twice, uops.info); by
+/// arithmetic, through binary16 and f32, they take 20 instructions on two ports.
 class F8Lookup {
  public:
   /// The bf16 of 64 codes: of the lower 8 in each 16 to `first`, of the others to `second`, 64

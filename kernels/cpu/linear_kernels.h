@@ -160,7 +160,8 @@ const Bf16TileKernels& Bf16TileKernelsAmx();
 /// of a model of 1.1 B at 65 GB/s). With shorter shares it is the other way round, one row of 8-bit
 /// codes took 1.3, four rows of nibbles gained nothing
 /// (benchmarks/results/2026-11-29-zen4-winograd.md, 2026-11-30-zen4-one-row.md). On an Emerald
-/// Rapids such a step takes 1.25 of the time without (2026-11-30-amx-one-row.md).
+/// Rapids such a step takes 1.25 of the time if they are not fetched (2026-11-30-amx-one-row.md);
+/// elsewhere nothing is measured.
 constexpr int64_t kLongShareZen4 = 192 * 1024;
 
 struct LinearKernels {
@@ -169,7 +170,9 @@ struct LinearKernels {
   Bf16TileKernels bf16_tiles;        // null below kAmx
   FloatStripFn bf16_dots = nullptr;  // over kBf16Pairs, where there are no tiles; null elsewhere
   CoarseStripFn coarse = nullptr;    // null: argmax computes all products
-  int64_t long_share = INT64_MAX;    // kLongShareZen4
+  /// Bytes of a worker's share of nibbles from which one row leaves fetching to the processor
+  /// (kLongShareZen4); by default none: all is fetched ahead.
+  int64_t long_share = INT64_MAX;
 
   /// What bf16 products read.
   PreparedKind bf16_activations() const {

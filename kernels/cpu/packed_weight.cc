@@ -51,6 +51,7 @@ void ReadPlain(DType dtype, StripFormat format, const std::byte* in, int inputs,
   } else if (dtype == DType::kF16 && format == StripFormat::kBF16) {
     to_bf16([in](int k) { return F16ToFloat(LoadAs<uint16_t>(in + 2 * k)); });
   } else {
+    MODU_CHECK(RowBytes(dtype, kGroup) == CodeBytes(format) / kStrip);  // the strip holds the type
     std::memcpy(out, in, static_cast<size_t>(RowBytes(dtype, inputs)));
   }
 }

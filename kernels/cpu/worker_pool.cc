@@ -265,9 +265,15 @@ void WorkerPool::StandAside(Worker* worker) {
 }
 
 void WorkerPool::Rest(Worker* worker) {
-  ShortTurns& turns = worker->turns;
-  if (!turns.turn_is_over(ShortTurns::Clock::now())) return;
+  if (!worker->turns.begun()) return;  // in most cases, without a look at the clock
+  if (!worker->turns.turn_is_over(ShortTurns::Clock::now())) return;
   std::this_thread::sleep_for(ShortTurns::kPause);
+  Return(worker);
+}
+
+void WorkerPool::Return(Worker* worker) {
+  ShortTurns& turns = worker->turns;
+  if (!turns.begun()) return;
   const auto now = ShortTurns::Clock::now();
   turns.NextTurn(now);
   if (!turns.all_are_over(now)) return;
@@ -287,7 +293,7 @@ void WorkerPool::WorkerMain(int number) {
     if (epoch != seen) {
       if (stop_.load(std::memory_order_relaxed)) return;
       if (Work(epoch, number, worker.turns)) seen = epoch;
-      if (worker.turns.begun()) Rest(&worker);
+      Rest(&worker);
       idle_since = std::chrono::steady_clock::now();
       if (!worker.turns.begun() && idle_since - looked_at >= kLookEvery) {
         looked_at = idle_since;
@@ -301,13 +307,14 @@ void WorkerPool::WorkerMain(int number) {
       waiting = epoch_.load(std::memory_order_relaxed) == seen;
     }
     if (!waiting) continue;
-    if (worker.turns.begun()) Rest(&worker);
+    Rest(&worker);
     if (std::chrono::steady_clock::now() - idle_since < kSpinBeforeSleep) continue;
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
-    if (epoch_.load(std::memory_order_seq_cst) == seen) FutexWait(&epoch_, seen);
+    const bool sleeps = epoch_.load(std::memory_order_seq_cst) == seen;
+    if (sleeps) FutexWait(&epoch_, seen);
     sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+    if (sleeps) Return(&worker);
     idle_since = std::chrono::steady_clock::now();
-    worker.turns.NextTurn(idle_since);
   }
 }
 

@@ -89,7 +89,7 @@ class WorkerPool {
   bool Fetch(int worker, Fetched* fetched) const;
 
   void Launch(int units, int grain, Function function, void* context);
-  void WorkerMain(int worker);
+  void WorkerMain(int number);
   /// A worker but the caller, and what it knows of its core.
   struct Worker {
     int number;
@@ -100,8 +100,10 @@ class WorkerPool {
   /// Does nothing for a moment where the worker's core is another's, then begins short turns if the
   /// others got on better without it.
   void StandAside(Worker* worker);
-  /// After a job, or a part of one: sleeps where a turn is over, ends turns where all are.
+  /// After a job, or a part of one: sleeps where a turn is over.
   void Rest(Worker* worker);
+  /// The worker has slept: the next turn begins, or takes part again where all are over.
+  void Return(Worker* worker);
   /// False: the turn is over, though the job may not be.
   bool Work(uint32_t epoch, int worker, const ShortTurns& turns);
   /// Waits until the others of job `epoch` are done, or for too long; `finished` of its `units` are

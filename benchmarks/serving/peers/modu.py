@@ -1,4 +1,4 @@
-"""Modu itself: build/modu."""
+"""Modu itself: build/modu, or what MODU_BINARY names."""
 
 import os
 
@@ -14,9 +14,10 @@ class Modu(HttpContender):
         self.model, self.flags = model, flags.split()
         if "--draft-tokens" not in self.flags:
             self.flags += ["--draft-tokens", "0"]
-        self.about = "`modu serve %s --no-prefix-cache --max-seqs STREAMS (64 or more) %s`" % (os.path.basename(model), " ".join(self.flags))
+        self.binary = os.environ.get("MODU_BINARY", os.path.join(ROOT, "build", "modu"))
+        self.about = "`%s serve %s --no-prefix-cache --max-seqs STREAMS (64 or more) %s`" % (os.path.basename(self.binary), os.path.basename(model), " ".join(self.flags))
 
     def command(self, point, port):
-        return [os.environ.get("MODU_BINARY", os.path.join(ROOT, "build", "modu")), "serve", self.model, "--port", str(port), "--grpc-port", "-1",
+        return [self.binary, "serve", self.model, "--port", str(port), "--grpc-port", "-1",
                 "--admin-port", "-1", "--no-prefix-cache",
                 *([] if "--max-seqs" in self.flags else ["--max-seqs", str(max(64, point.streams))]), *self.flags]

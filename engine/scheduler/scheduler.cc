@@ -22,6 +22,7 @@ Scheduler::Scheduler(SchedulerOptions options, KvCacheManager* kv)
 }
 
 void Scheduler::Add(Sequence* sequence) {
+  if (num_running() + num_waiting() > 0) step_budget_.Arrived();
   sequence->state = SequenceState::kWaiting;
   waiting_.OpenAccount(sequence);
   waiting_.Push(sequence);

@@ -32,6 +32,7 @@ void StepBudget::Learn(const StepShape& shape, int64_t ns) {
   const bool prefills = shape.prefill_tokens > 0;
   if (ns <= 0 || (!prefills && shape.decodes == 0) || shape.recomputes_answers) return;
   const bool mixed = prefills && shape.decodes > 0;
+  if (prefills && !mixed) GrowQuiet();
   // Prefill alone comes in large chunks, whose tokens are cheaper: good enough as a first guess.
   if (prefills && !mixed && mixed_seen_ > 0) return;
   const auto took = static_cast<double>(ns);
@@ -53,6 +54,11 @@ void StepBudget::Learn(const StepShape& shape, int64_t ns) {
   }
   // Prefill that goes apart takes other products.
   if (!options_.prefill_apart) KeepDecodesDearest(shape);
+}
+
+void StepBudget::GrowQuiet() {
+  const auto most = static_cast<double>(std::max(options_.max_alone_ns, options_.max_quiet_ns));
+  alone_ns_ = std::min(2 * alone_ns_, most);
 }
 
 /// The part of an error that moves what predicted it. The first steps of a kind are believed whole,
@@ -120,7 +126,7 @@ double StepBudget::Begin(int32_t decodes, int32_t coming) {
   left_ns_ = std::numeric_limits<double>::infinity();
   if (options_.max_slowdown <= 0) return 0;
   if (decodes == 0) {
-    left_ns_ = known ? static_cast<double>(options_.max_alone_ns) : -1;
+    left_ns_ = known ? alone_ns_ : -1;
     return 0;
   }
   if (!known) return 0;

@@ -25,6 +25,10 @@ struct StepBudgetOptions {
   /// 1,024 no less.)
   int64_t max_alone_ns = 100'000'000;
   int32_t min_alone_tokens = 256;
+  /// While nobody arrives beside others, that time doubles with each such step, up to this one: a
+  /// prompt that is alone on the server need not pay for those who do not come. The first who does
+  /// waits that long at most, once.
+  int64_t max_quiet_ns = 300'000'000;
   /// Prefill beside decodes goes through the model by itself, with weights of its own, so that its
   /// first token costs more than others.
   bool prefill_apart = false;
@@ -45,7 +49,11 @@ struct StepShape {
 
 class StepBudget {
  public:
-  explicit StepBudget(StepBudgetOptions options) : options_(options) {}
+  explicit StepBudget(StepBudgetOptions options)
+      : options_(options), alone_ns_(static_cast<double>(options.max_alone_ns)) {}
+
+  /// A request came while others were in: who comes next is not to wait for long.
+  void Arrived() { alone_ns_ = static_cast<double>(options_.max_alone_ns); }
 
   /// ns <= 0 (the backend measures nothing) teaches nothing.
   void Learn(const StepShape& shape, int64_t ns);
@@ -75,6 +83,7 @@ class StepBudget {
   double PrefillNs(int32_t first, int32_t num_tokens) const;
 
  private:
+  void GrowQuiet();
   double Surprise(double took, double predicted, int64_t* seen) const;
   void LearnDecodes(const StepShape& shape, double took);
   void LearnPrefill(const StepShape& shape, double took);
@@ -83,6 +92,7 @@ class StepBudget {
   void LearnDeviation(double relative_error);
 
   StepBudgetOptions options_;
+  double alone_ns_;  // of the next step of prefill alone
   // What a step takes: once, for each decode; for prefill that goes apart once, for each of its
   // tokens, for each pair.
   double once_ns_ = 0, decode_ns_ = 0, apart_ns_ = 0, token_ns_ = 0, pair_ns_ = 0;

@@ -27,8 +27,7 @@ class House {
         scheduler_(Options(), &kv_) {
     for (int i = 0; i < 200; ++i) {
       const int32_t decodes = 1 + i % 40, tokens = i % 2 == 0 ? 0 : 64;
-      scheduler_.Learn({decodes, tokens, 0},
-                       static_cast<int64_t>(kStep + kDecode * decodes + kToken * tokens));
+      Learn({decodes, tokens, 0});
     }
   }
   ~House() {
@@ -66,6 +65,11 @@ class House {
       kv_.Settle(&sequence.kv, sequence.tokens, sequence.num_computed);
     }
     return plan;
+  }
+  /// What such a step takes on this machine.
+  void Learn(const StepShape& shape) {
+    scheduler_.Learn(shape, static_cast<int64_t>(kStep + kDecode * shape.decodes +
+                                                 kToken * shape.prefill_tokens));
   }
   /// Until that many decode in a step that carries nothing else.
   void StepUntilDecode(int32_t decodes) {
@@ -122,6 +126,23 @@ TEST_CASE("what the prefix cache has spared others makes room for more") {
   const double without = coming(false);
   CHECK(without < 10);
   CHECK(coming(true) > without + 3);
+}
+
+TEST_CASE("a prompt that is alone is read in longer steps until another comes") {
+  House house(10'000, false);
+  const auto prefill = [&] {
+    const StepPlan plan = house.Step();
+    house.Learn(plan.shape);
+    return plan.shape.prefill_tokens;
+  };
+  house.Add(1, 6'000, 10);
+  const int32_t usual = prefill();
+  CHECK(usual < 300);  // 100 ms of 0.4 a token
+  for (int i = 0; i < 5; ++i) prefill();
+  CHECK(prefill() > 700);
+  house.Add(1, 2'000, 10);
+  CHECK(prefill() == usual);
+  CHECK(prefill() > usual);  // nobody else
 }
 
 }  // namespace modu::engine

@@ -279,6 +279,7 @@ TEST_CASE("prefill alone ends within its time, and carries a little in any case"
     budget.Begin(0, 0);  // nothing is known yet
     CHECK(budget.Fit(0, 100'000) == options.min_alone_tokens);
     for (int i = 0; i < 20; ++i) Step(budget, machine, 0, 0, 300);
+    budget.Arrived();
     for (const int32_t first : {0, 2'000, 20'000}) {
       budget.Begin(0, 0);
       const int32_t fit = budget.Fit(first, 100'000);
@@ -287,6 +288,32 @@ TEST_CASE("prefill alone ends within its time, and carries a little in any case"
       CHECK(budget.PrefillNs(first, fit) <= double(options.max_alone_ns));
       CHECK(budget.PrefillNs(first, fit + 1) > 0.99 * double(options.max_alone_ns));
     }
+  }
+}
+
+TEST_CASE("prefill that is alone for long takes longer steps, until somebody comes") {
+  const auto next_is_of = [](StepBudget& budget, double ns) {
+    budget.Begin(0, 0);
+    const int32_t fit = budget.Fit(0, 100'000);
+    return budget.PrefillNs(0, fit) <= ns && budget.PrefillNs(0, fit + 1) > 0.99 * ns;
+  };
+  for (const Machine& machine : kMachines) {
+    StepBudgetOptions options;
+    options.min_alone_tokens = 1;
+    StepBudget budget(options);
+    for (int i = 0; i < 20; ++i) Step(budget, machine, 0, 0, 300);
+    const auto quiet = double(options.max_quiet_ns), usual = double(options.max_alone_ns);
+    CHECK(next_is_of(budget, quiet));
+    Step(budget, machine, 4, 0, 0);  // decodes, but nobody came
+    CHECK(next_is_of(budget, quiet));
+    budget.Arrived();
+    CHECK(next_is_of(budget, usual));
+    Step(budget, machine, 0, 0, 300);
+    CHECK(next_is_of(budget, 2 * usual));
+    options.max_quiet_ns = 0;  // never longer than usual
+    StepBudget even(options);
+    for (int i = 0; i < 20; ++i) Step(even, machine, 0, 0, 300);
+    CHECK(next_is_of(even, usual));
   }
 }
 
@@ -316,6 +343,7 @@ TEST_CASE(
     options.min_step_ns = dice(100'000'000);
     options.min_prefill_tokens = int32_t(dice(40));
     options.max_alone_ns = dice(200'000'000);
+    options.max_quiet_ns = dice(400'000'000);
     options.min_alone_tokens = int32_t(dice(400));
     StepBudget budget(options);
     for (int step = 0; step < 60; ++step) {

@@ -79,6 +79,7 @@ Weather DrawWeather(Dice& dice) {
   w.options.step_budget.min_step_ns = dice.Between(0, 3) * 500'000;
   w.options.step_budget.min_prefill_tokens = dice.Between(1, 8);
   w.options.step_budget.max_alone_ns = dice.Between(0, 3) * 1'000'000;
+  w.options.step_budget.max_quiet_ns = dice.Between(0, 6) * 1'000'000;
   w.options.step_budget.min_alone_tokens = dice.Between(1, 40);
   w.options.prefix_cache = dice.Chance(0.85);
   w.options.max_draft_tokens = dice.Chance(0.5) ? 0 : dice.Between(1, 8);

@@ -73,6 +73,7 @@ class Int8Values {
   static constexpr bool kScaledValues = true;
   static constexpr int kStepRows = kTileMaxRows;
   void Configure(int, int) {}
+  void Open(const AttentionItem&, int) {}
   void Release() {}
 
   static const float* ValueScales(const AttentionItem& item, int block) {
@@ -81,26 +82,25 @@ class Int8Values {
   }
 
   /// Leaves them as floats where the scores were: what they are rounded by is known at their end.
-  float Round(int r, const ScoredRow& row) {
+  void Round(int r, const ScoredRow& row) {
     Group largest = SetGroup(0.0f);
-    const float sum =
-        Probabilities<true, PowerOfTwoBelowOne>(row, [&](int token, const Group(&x)[2]) {
+    sum_[r] = ScaledPowers(row, [&](int token, const Group(&x)[2]) {
 #pragma GCC unroll 2
-          for (int half = 0; half < 2; ++half) {
-            StoreGroup(row.scores + token + 16 * half, x[half]);
-            for (int i = 0; i < kParts; ++i) {
-              largest.part[i] = Max(x[half].part[i], largest.part[i]);
-            }
-          }
-        });
+      for (int half = 0; half < 2; ++half) {
+        StoreGroup(row.scores + token + 16 * half, x[half]);
+        for (int i = 0; i < kParts; ++i) {
+          largest.part[i] = Max(x[half].part[i], largest.part[i]);
+        }
+      }
+    });
     largest_[r] = Max(largest);
-    return sum;
   }
 
   void Weigh(const AttentionItem& item, const TileScratch& s, int rows, int piece_start,
-             const SeenBlocks& seen, BlocksAhead ahead, float* o, int64_t o_stride) {
+             const SeenBlocks& seen, BlocksAhead ahead, float* states, int64_t stride) {
     const std::byte* v[kPieceTokens / kKvBlockTokens];
-    const GroupValues p = GroupsOf(item, s, piece_start, seen, o, o_stride, v);
+    const GroupValues p = GroupsOf(item, s, piece_start, seen, states + kStateHeader, stride, v);
+    LeaveSums(rows, states, stride);
     for (int r = 0; r < rows; ++r) {
       Int total = SetInt(0);
       ForRounded(s, r, piece_start, seen,
@@ -140,6 +140,10 @@ class Int8Values {
             .out_stride = o_stride};
   }
 
+  void LeaveSums(int rows, float* states, int64_t stride) const {
+    for (int r = 0; r < rows; ++r) states[r * stride + 1] = sum_[r];
+  }
+
   /// store(x, out): row r's probabilities in the unit that it is given, 32 tokens at a time, and
   /// where they go. Apart from Round, so that no row waits for its largest.
   template <typename StoreRounded>
@@ -164,7 +168,7 @@ class Int8Values {
   }
 
  private:
-  float largest_[kTileMaxRows];
+  float largest_[kTileMaxRows], sum_[kTileMaxRows];
   ProbabilityRows rows_;
 };
 

@@ -83,27 +83,25 @@ struct ScoredRow {
   const float* const* scales;  // [blocks of a piece]: V's, of 32 tokens each; null: none
 };
 
-/// 2^(score - top), by kPower, of all blocks, 0 for what the row does not see, each times its
-/// token's scale where there are scales: write(token, x), 32 tokens at a time. Returns the sum
-/// without the scales, over 32 fixed lanes.
-template <bool kScaled, Float (*kPower)(Float), typename Write>
-MODU_INLINE float Probabilities(const ScoredRow& row, const Write& write) {
+/// 2^(score - top) of all blocks, 0 for what the row does not see, each times its token's scale:
+/// write(token, x), 32 tokens at a time. Returns the sum without the scales, over 32 fixed lanes.
+template <typename Write>
+MODU_INLINE float ScaledPowers(const ScoredRow& row, const Write& write) {
   Group sum[2] = {SetGroup(0.0f), SetGroup(0.0f)};
   const int first = row.first, last = row.last;
   ForBlocks(row.begin, row.end, first, last, [&]<bool kWhole>(int i) {
     Group x[2];
-    const float* const scale = kScaled ? row.scales[i / kKvBlockTokens] : nullptr;
+    const float* const scale = row.scales[i / kKvBlockTokens];
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
       x[half] = LoadGroup(row.scores + i + 16 * half);
       for (int p = 0; p < kParts; ++p) {
         const int lane = 16 * half + p * kLanes;
-        x[half].part[p] = kPower(Sub(x[half].part[p], Set(row.top)));
+        x[half].part[p] = PowerOfTwoBelowOne(Sub(x[half].part[p], Set(row.top)));
         if constexpr (!kWhole) {
           x[half].part[p] = Select(x[half].part[p], Zero(), first - i - lane, last - i - lane);
         }
         sum[half].part[p] = Add(sum[half].part[p], x[half].part[p]);
-        if constexpr (!kScaled) continue;
         x[half].part[p] = Mul(x[half].part[p], Load(scale + lane));
         if constexpr (!kWhole) {  // a scale that nobody wrote
           x[half].part[p] = Select(x[half].part[p], Zero(), first - i - lane, last - i - lane);
@@ -131,12 +129,15 @@ concept MakesProducts =
       // (rows, head_dim), before what follows and whenever rows change; and after all.
       products.Configure(n, n);
       products.Release();
+      // (item, piece), before any of its rows' steps over a piece.
+      products.Open(item, n);
       // (item, q, rows, piece_start, seen, ahead, scores): of whole blocks, to
       // scores[row][token - piece_start], rows kScoreStride apart.
       products.Score(item, packed, n, n, seen, ahead, out);
-      // (row of the step, its scores): makes probabilities of them, as Weigh takes them; their sum.
-      { products.Round(n, row) } -> std::same_as<float>;
-      // (item, scratch, rows, piece_start, seen, ahead, o, o_stride): o = P V.
+      // (row of the step, its scores): makes probabilities of them, as Weigh takes them.
+      products.Round(n, row);
+      // (item, scratch, rows, piece_start, seen, ahead, states, stride): of each row P V to its
+      // state and the sum of P to the state's second float; the header's others may be anything.
       products.Weigh(item, scratch, n, n, seen, ahead, out, int64_t{n});
       // Bytes of V in a block; lines of K and of V at which it fetches ahead in a block.
       { Products::ValueBytes(item) } -> std::same_as<int64_t>;
@@ -193,7 +194,6 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
     }
   }
   for (int r = 0; r < rows; ++r) {
-    float* const state = states + r * state_floats;
     const ScoredRow row = {.scores = s.scores + r * kScoreStride,
                            .begin = begin,
                            .end = end,
@@ -201,12 +201,12 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
                            .last = last[r] - piece_start,
                            .top = top[r],
                            .scales = Products::kScaledValues ? scales : nullptr};
-    state[0] = top[r] * kLn2;
-    state[1] = products.Round(r, row);
+    products.Round(r, row);
   }
   const auto keys = [&] { return KeysAfter(item, piece, seen, Products::ValueLines(item)); };
-  products.Weigh(item, s, rows, piece_start, seen, cold ? keys() : BlocksAhead(),
-                 states + kStateHeader, state_floats);
+  products.Weigh(item, s, rows, piece_start, seen, cold ? keys() : BlocksAhead(), states,
+                 state_floats);
+  for (int r = 0; r < rows; ++r) states[r * state_floats] = top[r] * kLn2;
   return rows_that_see;
 }
 
@@ -228,6 +228,7 @@ void RunTiles(const AttentionItem& item) {
   Products products;
   int configured = 0;
   for (int piece = item.piece_begin; piece < item.piece_end; ++piece) {
+    products.Open(item, piece);
     for (int row = 0; row < rows; row += Products::kStepRows) {
       const int n = rows - row < Products::kStepRows ? rows - row : Products::kStepRows;
       if (n != configured) products.Configure(n, item.head_dim);

@@ -9,8 +9,10 @@
 // files only.
 #pragma once
 #include "kernels/cpu/attention_expand-inl.h"
+#include "kernels/cpu/attention_powers-inl.h"
 #include "kernels/cpu/attention_rows-inl.h"
 #include "kernels/cpu/attention_series-inl.h"
+#include "kernels/cpu/attention_spoilt-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
@@ -195,16 +197,49 @@ MODU_INLINE void WeighDimsOfTwo(Tiles& tiles, const std::byte* probabilities, in
   tiles.template Store<3>(below + 16, stride);
 }
 
-/// All dims of o = P V over the seen blocks.
+/// A tile of V whose every value is 1: what it is weighed to are the sums of P. A state's header is
+/// as wide, so that they go there, in each place.
+struct OnesTile {
+  alignas(64) uint16_t values[kTileBytes / 2];
+  constexpr OnesTile() : values() {
+    for (uint16_t& value : values) value = 0x3F80;
+  }
+  const std::byte* bytes() const { return reinterpret_cast<const std::byte*>(values); }
+};
+constexpr OnesTile kOnesTile;
+static_assert(kStateHeader == kTileMaxRows);
+
+/// The sums of two tiles of rows.
+template <typename Tiles>
+MODU_INLINE void SumOfTwo(Tiles& tiles, const std::byte* probabilities, int blocks, float* sums,
+                          int64_t stride) {
+  const std::byte* second = probabilities + kTileMaxRows * kScoreStrideBytes;
+  tiles.template Load<6>(kOnesTile.bytes(), kTileRowBytes);
+  tiles.template Zero<0>();
+  tiles.template Zero<2>();
+  for (int block = 0; block < blocks; ++block) {
+    tiles.template Load<4>(probabilities + block * kTileRowBytes, kScoreStrideBytes);
+    tiles.template DotBf16<0, 4, 6>();
+    tiles.template Load<5>(second + block * kTileRowBytes, kScoreStrideBytes);
+    tiles.template DotBf16<2, 5, 6>();
+  }
+  const int64_t bytes = stride * static_cast<int64_t>(sizeof(float));
+  tiles.template Store<0>(sums, bytes);
+  tiles.template Store<2>(sums + kTileMaxRows * stride, bytes);
+}
+
+/// All dims of P V over the seen blocks, and before them the sums of P.
 template <bool kTail, typename Tiles>
 void WeighTokens(Tiles& tiles, const AttentionItem& item, const TileScratch& s, int rows,
-                 int piece_start, const SeenBlocks& seen, BlocksAhead ahead, float* o,
-                 int64_t o_stride) {
-  const std::byte* v[kPieceTokens / kKvBlockTokens];
+                 int piece_start, const SeenBlocks& seen, BlocksAhead ahead, float* states,
+                 int64_t stride) {
+  const std::byte *v[kPieceTokens / kKvBlockTokens], *ones[kPieceTokens / kKvBlockTokens];
+  float* const o = states + kStateHeader;
   std::byte* copy = s.values;
   const std::byte* const values = item.k + item.v_offset;
   for (int block = seen.begin; block < seen.end; ++block) {
     const int i = block - seen.begin;
+    ones[i] = kOnesTile.bytes();
     v[i] = values + item.BlockOffset(block);
     const int first = seen.first - block * kKvBlockTokens;
     const int last = seen.last - block * kKvBlockTokens;
@@ -218,27 +253,31 @@ void WeighTokens(Tiles& tiles, const AttentionItem& item, const TileScratch& s, 
       reinterpret_cast<std::byte*>(s.scores) + 2 * (seen.begin * kKvBlockTokens - piece_start);
   const int dim_tiles = item.padded_dim / 16;
   if constexpr (MakesSeries<Tiles>) {
-    WeighSeries<Tiles>(p, rows, blocks, v, dim_tiles, ahead, o, o_stride);
+    WeighSeries<Tiles>(p, rows, blocks, ones, 1, BlocksAhead(), states, stride);
+    WeighSeries<Tiles>(p, rows, blocks, v, dim_tiles, ahead, o, stride);
   } else if (rows > kTileMaxRows) {
+    SumOfTwo(tiles, p, blocks, states, stride);
     for (int dims = 0; dims < dim_tiles; dims += 2) {  // of heads of whole tiles, so two by two
-      WeighDimsOfTwo(tiles, p, blocks, v, ahead, dims * kTileBytes, o + 16 * dims, o_stride);
+      WeighDimsOfTwo(tiles, p, blocks, v, ahead, dims * kTileBytes, o + 16 * dims, stride);
     }
   } else {
+    BlocksAhead none;
+    WeighDims<kTail, 1>(tiles, p, blocks, ones, none, 0, states, stride);
     for (int dims = 0; dims < dim_tiles; dims += 4) {
       const int64_t at = dims * kTileBytes;
       float* const to = o + 16 * dims;
       switch (dim_tiles - dims) {
         case 1:
-          WeighDims<kTail, 1>(tiles, p, blocks, v, ahead, at, to, o_stride);
+          WeighDims<kTail, 1>(tiles, p, blocks, v, ahead, at, to, stride);
           break;
         case 2:
-          WeighDims<kTail, 2>(tiles, p, blocks, v, ahead, at, to, o_stride);
+          WeighDims<kTail, 2>(tiles, p, blocks, v, ahead, at, to, stride);
           break;
         case 3:
-          WeighDims<kTail, 3>(tiles, p, blocks, v, ahead, at, to, o_stride);
+          WeighDims<kTail, 3>(tiles, p, blocks, v, ahead, at, to, stride);
           break;
         default:
-          WeighDims<kTail, 4>(tiles, p, blocks, v, ahead, at, to, o_stride);
+          WeighDims<kTail, 4>(tiles, p, blocks, v, ahead, at, to, stride);
       }
     }
   }
@@ -286,19 +325,20 @@ class Bf16Products {
   void Release() {
     if constexpr (!MakesSeries<Tiles>) tiles_.Release();
   }
+  void Open(const AttentionItem& item, int piece) { spoilt_.Find(item, piece); }
   void Score(const AttentionItem& item, const std::byte* q, int rows, int piece_start,
              const SeenBlocks& seen, BlocksAhead ahead, float* scores) {
     ScoreTokens<kTail>(tiles_, item, q, rows, piece_start, seen, ahead, scores);
   }
   /// In place of the scores.
-  float Round(int, const ScoredRow& row) {
-    auto* const out = reinterpret_cast<std::byte*>(row.scores);
-    return Probabilities<false, RoughPowerOfTwo>(
-        row, [out](int token, const Group(&x)[2]) { StoreBf16(out + 2 * token, x[0], x[1]); });
+  void Round(int, const ScoredRow& row) {
+    auto* const powers = reinterpret_cast<std::byte*>(row.scores);
+    StorePowersOfRow(row, powers);
+    spoilt_.Mark(row, powers);
   }
   void Weigh(const AttentionItem& item, const TileScratch& s, int rows, int piece_start,
-             const SeenBlocks& seen, BlocksAhead ahead, float* o, int64_t o_stride) {
-    WeighTokens<kTail>(tiles_, item, s, rows, piece_start, seen, ahead, o, o_stride);
+             const SeenBlocks& seen, BlocksAhead ahead, float* states, int64_t stride) {
+    WeighTokens<kTail>(tiles_, item, s, rows, piece_start, seen, ahead, states, stride);
   }
   static int64_t ValueBytes(const AttentionItem& item) {
     return int64_t{2} * kKvBlockTokens * item.padded_dim;
@@ -310,6 +350,7 @@ class Bf16Products {
 
  private:
   Tiles tiles_;
+  SpoiltTokens spoilt_;
 };
 
 template <typename Tiles>

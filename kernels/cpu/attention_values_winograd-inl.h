@@ -83,12 +83,13 @@ void WeighAllByHalf(const GroupValues& p, int rows, const int32_t* starts, int g
 class WinogradValues : public Int8Values {
  public:
   void Weigh(const AttentionItem& item, const TileScratch& s, int rows, int piece_start,
-             const SeenBlocks& seen, BlocksAhead ahead, float* o, int64_t o_stride) {
+             const SeenBlocks& seen, BlocksAhead ahead, float* states, int64_t stride) {
     if (rows < kFewestHalvedRows) {
-      return Int8Values::Weigh(item, s, rows, piece_start, seen, ahead, o, o_stride);
+      return Int8Values::Weigh(item, s, rows, piece_start, seen, ahead, states, stride);
     }
     const std::byte* v[kPieceTokens / kKvBlockTokens];
-    const GroupValues p = GroupsOf(item, s, piece_start, seen, o, o_stride, v);
+    const GroupValues p = GroupsOf(item, s, piece_start, seen, states + kStateHeader, stride, v);
+    LeaveSums(rows, states, stride);
     int32_t starts[kTileMaxRows];
     for (int r = 0; r < rows; ++r) {
       RowSums sums = {SetInt(0), SetInt(0)};

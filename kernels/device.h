@@ -50,9 +50,11 @@ class PackedWeight {
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
   int64_t bytes() const { return bytes_; }
+  /// Of bytes(), those that a greedy row's products leave unread but for a few.
+  int64_t spared_bytes() const { return spared_bytes_; }
 
  protected:
-  int64_t rows_ = 0, cols_ = 0, bytes_ = 0;
+  int64_t rows_ = 0, cols_ = 0, bytes_ = 0, spared_bytes_ = 0;
 };
 
 /// Activations in the layout that the consuming PackedWeight chose. Opaque to shared code.

@@ -1,10 +1,11 @@
 // Whole steps of a model through TransformerRunner: greedy decoding of S sequences and prefill in
 // chunks, wall time, median of the steps after warm-up. No HTTP, scheduler or text.
-//   step_benchmark MODEL [threads=2] [numerics=int8|bf16|exact|phased] [isa=]
+//   step_benchmark MODEL [threads=2] [numerics=auto|int8|bf16|exact|phased] [isa=]
 //                  [STREAMS CONTEXT STEPS [COMMON] | prefill LENGTH CHUNK | mixed STREAMS CONTEXT]
-// With the last ones only that many steps of that decoding (and, of one stream, its share of the
-// memory's speed), all of them with their first COMMON tokens in the same KV blocks; or only that
-// prompt; or steps of so many decodes beside parts of a prompt.
+// auto: what the machine's default is. With the last ones only that many steps of that decoding
+// (and, of one stream, its share of the memory's speed); or only that prompt; or steps of so many
+// decodes beside parts of a prompt. COMMON: all sequences have their first so many tokens in the
+// same KV blocks, and in turn each in its own.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -153,6 +154,27 @@ void PrintShare(kernels::Device& device, int64_t bytes, double step_ms) {
               100 * reached / memory);
 }
 
+/// Steps of sequences whose first `common` tokens lie in the same KV blocks, and of as many without
+/// anything in common, in turn.
+void MeasureCommon(ModelRunner& runner, const SamplingParams& params, int streams, int context,
+                   int steps, int common) {
+  const int length = context + 64 + steps;
+  Sequences apart{runner, streams, length}, joined{runner, streams, length, common};
+  std::vector<double> times[2];
+  for (Sequences* sequences : {&apart, &joined}) sequences->Fill(params, streams, context);
+  for (int t = 0; t < steps; ++t) {
+    times[0].push_back(apart.Step(0, streams, context + t, 1, true));
+    times[1].push_back(joined.Step(0, streams, context + t, 1, true));
+  }
+  apart.End();
+  joined.End();
+  const double alone = Median(times[0]), together = Median(times[1]);
+  std::printf("| decode %d at %d, nothing in common | %.2f | %.0f |\n", streams, context, alone,
+              streams / alone * 1e3);
+  std::printf("| decode %d at %d, %d in common | %.2f (%.2f of it) | %.0f |\n", streams, context,
+              common, together, together / alone, streams / together * 1e3);
+}
+
 /// Best of a few runs over one prompt.
 void MeasurePrefill(ModelRunner& runner, int length, int chunk, int runs) {
   Sequences sequences{runner, 1, length};
@@ -171,14 +193,14 @@ void MeasurePrefill(ModelRunner& runner, int length, int chunk, int runs) {
 int Main(int argc, char** argv) {
   kernels::DeviceOptions device;
   device.num_threads = argc > 2 ? std::atoi(argv[2]) : 2;
-  std::string numerics = argc > 3 ? argv[3] : "int8", kv;
+  std::string numerics = argc > 3 ? argv[3] : "auto", kv;
   if (const size_t colon = numerics.find(':'); colon != std::string::npos) {
     kv = numerics.substr(colon + 1);
     numerics.resize(colon);
   }
   device.numerics = kernels::NumericsNamed(numerics);
-  if (!device.numerics.has_value()) {
-    std::fprintf(stderr, "numerics: exact, bf16, int8 or phased, not %s\n", numerics.c_str());
+  if (!device.numerics.has_value() && numerics != "auto") {
+    std::fprintf(stderr, "numerics: auto, exact, bf16, int8 or phased, not %s\n", numerics.c_str());
     return 2;
   }
   device.isa = argc > 4 ? argv[4] : "";
@@ -215,10 +237,14 @@ int Main(int argc, char** argv) {
     MeasureMixed(*model->runner, greedy, std::atoi(argv[6]), std::atoi(argv[7]));
     return 0;
   }
-  const int common = argc > 8 ? std::atoi(argv[8]) : 0;
+  if (argc > 8) {
+    MeasureCommon(*model->runner, greedy, std::atoi(argv[5]), std::atoi(argv[6]),
+                  std::atoi(argv[7]), std::atoi(argv[8]));
+    return 0;
+  }
   if (one) loads = {{std::atoi(argv[5]), std::atoi(argv[6]), std::atoi(argv[7])}};
   for (const Decode& load : loads) {
-    Sequences sequences{*model->runner, load.count, load.context + 64 + load.steps, common};
+    Sequences sequences{*model->runner, load.count, load.context + 64 + load.steps};
     sequences.Fill(greedy, load.count, load.context);
     std::vector<double> times;
     for (int t = 0; t < load.steps; ++t) {
@@ -229,7 +255,7 @@ int Main(int argc, char** argv) {
     std::printf("| decode %d at %d | %.2f (best %.2f) | %.0f |\n", load.count, load.context, median,
                 std::ranges::min(times), load.count / median * 1e3);
     if (load.count == 1) {
-      PrintShare(opened_device, model->weight_bytes - model->prompt_weight_bytes, median);
+      PrintShare(opened_device, model->greedy_weight_bytes, median);
     }
     std::fflush(stdout);
   }
@@ -245,7 +271,7 @@ int main(int argc, char** argv) {
   if (argc < 2) {
     std::fprintf(
         stderr,
-        "step_benchmark MODEL [threads] [int8|bf16|exact|phased[:KV]] [isa] "
+        "step_benchmark MODEL [threads] [auto|int8|bf16|exact|phased[:KV]] [isa] "
         "[STREAMS CONTEXT STEPS [COMMON] | prefill LENGTH CHUNK | mixed STREAMS CONTEXT]\n");
     return 2;
   }

@@ -20,7 +20,7 @@ class LoadRun {
     result_.requests.resize(planned.size());
     raw_events_.resize(planned.size());
     for (const PlannedRequest& request : planned)
-      bodies_.push_back(CompletionBody(request, options.model, options.every_token));
+      bodies_.push_back(CompletionBody(request, options.model, options.draw, options.every_token));
   }
 
   RunResult Run(bool poisson) {

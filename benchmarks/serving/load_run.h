@@ -26,6 +26,7 @@ struct RunOptions {
   std::string target = "/v1/completions";
   std::string model;
   int concurrency = 1;  // closed loop; ignored with arrival times
+  DrawOptions draw;
   pid_t server_pid = 0;
   bool watch_stalls = false;
   // Token ids are asked for, so that a token whose text waits for the rest of a character is an

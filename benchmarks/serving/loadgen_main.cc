@@ -29,6 +29,8 @@ constexpr char kHelp[] =
     "  --output-tokens N|A-B    [128]\n"
     "  --shared-prefix N        tokens that all prompts begin with [0]\n"
     "  --token-ids A-B          range of random prompt ids [1000-40000]\n"
+    "  --temperature T          [0: greedy]\n"
+    "  --top-p P --min-p P --top-k N  sent where they are not 0 [0]\n"
     "  --warmup N               requests before the first run [2]\n"
     "  --seed N                 [1]\n"
     "  --stalls 0|1             watch the host's stalls; gaps without them go to the JSON [0]\n"
@@ -80,6 +82,10 @@ int Main(int argc, char** argv) {
                  {"--output-tokens", "128"},
                  {"--shared-prefix", "0"},
                  {"--token-ids", "1000-40000"},
+                 {"--temperature", "0"},
+                 {"--top-p", "0"},
+                 {"--min-p", "0"},
+                 {"--top-k", "0"},
                  {"--warmup", "2"},
                  {"--seed", "1"},
                  {"--stalls", "0"},
@@ -94,6 +100,8 @@ int Main(int argc, char** argv) {
   run.target = flags["--target"];
   run.model = flags["--model"];
   run.server_pid = FindListener(std::atoi(flags["--port"].c_str()));
+  run.draw = {std::atof(flags["--temperature"].c_str()), std::atof(flags["--top-p"].c_str()),
+              std::atof(flags["--min-p"].c_str()), std::atoi(flags["--top-k"].c_str())};
   run.watch_stalls = flags["--stalls"] == "1";
   run.every_token = flags["--every-token"] == "1";
   run.pace = {std::atoi(flags["--receive-buffer"].c_str()),

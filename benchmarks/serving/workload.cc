@@ -31,14 +31,17 @@ std::vector<PlannedRequest> PlanRequests(const WorkloadOptions& options) {
 }
 
 std::string CompletionBody(const PlannedRequest& request, const std::string& model,
-                           bool every_token) {
+                           const DrawOptions& draw, bool every_token) {
   nlohmann::json body = {{"prompt", request.prompt_ids},
                          {"max_tokens", request.max_tokens},
-                         {"temperature", 0},
+                         {"temperature", draw.temperature},
                          {"ignore_eos", true},
                          {"stream", true},
                          {"stream_options", {{"include_usage", true}}}};
   if (!model.empty()) body["model"] = model;
+  if (draw.top_p != 0) body["top_p"] = draw.top_p;
+  if (draw.min_p != 0) body["min_p"] = draw.min_p;
+  if (draw.top_k != 0) body["top_k"] = draw.top_k;
   if (every_token) body["return_token_ids"] = true;
   return body.dump();
 }

@@ -29,8 +29,14 @@ struct PlannedRequest {
 
 std::vector<PlannedRequest> PlanRequests(const WorkloadOptions& options);
 
-/// The JSON body of a streaming /v1/completions call: greedy, ignore_eos, usage asked for.
+/// How tokens are drawn; what is 0 is not sent, but for the temperature (0: greedy).
+struct DrawOptions {
+  double temperature = 0, top_p = 0, min_p = 0;
+  int top_k = 0;
+};
+
+/// The JSON body of a streaming /v1/completions call: ignore_eos, usage asked for.
 std::string CompletionBody(const PlannedRequest& request, const std::string& model,
-                           bool every_token);
+                           const DrawOptions& draw, bool every_token);
 
 }  // namespace modu::benchmark

@@ -58,11 +58,10 @@ class Loader {
     phases.generation = Pack(sources, use, Phase::kGeneration);
     if (!status_.ok()) return {};
     phases.prompt = phases.generation;
-    if (DiffersByPhase(sources, use)) {
-      const int64_t before = device_bytes_;
-      phases.prompt = Pack(sources, use, Phase::kPrompt);
-      prompt_bytes_ += device_bytes_ - before;
+    if (use != WeightUse::kTable) {
+      greedy_bytes_ += phases.generation->bytes() - phases.generation->spared_bytes();
     }
+    if (DiffersByPhase(sources, use)) phases.prompt = Pack(sources, use, Phase::kPrompt);
     Report();
     return phases;
   }
@@ -78,6 +77,7 @@ class Loader {
     auto buffer = device_.Allocate(values.size() * sizeof(float));
     std::memcpy(buffer->data(), values.data(), values.size() * sizeof(float));
     device_bytes_ += static_cast<int64_t>(buffer->bytes());
+    greedy_bytes_ += static_cast<int64_t>(buffer->bytes());
     return buffer;
   }
 
@@ -91,7 +91,7 @@ class Loader {
 
   const absl::Status& status() const { return status_; }
   int64_t device_bytes() const { return device_bytes_; }
-  int64_t prompt_bytes() const { return prompt_bytes_; }
+  int64_t greedy_bytes() const { return greedy_bytes_; }
 
  private:
   const TensorInfo* Find(const std::string& name) const {
@@ -156,7 +156,7 @@ class Loader {
   absl::Status status_;
   std::unordered_map<std::string, const TensorInfo*> by_name_;
   std::set<std::string> needed_, used_;
-  int64_t read_ = 0, total_ = 0, device_bytes_ = 0, prompt_bytes_ = 0;
+  int64_t read_ = 0, total_ = 0, device_bytes_ = 0, greedy_bytes_ = 0;
 };
 
 LayerWeights LoadLayer(Loader& load, const ModelConfig& config, int index) {
@@ -214,7 +214,7 @@ absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, Device& d
           .generation;
   if (!load.status().ok()) return load.status();
   weights.bytes = load.device_bytes();
-  weights.prompt_bytes = load.prompt_bytes();
+  weights.greedy_bytes = load.greedy_bytes();
   weights.unused_tensors = load.UnusedTensors();
   return weights;
 }

@@ -46,7 +46,7 @@ struct ModelWeights {
   std::unique_ptr<kernels::Buffer> final_norm;             // [d]
   std::vector<LayerWeights> layers;
   bool phased = false;                      // some matrices differ by phase
-  int64_t bytes = 0, prompt_bytes = 0;      // on the device; of them those of prompts alone
+  int64_t bytes = 0, greedy_bytes = 0;      // on the device; of them what a greedy decode reads
   std::vector<std::string> unused_tensors;  // in the file, but no part of this architecture
 
   const kernels::PackedWeight& embedding_table() const {

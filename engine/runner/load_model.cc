@@ -54,7 +54,7 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& path,
     model.format = (*checkpoint)->format();
     model.unused_tensors = weights->unused_tensors;
     model.weight_bytes = weights->bytes;
-    model.prompt_weight_bytes = weights->prompt_bytes;
+    model.greedy_weight_bytes = weights->greedy_bytes;
     model.device = device->Describe();
     auto runner =
         TransformerRunner::Create(std::move(device), model.config, *std::move(weights), options);

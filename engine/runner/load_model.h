@@ -26,7 +26,7 @@ struct LoadedModel {
   std::string device;                                        // as Device::Describe
   int64_t file_bytes = 0;                                    // of the tensors read
   int64_t weight_bytes = 0, kv_bytes = 0, buffer_bytes = 0;  // on the device
-  int64_t prompt_weight_bytes = 0;                           // of weight_bytes: only prompts read
+  int64_t greedy_weight_bytes = 0;  // of weight_bytes: what a step of a greedy decode reads
   std::vector<std::string>
       unused_tensors;  // in the file, but no part of the model: worth a warning
 };

@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cpu/attention_rows-inl.h"
+#include "kernels/cpu/vector-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
@@ -24,6 +24,11 @@ alignas(64) constexpr uint8_t kBelowLine[64] = {
     38, 39, 40, 41, 42, 42, 43, 43, 43, 44, 44, 44, 44, 44, 44, 44, 43, 43, 42, 42, 41, 40,
     39, 38, 37, 36, 35, 33, 32, 30, 28, 27, 25, 23, 21, 18, 16, 14, 11, 8,  5,  2};
 
+/// What StorePowers is told of the largest score.
+MODU_INLINE float PowersOrigin(float top) {
+  return __builtin_fmaf(top, -float{kPowerSteps}, kPowerOfNone);
+}
+
 /// Bit t is set for tokens [first, last) of 32.
 MODU_INLINE uint32_t TokenBits(int first, int last) {
   const auto below = [](int n) { return n <= 0 ? 0u : n >= 32 ? ~0u : (1u << n) - 1; };
@@ -32,7 +37,7 @@ MODU_INLINE uint32_t TokenBits(int first, int last) {
 
 #if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
 
-/// 2^(score - top) of 32 scores; origin: kPowerOfNone - 512 top. 0 where `seen` has no bit.
+/// 2^(score - top) of 32 scores; origin: PowersOrigin(top). 0 where `seen` has no bit.
 MODU_INLINE void StorePowers(const float* scores, float origin, uint32_t seen, std::byte* out) {
   const Float steps = Set(float{kPowerSteps}), from = Set(origin);
   const Int first = _mm512_cvtps_epi32(Fma(Load(scores), steps, from));
@@ -62,16 +67,6 @@ MODU_INLINE void StorePowers(const float* scores, float origin, uint32_t seen, s
 }
 
 #endif
-
-/// 2^(score - top) of a row, of all blocks that its step sees, 0 for what it does not see itself.
-/// out may be the scores: what is written has been read.
-MODU_INLINE void StorePowersOfRow(const ScoredRow& row, std::byte* out) {
-  const float origin = __builtin_fmaf(row.top, -float{kPowerSteps}, kPowerOfNone);
-  ForBlocks(row.begin, row.end, row.first, row.last, [&]<bool kWhole>(int i) {
-    StorePowers(row.scores + i, origin, kWhole ? ~0u : TokenBits(row.first - i, row.last - i),
-                out + 2 * i);
-  });
-}
 
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

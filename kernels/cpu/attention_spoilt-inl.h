@@ -5,6 +5,7 @@
 // op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/attention_powers-inl.h"
+#include "kernels/cpu/attention_rows-inl.h"
 #include "kernels/cpu/int8_lanes-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {

@@ -283,6 +283,16 @@ void WeighTokens(Tiles& tiles, const AttentionItem& item, const TileScratch& s, 
   }
 }
 
+/// 2^(score - top) of a row, of all blocks that its step sees, 0 for what it does not see itself.
+/// out may be the scores: what is written has been read.
+MODU_INLINE void StorePowersOfRow(const ScoredRow& row, std::byte* out) {
+  const float origin = PowersOrigin(row.top);
+  ForBlocks(row.begin, row.end, row.first, row.last, [&]<bool kWhole>(int i) {
+    StorePowers(row.scores + i, origin, kWhole ? ~0u : TokenBits(row.first - i, row.last - i),
+                out + 2 * i);
+  });
+}
+
 /// q of rows [first, first + rows) times log2(e) as A tiles of bf16, zeros in dims that do not
 /// exist.
 void PackQueryTile(const AttentionItem& item, int first, int rows, std::byte* tile) {

@@ -248,7 +248,9 @@ void CpuWeight::AddCoarseHead(WorkerPool& pool, WeightArena& arena) {
       CoarseHead::Create(strips_, prepared_, pool, arena);
   if (!head.ok()) return;
   coarse_head_ = *std::move(head);
-  if (coarse_head_ != nullptr) bytes_ += coarse_head_->bytes();
+  if (coarse_head_ == nullptr) return;
+  spared_bytes_ = bytes_;
+  bytes_ += coarse_head_->bytes();
 }
 
 void CpuWeight::DecodeRow(int64_t row, float* out) const {

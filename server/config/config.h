@@ -27,7 +27,7 @@ struct Config {
   int max_seqs = 64;
   int max_step_tokens = 0;  // 0: a default, at least max_seqs
   int draft_tokens = 4;
-  int max_decode_slowdown = 230;  // percent, 100 or more; 0: no bound
+  int max_decode_slowdown = -1;   // percent, 100 or more; 0: no bound; -1: by the numerics
   std::string numerics = "auto";  // auto, exact, bf16, int8, phased
   std::string isa;                // "", ref, avx2, avx512, avx512bf16, amx
   bool prefix_cache = true;

@@ -96,7 +96,8 @@ TEST_CASE("a slowdown below the step itself means nothing") {
     CHECK(error.find("max-decode-slowdown: ") == 0);
     CHECK(error.find("100") != std::string::npos);
   }
-  for (const char* value : {"0", "100", "250"})
+  CHECK(ErrorOf({"--max-decode-slowdown", "-2"}).find("max-decode-slowdown") == 2);  // as a flag
+  for (const char* value : {"-1", "0", "100", "250"})
     CHECK(ErrorOf({"--max-decode-slowdown", value}).empty());
 }
 

@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 CTEST = ctest --output-on-failure -j $(JOBS)
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: deps-build  ## install what is missing and build build/modu
 	@$(call configure,release,$(BUILD),-DMODU_TESTS=OFF -DMODU_BENCHMARKS=OFF)
@@ -46,6 +46,13 @@ bench: deps-test  ## this machine's figures: kernels against their floors, and t
 	@cmake --build $(BUILD) -j $(JOBS)
 	@benchmarks/run $(BUILD)
 
+# Not part of test: it takes a minute or more of callgrind, and its numbers are those of one compiler.
+instructions: deps-test deps-instructions  ## instructions of the hot loops against benchmarks/engine/instructions.json
+	@$(call configure,release,$(BUILD),-DMODU_BENCHMARKS=ON)
+	@cmake --build $(BUILD) -j $(JOBS) --target step_benchmark modu
+	@$(BUILD)/modu pull >/dev/null
+	@benchmarks/engine/instructions --binary $(BUILD)/step_benchmark --against benchmarks/engine/instructions.json
+
 format:  ## clang-format all of our sources
 	@deploy/install-dependencies lint
 	@git ls-files '*.h' '*.cc' | xargs clang-format-19 -i
@@ -57,7 +64,7 @@ lint: build  ## clang-tidy over what changed since tests/lint/passed; commit wha
 build/venv/.done: tests/e2e/requirements.txt | deps-test
 	@python3 -m venv build/venv && build/venv/bin/pip install -q -r $< && touch $@
 
-deps-build deps-test deps-fuzz: deps-%:
+deps-build deps-test deps-fuzz deps-instructions: deps-%:
 	@deploy/install-dependencies $*
 
 # configure(preset, folder, options): once, and again when the options differ from what the folder was made with.
@@ -65,4 +72,4 @@ configure = test -f $(2)/build.ninja && test "$$(cat $(2)/.options 2>/dev/null)"
   { cmake --preset $(1) -B $(2) $(3) >$(2).log 2>&1 && mv $(2).log $(2)/configure.log && echo "$(3)" >$(2)/.options; } || \
   { cat $(2).log; exit 1; }
 
-.PHONY: help build serve test test-fast sanitize sanitize-asan sanitize-tsan fuzz bench format lint deps-build deps-test deps-fuzz
+.PHONY: help build serve test test-fast sanitize sanitize-asan sanitize-tsan fuzz bench instructions format lint deps-build deps-test deps-fuzz deps-instructions

@@ -30,13 +30,14 @@ struct Sequences {
   ModelRunner& runner;
   int count;
   int max_len;
-  int common = 0;  // tokens whose blocks are those of the first
+  int common = 0;       // tokens whose blocks are those of the first
+  int first_block = 0;  // of the first
   int block = runner.spec().groups[0].block_size;
   std::vector<SamplerSlot> slots;
 
   int BlocksEach() const { return (max_len + block - 1) / block; }
   int32_t Block(int sequence, int index) const {
-    return (index < common / block ? 0 : sequence * BlocksEach()) + index;
+    return first_block + (index < common / block ? 0 : sequence * BlocksEach()) + index;
   }
 
   /// Tokens [first, first + count) of a sequence; sampled: the last one's logits are needed.
@@ -160,6 +161,7 @@ void MeasureCommon(ModelRunner& runner, const SamplingParams& params, int stream
                    int steps, int common) {
   const int length = context + 64 + steps;
   Sequences apart{runner, streams, length}, joined{runner, streams, length, common};
+  joined.first_block = streams * apart.BlocksEach();
   std::vector<double> times[2];
   for (Sequences* sequences : {&apart, &joined}) sequences->Fill(params, streams, context);
   for (int t = 0; t < steps; ++t) {
@@ -205,7 +207,7 @@ int Main(int argc, char** argv) {
   }
   device.isa = argc > 4 ? argv[4] : "";
   RunnerOptions options;
-  options.kv_tokens = 80 * 1024;
+  options.kv_tokens = (argc > 8 ? 160 : 80) * 1024;  // two sets beside each other
   options.max_model_len = 2048;
   options.max_batch_tokens = 2048;
   options.kv_dtype = KvDTypeNamed(kv);

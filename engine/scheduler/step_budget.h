@@ -26,8 +26,8 @@ struct StepBudgetOptions {
   int64_t max_alone_ns = 100'000'000;
   int32_t min_alone_tokens = 256;
   /// While nobody arrives beside others, that time doubles with each such step, up to this one: a
-  /// prompt that is alone on the server need not pay for those who do not come. The first who does
-  /// waits that long at most, once.
+  /// prompt that is alone on the server need not pay for those who do not come. Who does come then
+  /// waits about that long, and the next, unless two such steps have passed, for less.
   int64_t max_quiet_ns = 300'000'000;
   /// Prefill beside decodes goes through the model by itself, with weights of its own, so that its
   /// first token costs more than others.

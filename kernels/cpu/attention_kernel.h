@@ -22,7 +22,8 @@ constexpr int kPieceTokens = 256;
 constexpr int kUnitRows = 96;
 
 /// What a piece leaves of a row: max score, sum of exp(score - max), and at kStateHeader the
-/// weighted sum of V (padded_dim floats).
+/// weighted sum of V (padded_dim floats). The rest of a piece's header may be anything; tiles leave
+/// the sum in all of it.
 constexpr int kStateHeader = 16;
 constexpr int kHasPieces = 2;  // of a running state's header: not 0 once a piece has gone in
 constexpr int64_t StateFloats(int padded_dim) { return kStateHeader + padded_dim; }

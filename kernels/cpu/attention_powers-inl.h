@@ -3,8 +3,8 @@
 // its mantissa, with two bits more than bf16 keeps; what is lacked is one of 64 numbers of a table.
 // That takes 10 instructions for 32 scores where a polynomial took 20. The result is within 6.3e-3
 // of the power, 1.8e-3 in the mean (of squares), where the exact power rounded to bf16 is
-// within 3.9e-3 and 1.7e-3. With AVX512-VBMI and in plain code; the same bits. Included by
-// op_dtype_isa files only.
+// within 3.9e-3 and 1.7e-3 (largest scores up to some 1e4; beyond, their own last bit is more).
+// With AVX512-VBMI and in plain code; the same bits. Included by op_dtype_isa files only.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -18,7 +18,8 @@ constexpr int kPowerSteps = 512;  // of a doubling
 /// The largest score's: exponent 127, and what rounds when the two lowest bits are dropped.
 constexpr float kPowerOfNone = 127.0f * kPowerSteps + 2;
 
-/// For each 64th of a doubling 512 (1 + x - 2^x), the mean over its eight steps.
+/// For each 64th of a doubling 512 (1 + x - 2^x), the mean over its eight steps, which begin 2
+/// below it for what rounds.
 alignas(64) constexpr uint8_t kBelowLine[64] = {
     0,  3,  5,  8,  10, 12, 14, 16, 18, 20, 22, 24, 25, 27, 28, 30, 31, 33, 34, 35, 36, 37,
     38, 39, 40, 41, 42, 42, 43, 43, 43, 44, 44, 44, 44, 44, 44, 44, 43, 43, 42, 42, 41, 40,

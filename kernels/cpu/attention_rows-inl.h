@@ -126,11 +126,11 @@ concept MakesProducts =
       // log2(e).
       { Products::QueryTileBytes(n) } -> std::same_as<int64_t>;
       Products::PackQueries(item, n, n, packed);
+      // (item, piece), before any of its rows' steps over a piece.
+      products.Open(item, n);
       // (rows, head_dim), before what follows and whenever rows change; and after all.
       products.Configure(n, n);
       products.Release();
-      // (item, piece), before any of its rows' steps over a piece.
-      products.Open(item, n);
       // (item, q, rows, piece_start, seen, ahead, scores): of whole blocks, to
       // scores[row][token - piece_start], rows kScoreStride apart.
       products.Score(item, packed, n, n, seen, ahead, out);
@@ -181,7 +181,7 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
   products.Score(item, q, rows, piece_start, seen, cold ? values() : BlocksAhead(), s.scores);
   const int begin = seen.begin * kKvBlockTokens - piece_start;
   const int end = seen.end * kKvBlockTokens - piece_start;
-  // Row by row each of the two waits for the sum of its lanes; all rows of one overlap.
+  // All rows' first, as each waits for what its lanes come to.
   float top[Products::kStepRows];
   for (int r = 0; r < rows; ++r) {
     top[r] = TopScore(s.scores + r * kScoreStride, begin, end, first[r] - piece_start,

@@ -1,8 +1,8 @@
-// Tokens whose K or V was not finite. Whoever wrote them made all of their K NaN (kv_append-inl.h),
-// and rows that see them are to come out as NaN, others not. Powers by whole numbers
-// (attention_powers-inl.h) take a score of NaN for one far below, so such tokens are looked for in
-// K, a block at a time, which costs two instructions for 16 tokens of all rows. Included by
-// op_dtype_isa files only.
+// Tokens whose K or V was not finite. Whoever wrote them made the first dims of their K NaN, or all
+// of it (kv_append-inl.h), and rows that see them are to come out as NaN, others not. Powers by
+// whole numbers (attention_powers-inl.h) take a score of NaN for one far below, so such tokens are
+// looked for in K, a block at a time, which costs two instructions for 16 tokens of all rows.
+// Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/attention_powers-inl.h"
 #include "kernels/cpu/attention_rows-inl.h"

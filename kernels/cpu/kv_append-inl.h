@@ -19,8 +19,20 @@ MODU_INLINE uint16_t ToBf16(float x) {
 
 constexpr int kChunk = 64;  // dims converted at a time
 
-/// A token whose V is not finite becomes NaN in its K, which only rows that see the token read, and
-/// its V 0: tile products multiply what a row does not see by 0, and 0 x NaN is NaN.
+/// Rounds n values and returns the largest magnitude's bits, from 0x7F80 on no finite number.
+MODU_INLINE uint16_t LargestBf16(const float* x, int n, uint16_t* bits) {
+  uint16_t largest = 0;
+  for (int d = 0; d < n; ++d) {
+    bits[d] = ToBf16(x[d]);
+    const auto magnitude = static_cast<uint16_t>(bits[d] & 0x7FFF);
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  return largest;
+}
+
+/// A token whose K or V is not finite becomes NaN in its K's first two dims, which only rows that
+/// see the token read (attention_spoilt-inl.h looks there), and such a V 0: tile products multiply
+/// what a row does not see by 0, and 0 x NaN is NaN.
 MODU_INLINE void AppendBf16(const float* k, const float* v, const QkvRow& r, std::byte* head) {
   std::byte* k_at = head + r.offset / 16 * r.half_bytes + r.offset % 16 * 4;
   std::byte* v_at = head + r.v_offset + r.offset / 2 * 64 + r.offset % 2 * 2;
@@ -28,15 +40,9 @@ MODU_INLINE void AppendBf16(const float* k, const float* v, const QkvRow& r, std
   for (int base = 0; base < r.head_dim; base += kChunk) {
     const int n = r.head_dim - base < kChunk ? r.head_dim - base : kChunk;
     uint16_t bits[kChunk];
-    for (int d = 0; d < n; ++d) bits[d] = ToBf16(k[base + d]);
+    poisoned = LargestBf16(k + base, n, bits) >= 0x7F80 || poisoned;
     for (int d = 0; d < n; d += 2) __builtin_memcpy(k_at + (base + d) / 2 * 64, bits + d, 4);
-    uint16_t largest = 0;  // magnitude
-    for (int d = 0; d < n; ++d) {
-      bits[d] = ToBf16(v[base + d]);
-      const auto magnitude = static_cast<uint16_t>(bits[d] & 0x7FFF);
-      largest = magnitude > largest ? magnitude : largest;
-    }
-    if (largest >= 0x7F80) {
+    if (LargestBf16(v + base, n, bits) >= 0x7F80) {
       for (int d = 0; d < n; ++d) bits[d] = 0;
       poisoned = true;
     }

@@ -79,9 +79,10 @@ absl::Status CheckBeyondBounds(const Config& config) {
   if (const absl::Status names = CheckServedNames(config); !names.ok()) return names;
   if (const absl::Status origins = CheckOrigins(config); !origins.ok()) return origins;
   if (config.max_decode_slowdown > 0 && config.max_decode_slowdown < kWholeStep) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "max-decode-slowdown: ", config.max_decode_slowdown,
-        " is less than the step itself: 0 (no bound) or ", kWholeStep, " and more (percent)"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("max-decode-slowdown: ", config.max_decode_slowdown,
+                     " is less than the step itself: -1 (by the numerics), 0 (no bound) or ",
+                     kWholeStep, " and more (percent)"));
   }
   if (config.tls_cert.empty() != config.tls_key.empty()) {
     return absl::InvalidArgumentError("tls-cert and tls-key go together");

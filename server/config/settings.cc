@@ -125,7 +125,7 @@ std::span<const SettingRow> Settings() {
        &Config::max_step_tokens, 0, 65536},
       {"max-decode-slowdown", "Engine",
        "percent, 100 or more: how long prefill may make a step, of one of those who decode and "
-       "will soon; -1: 230, in phased numerics 200; 0: no bound",
+       "will soon; -1: 230, or 200 where prompts have weights of their own (phased); 0: no bound",
        &Config::max_decode_slowdown, -1, 100'000},
       {"draft-tokens", "Engine",
        "tokens guessed from a sequence's own text and checked in one step, where at most four run "

@@ -336,26 +336,38 @@ TEST_CASE("a token whose V is not finite spoils the rows that see it and no othe
   }
 }
 
-TEST_CASE("over codes a token whose K is not finite spoils the rows that see it and no others") {
+TEST_CASE("a token whose K is not finite spoils the rows that see it and no others") {
+  struct Case {
+    int length, poisoned, window;
+  };
   const float poison = GENERATE(NAN, INFINITY);
-  const DType dtype = GENERATE(DType::kI8, DType::kF8E4M3);
+  const DType dtype = GENERATE(DType::kBF16, DType::kI8, DType::kF8E4M3);
+  // In the first piece, in a later one, and out of the last rows' sight.
+  const auto [length, poisoned, window] =
+      GENERATE(Case{70, 41, 0}, Case{290, 270, 0}, Case{290, 270, 12});
+  if (length > kPieceTokens && std::isinf(poison)) return;  // one is enough
   for (const Level& level : Levels()) {
     AttentionShape shape;
     shape.dtype = dtype;
     shape.num_kv_heads = 1;
-    constexpr int kLength = 70, kPoisoned = 41;
-    PagedSequence sequence(shape, kLength, 8), clean(shape, kLength, 8);
+    shape.window = window;
+    PagedSequence sequence(shape, length, 8), clean(shape, length, 8);
     const auto k = static_cast<size_t>(shape.group * shape.head_dim);
-    sequence.row(kPoisoned)[k + 17] = poison;
-    sequence.Append(*level.rows, 0, kLength);
-    clean.Append(*level.rows, 0, kLength);
-    const auto got = sequence.Attend(*level.attention, 0, kLength);
-    const auto expected = clean.Attend(*level.attention, 0, kLength);
+    sequence.row(poisoned)[k + 17] = poison;
+    sequence.Append(*level.rows, 0, length);
+    clean.Append(*level.rows, 0, length);
+    const auto got = sequence.Attend(*level.attention, 0, length);
+    const auto expected = clean.Attend(*level.attention, 0, length);
     const auto width = static_cast<size_t>(sequence.q_width());
     INFO(level.name << " " << TraitsOf(dtype).name);
-    CHECK(std::memcmp(got.data(), expected.data(), kPoisoned * width * sizeof(float)) == 0);
-    CHECK(std::all_of(got.begin() + kPoisoned * static_cast<long>(width), got.end(),
+    const auto at = [&](int position) { return static_cast<size_t>(position) * width; };
+    const int end = window == 0 ? length : poisoned + window;  // one past who sees it
+    CHECK(std::memcmp(got.data(), expected.data(), at(poisoned) * sizeof(float)) == 0);
+    CHECK(std::all_of(got.begin() + static_cast<long>(at(poisoned)),
+                      got.begin() + static_cast<long>(at(end)),
                       [](float x) { return std::isnan(x); }));
+    CHECK(std::memcmp(got.data() + at(end), expected.data() + at(end),
+                      at(length - end) * sizeof(float)) == 0);
   }
 }
 

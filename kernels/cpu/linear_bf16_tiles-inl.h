@@ -23,10 +23,6 @@ namespace {
 
 constexpr int64_t kTileBytes = int64_t{kTileMaxRows} * kTileRowBytes;
 constexpr int kTileFloats = kTileMaxRows * kTileMaxRows;
-constexpr int kPassRows = 2 * kTileMaxRows;
-/// Groups whose A tiles are multiplied with all rows before the next are decoded: they stay in L1
-/// (40 of 48 KiB), through which activations pass by loads that leave little behind.
-constexpr int64_t kChunkGroups = 20;
 /// Few rows: groups decoded ahead of their products, so that a tile's load does not wait for its
 /// stores, in a ring.
 constexpr int64_t kGroupsAhead = 2, kRingGroups = 4;
@@ -105,47 +101,86 @@ MODU_INLINE void LoadRows(Tiles& tiles, const std::byte* in) {
   }
 }
 
-/// C += A x B of one group: the strip's two tiles of outputs, one or two tiles of rows.
+/// C += A x B of one group: two tiles of outputs, one or two tiles of rows.
 template <bool kFew, bool kTwo, typename Tiles>
-MODU_INLINE void MultiplyGroup(Tiles& tiles, const std::byte* weights, const std::byte* in,
-                               int64_t block_bytes) {
-  tiles.template Load<4>(weights, kTileRowBytes);
+MODU_INLINE void MultiplyGroup(Tiles& tiles, const std::byte* first, const std::byte* second,
+                               const std::byte* in, int64_t block_bytes) {
+  // All loads first: beside another guest's load four products then take 0.88 of what they take in
+  // turn with loads (benchmarks/results/2026-12-01-amx-prompts.md).
   LoadRows<kFew, 6>(tiles, in);
+  if constexpr (kTwo) LoadRows<kFew, 7>(tiles, in + block_bytes);
+  tiles.template Load<4>(first, kTileRowBytes);
+  tiles.template Load<5>(second, kTileRowBytes);
   tiles.template DotBf16<0, 4, 6>();
-  tiles.template Load<5>(weights + kTileBytes, kTileRowBytes);
   tiles.template DotBf16<1, 5, 6>();
   if constexpr (kTwo) {
-    LoadRows<kFew, 7>(tiles, in + block_bytes);
     tiles.template DotBf16<2, 4, 7>();
     tiles.template DotBf16<3, 5, 7>();
   }
 }
 
+/// The A tiles of the two tiles of outputs that are computed at once.
+class OutputTiles {
+ public:
+  explicit OutputTiles(const TileProductsArgs& args)
+      : first_(*args.outputs[0].strip),
+        second_(*args.outputs[1].strip),
+        halves_{args.outputs[0].half, args.outputs[1].half} {}
+
+  bool are_plain() const { return first_.format == StripFormat::kBF16; }
+  /// Of plain ones, where they lie.
+  const std::byte* first(int64_t group) const {
+    return first_.data + group * first_.group_bytes + halves_[0] * kTileBytes;
+  }
+  const std::byte* second(int64_t group) const {
+    return second_.data + group * second_.group_bytes + halves_[1] * kTileBytes;
+  }
+  /// A group's of any other format, one behind the other. Fetches ahead what has not been read yet.
+  MODU_INLINE void Decode(int64_t group, std::byte* to) const {
+    DecodeOne(first_, halves_[0], group, to);
+    DecodeOne(second_, halves_[1], group, to + kTileBytes);
+  }
+
+ private:
+  static MODU_INLINE void DecodeOne(const Strip& strip, int half, int64_t group, std::byte* to) {
+    const std::byte* const from = strip.data + group * strip.group_bytes;
+    if (half == 0) {
+      FetchGroup(from, strip.group_bytes);
+      DecodeTile<0>(strip.format, from, to);
+    } else {
+      DecodeTile<1>(strip.format, from, to);
+    }
+  }
+
+  const Strip& first_;
+  const Strip& second_;
+  int halves_[2];
+};
+
 /// Up to 32 rows: sums stay in registers, each group is multiplied once, soon after its decoding.
 template <bool kTwo, typename Tiles>
-void MultiplyFew(Tiles& tiles, const Strip& strip, int64_t groups, const std::byte* in,
-                 int64_t block_bytes, std::byte* ring, float* sums) {
+void MultiplyFew(Tiles& tiles, const TileProductsArgs& args) {
+  const OutputTiles outputs(args);
+  const int64_t groups = args.layout->groups(), block_bytes = args.layout->block_bytes;
+  const std::byte* const in = args.in;
   ZeroSums<kTwo>(tiles);
-  if (strip.format == StripFormat::kBF16) {  // A tiles as they are
+  if (outputs.are_plain()) {
     for (int64_t g = 0; g < groups; ++g) {
-      MultiplyGroup<true, kTwo>(tiles, strip.data + g * strip.group_bytes, in + g * kTileBytes,
+      MultiplyGroup<true, kTwo>(tiles, outputs.first(g), outputs.second(g), in + g * kTileBytes,
                                 block_bytes);
     }
   } else {
-    const auto slot = [&](int64_t g) { return ring + g % kRingGroups * 2 * kTileBytes; };
-    for (int64_t g = 0; g < kGroupsAhead && g < groups; ++g) {
-      DecodeTiles(strip.format, strip.data + g * strip.group_bytes, slot(g));
-    }
+    const auto slot = [&](int64_t g) { return args.scratch + g % kRingGroups * 2 * kTileBytes; };
+    for (int64_t g = 0; g < kGroupsAhead && g < groups; ++g) outputs.Decode(g, slot(g));
     for (int64_t g = 0; g < groups; ++g) {
-      MultiplyGroup<true, kTwo>(tiles, slot(g), in + g * kTileBytes, block_bytes);
+      MultiplyGroup<true, kTwo>(tiles, slot(g), slot(g) + kTileBytes, in + g * kTileBytes,
+                                block_bytes);
       const int64_t next = g + kGroupsAhead;
-      if (next < groups) {
-        FetchGroup(strip.data + next * strip.group_bytes, strip.group_bytes);
-        DecodeTiles(strip.format, strip.data + next * strip.group_bytes, slot(next));
-      }
+      if (next < groups) outputs.Decode(next, slot(next));
     }
   }
-  StoreSums<kTwo>(tiles, sums);
+  StoreSums<kTwo>(tiles, args.sums);
+  args.finish(0, args.rows, args.sums);
 }
 
 /// The lines of TileOutput of up to two tiles of rows, a few behind each group of products.
@@ -174,65 +209,75 @@ class LinesAhead {
   int64_t stride_ = 0, bytes_ = 0, line_ = 0, lines_ = 0;
 };
 
+/// A chunk of groups as A tiles: group g's are `step` bytes times g from where these lie.
+struct ChunkTiles {
+  const std::byte *first, *second;
+  int64_t step_first, step_second;
+  int64_t groups;
+};
+
 /// One chunk's groups for one or two tiles of rows.
 template <bool kTwo, typename Tiles>
-void MultiplyChunk(Tiles& tiles, const std::byte* weights, int64_t groups, const std::byte* in,
-                   int64_t block_bytes, bool start, LinesAhead ahead, float* sums) {
+void MultiplyChunk(Tiles& tiles, const ChunkTiles& chunk, const std::byte* in, int64_t block_bytes,
+                   bool start, LinesAhead ahead, float* sums) {
   if (start) {
     ZeroSums<kTwo>(tiles);
   } else {
     LoadSums<kTwo>(tiles, sums);
   }
-  for (int64_t g = 0; g < groups; ++g) {
-    MultiplyGroup<false, kTwo>(tiles, weights + g * 2 * kTileBytes, in + g * kTileBytes,
-                               block_bytes);
+  const std::byte *first = chunk.first, *second = chunk.second;
+  for (int64_t g = 0; g < chunk.groups; ++g) {
+    MultiplyGroup<false, kTwo>(tiles, first, second, in + g * kTileBytes, block_bytes);
+    first += chunk.step_first;
+    second += chunk.step_second;
     ahead.Fetch();
   }
   StoreSums<kTwo>(tiles, sums);
 }
 
+/// Sums of all rows are kept from chunk to chunk, or, of a single chunk, of the rows in hand alone.
 template <typename Tiles>
-void MultiplyMany(Tiles& tiles, const Strip& strip, const PreparedLayout& layout,
-                  const std::byte* in, int rows, const TileOutput& out, std::byte* decoded,
-                  float* sums) {
-  const int64_t groups = layout.groups();
-  for (int64_t first = 0; first < groups; first += kChunkGroups) {
-    const int64_t count = groups - first < kChunkGroups ? groups - first : kChunkGroups;
-    const std::byte* weights = strip.data + first * strip.group_bytes;
-    if (strip.format != StripFormat::kBF16) {
+void MultiplyMany(Tiles& tiles, const TileProductsArgs& args) {
+  const OutputTiles outputs(args);
+  const int64_t groups = args.layout->groups(), block_bytes = args.layout->block_bytes;
+  for (int64_t begin = 0; begin < groups; begin += kChunkGroups) {
+    const int64_t count = groups - begin < kChunkGroups ? groups - begin : kChunkGroups;
+    ChunkTiles chunk = {args.scratch, args.scratch + kTileBytes, 2 * kTileBytes, 2 * kTileBytes,
+                        count};
+    if (outputs.are_plain()) {
+      chunk = {outputs.first(begin), outputs.second(begin), args.outputs[0].strip->group_bytes,
+               args.outputs[1].strip->group_bytes, count};
+    } else {
       for (int64_t g = 0; g < count; ++g) {
-        FetchGroup(weights + g * strip.group_bytes, strip.group_bytes);
-        DecodeTiles(strip.format, weights + g * strip.group_bytes, decoded + g * 2 * kTileBytes);
+        outputs.Decode(begin + g, args.scratch + g * 2 * kTileBytes);
       }
-      weights = decoded;
     }
-    const std::byte* a = in + first * kTileBytes;
-    for (int row = 0; row < rows; row += kPassRows, a += 2 * layout.block_bytes) {
-      float* const c = sums + row * kStrip;
+    const std::byte* in = args.in + begin * kTileBytes;
+    for (int row = 0; row < args.rows; row += kPassRows, in += 2 * block_bytes) {
+      float* const sums = args.sums + (groups > kChunkGroups ? row * kStrip : 0);
+      const int rows = args.rows - row < kPassRows ? args.rows - row : kPassRows;
       LinesAhead ahead;
-      if (first == 0 && out.at != nullptr) {
-        ahead = {out, row, rows - row < kPassRows ? rows - row : kPassRows, count};
-      }
-      if (rows - row > kTileMaxRows) {
-        MultiplyChunk<true>(tiles, weights, count, a, layout.block_bytes, first == 0, ahead, c);
+      if (begin == 0 && args.out.at != nullptr) ahead = {args.out, row, rows, count};
+      if (rows > kTileMaxRows) {
+        MultiplyChunk<true>(tiles, chunk, in, block_bytes, begin == 0, ahead, sums);
       } else {
-        MultiplyChunk<false>(tiles, weights, count, a, layout.block_bytes, first == 0, ahead, c);
+        MultiplyChunk<false>(tiles, chunk, in, block_bytes, begin == 0, ahead, sums);
       }
+      if (begin + count == groups) args.finish(row, rows, sums);
     }
   }
 }
 
 /// Bf16TileKernels::products
 template <typename Tiles>
-void TileProducts(const Strip& strip, const PreparedLayout& layout, const std::byte* in, int rows,
-                  const TileOutput& out, std::byte* scratch, float* sums) {
+void TileProducts(const TileProductsArgs& args) {
   Tiles& tiles = ThreadTiles<Tiles>();
-  if (rows > kPassRows) {
-    MultiplyMany(tiles, strip, layout, in, rows, out, scratch, sums);
-  } else if (rows > kTileMaxRows) {
-    MultiplyFew<true>(tiles, strip, layout.groups(), in, layout.block_bytes, scratch, sums);
+  if (args.rows > kPassRows) {
+    MultiplyMany(tiles, args);
+  } else if (args.rows > kTileMaxRows) {
+    MultiplyFew<true>(tiles, args);
   } else {
-    MultiplyFew<false>(tiles, strip, layout.groups(), in, layout.block_bytes, scratch, sums);
+    MultiplyFew<false>(tiles, args);
   }
 }
 
@@ -242,7 +287,7 @@ void TileToRows(const float* sums, int rows, float* tile) {
   TransposeTile(sums + kTileFloats, rows, tile + kTileMaxRows, kStrip);
 }
 
-/// 16 rows of act(gate) * up for column n of a strip; zero past its columns, as their weights are.
+/// 16 rows of act(gate) * up for column n; zero past the columns, as their weights are.
 MODU_INLINE Group GatedColumn(const TileGateArgs& args, int64_t at, int n) {
   const bool exists = n < args.columns;
   Group x = LoadGroup(args.gate + at), up = LoadGroup(args.up + at);
@@ -262,7 +307,7 @@ MODU_INLINE Group GatedColumn(const TileGateArgs& args, int64_t at, int n) {
 void GateTiles(const TileGateArgs& args) {
   for (int row = 0; row < args.rows; row += kTileMaxRows) {
     std::byte* const out = args.out + row / kTileMaxRows * args.block_bytes;
-    for (int n = 0; n < kStrip; n += 2) {
+    for (int n = 0; n < args.width; n += 2) {
       const int64_t at = row * kStrip + n * kTileMaxRows;
       StorePairs(out + n / 2 * kTileRowBytes, GatedColumn(args, at, n),
                  GatedColumn(args, at + kTileMaxRows, n + 1));

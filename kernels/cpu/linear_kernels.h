@@ -85,23 +85,29 @@ struct LargestArgs {
 };
 using LargestFn = bool (*)(const LargestArgs& args);
 
-/// bf16 products on tiles come out with the rows of 16 side by side:
-/// sums: [tiles of 16 rows][2 halves of a strip][16 outputs][16 rows], 64-byte aligned.
+/// bf16 products on tiles are made of two tiles of 16 outputs at once and of passes of up to 32
+/// rows, whose sums come out with the rows of 16 side by side:
+/// sums: [1 or 2 tiles of 16 rows][2 tiles of outputs][16 outputs][16 rows], 64-byte aligned.
+constexpr int kPassRows = 32;
+constexpr int kPassSums = kPassRows * kStrip;
+/// Groups whose A tiles are multiplied with all rows before the next are decoded: they stay in L1
+/// (40 of 48 KiB), through which activations pass by loads that leave little behind.
+constexpr int64_t kChunkGroups = 20;
+/// Rows of a call over more groups than that: sums of all of them are kept.
 constexpr int kMostTileRows = 256;
-constexpr int64_t kTileScratchBytes = 40 * 1024;  // decoded weights, 64-byte aligned
+constexpr int64_t kTileScratchBytes = kChunkGroups * 2 * 1024;  // decoded weights, 64-byte aligned
 
-/// Up to kMostTileRows rows of a gated linear's products, for a consumer that reads kBf16Tiles.
-struct TileGateArgs {
-  const float* gate;  // sums
-  const float* up;
-  int rows, columns;
-  const float* gate_scales;  // [columns] or null, as the biases
-  const float* up_scales;
-  const float* gate_bias;
-  const float* up_bias;
-  Activation activation;
-  std::byte* out;       // the first row's block, at the strip's first column
-  int64_t block_bytes;  // of out
+/// Columns [16 half, 16 half + 16) of a strip.
+struct OutputTile {
+  const Strip* strip;
+  int half;
+};
+
+/// What becomes of the sums of the `rows` rows of a pass that begins with row `row` of the call's.
+struct FinishPass {
+  void (*call)(const void* context, int row, int rows, const float* sums);
+  const void* context;
+  void operator()(int row, int rows, const float* sums) const { call(context, row, rows, sums); }
 };
 
 /// Where what becomes of products is to be written: of every `rows` rows (1 or 16) `lines` cache
@@ -112,14 +118,38 @@ struct TileOutput {
   int rows = 1, lines = 0;
 };
 
+struct TileProductsArgs {
+  OutputTile outputs[2];         // of kByOutput strips of one format and one number of groups
+  const PreparedLayout* layout;  // kBf16Tiles
+  const std::byte* in;           // rows of it, of which the first begins a block
+  int rows;
+  TileOutput out;      // of more than a pass, fetched to L2 on the way
+  std::byte* scratch;  // kTileScratchBytes
+  float* sums;         // of a pass; of all rows if there are more than kChunkGroups groups
+  FinishPass finish;   // called for each pass, once, by rising rows
+};
+
+/// Rows of a gated linear's products, for a consumer that reads kBf16Tiles.
+struct TileGateArgs {
+  const float* gate;  // sums
+  const float* up;
+  int rows;
+  int width;                 // columns to write, an even number
+  int columns;               // of them those that exist; zeros are written for the others
+  const float* gate_scales;  // [columns] or null, as the biases
+  const float* up_scales;
+  const float* gate_bias;
+  const float* up_bias;
+  Activation activation;
+  std::byte* out;       // the first row's block, at the first column
+  int64_t block_bytes;  // of out
+};
+
 /// A thread calls begin, then the others any number of times, then end.
 struct Bf16TileKernels {
   void (*begin)();
   void (*end)();
-  /// sums = a kByOutput strip x rows of kBf16Tiles activations, of which the first begins a block.
-  /// Of more than two tiles of rows what `out` says is fetched to L2 on the way.
-  void (*products)(const Strip& strip, const PreparedLayout& layout, const std::byte* in, int rows,
-                   const TileOutput& out, std::byte* scratch, float* sums);
+  void (*products)(const TileProductsArgs& args);
   /// tile[rows][32] of one tile of up to 16 rows.
   void (*to_rows)(const float* sums, int rows, float* tile);
   void (*gate)(const TileGateArgs& args);

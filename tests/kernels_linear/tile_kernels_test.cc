@@ -136,28 +136,56 @@ float TileOrderDot(const Problem& p, int r, const std::vector<float>& w) {
   return c;
 }
 
-/// Rows x the strip's 32 outputs, row by row. Where they would go is said in three ways, by rows:
+/// Passes of one call, turned to rows and checked for order and size.
+struct Passes {
+  const Bf16TileKernels& kernels;
+  std::vector<float> all;  // rows x 32 outputs
+
+  void Take(int row, int rows, const float* sums) {
+    REQUIRE(all.size() == static_cast<size_t>(row * kStrip));
+    REQUIRE((rows >= 1 && rows <= kPassRows));
+    AlignedBytes tile(sizeof(float) * 16 * kStrip);
+    for (int r = 0; r < rows; r += 16) {
+      const int some = std::min(16, rows - r);
+      std::fill_n(tile.floats(), 16 * kStrip, std::numeric_limits<float>::quiet_NaN());
+      kernels.to_rows(sums + r * kStrip, some, tile.floats());
+      for (int i = some * kStrip; i < 16 * kStrip; ++i) {
+        REQUIRE(std::isnan(tile.floats()[i]));  // nothing beyond the rows asked for
+      }
+      all.insert(all.end(), tile.floats(), tile.floats() + some * kStrip);
+    }
+  }
+};
+
+/// Rows x the outputs of two tiles, row by row. Where they would go is said in three ways, by rows:
 /// not at all, row by row and by tiles of rows.
+std::vector<float> Products(const Bf16TileKernels& kernels, const Problem& p, OutputTile first,
+                            OutputTile second, int rows) {
+  AlignedBytes scratch(static_cast<size_t>(kTileScratchBytes));
+  const bool kept = p.weight->prepared().groups() > kChunkGroups;
+  AlignedBytes sums(sizeof(float) * static_cast<size_t>(kept ? kMostTileRows * kStrip : kPassSums));
+  const TileOutput places[] = {{}, {scratch.data(), 128, 1, 2}, {scratch.data(), 2048, 16, 16}};
+  Passes passes = {kernels, {}};
+  kernels.begin();
+  kernels.products(
+      {.outputs = {first, second},
+       .layout = &p.weight->prepared(),
+       .in = p.in->data(),
+       .rows = rows,
+       .out = places[rows % 3],
+       .scratch = scratch.data(),
+       .sums = sums.floats(),
+       .finish = {[](const void* context, int row, int some, const float* at) {
+                    static_cast<Passes*>(const_cast<void*>(context))->Take(row, some, at);
+                  },
+                  &passes}});
+  kernels.end();
+  REQUIRE(passes.all.size() == static_cast<size_t>(rows * kStrip));
+  return passes.all;
+}
 std::vector<float> Products(const Bf16TileKernels& kernels, const Problem& p, const Strip& strip,
                             int rows) {
-  AlignedBytes scratch(static_cast<size_t>(kTileScratchBytes));
-  AlignedBytes sums(sizeof(float) * kMostTileRows * kStrip), tile(sizeof(float) * 16 * kStrip);
-  const TileOutput places[] = {{}, {scratch.data(), 128, 1, 2}, {scratch.data(), 2048, 16, 16}};
-  kernels.begin();
-  kernels.products(strip, p.weight->prepared(), p.in->data(), rows, places[rows % 3],
-                   scratch.data(), sums.floats());
-  std::vector<float> all;
-  for (int row = 0; row < rows; row += 16) {
-    const int some = std::min(16, rows - row);
-    std::fill_n(tile.floats(), 16 * kStrip, std::numeric_limits<float>::quiet_NaN());
-    kernels.to_rows(sums.floats() + row * kStrip, some, tile.floats());
-    for (int i = some * kStrip; i < 16 * kStrip; ++i) {
-      REQUIRE(std::isnan(tile.floats()[i]));  // nothing beyond the rows asked for
-    }
-    all.insert(all.end(), tile.floats(), tile.floats() + some * kStrip);
-  }
-  kernels.end();
-  return all;
+  return Products(kernels, p, {&strip, 0}, {&strip, 1}, rows);
 }
 
 }  // namespace
@@ -213,9 +241,33 @@ TEST_CASE("bf16 products by tiles: more inputs than one chunk, more rows than on
   }
 }
 
+TEST_CASE("bf16 products by tiles: halves of two strips are what the strips' own products are") {
+  const DType dtype = GENERATE(from_range(std::begin(kAllTypes), std::end(kAllTypes)));
+  const int64_t k = GENERATE(512, 20 * 32 + 128);
+  constexpr int kMany = 70;
+  const Problem p(dtype, 64, k, Numerics::kBf16, kMany);
+  const Strip &a = p.weight->strips()[0], &b = p.weight->strips()[1];
+  for (const Bf16Candidate& candidate : Bf16Candidates()) {
+    for (const int rows : {1, 20, kMany}) {
+      const std::vector<float> of_a = Products(*candidate.kernels, p, a, rows);
+      const std::vector<float> of_b = Products(*candidate.kernels, p, b, rows);
+      for (const int half : {0, 1}) {
+        INFO(candidate.name << " " << TraitsOf(dtype).name << " rows " << rows << " half " << half);
+        const auto got = Products(*candidate.kernels, p, {&a, half}, {&b, half}, rows);
+        for (int r = 0; r < rows; ++r) {
+          const auto at = got.begin() + r * kStrip;
+          REQUIRE(std::equal(at, at + 16, of_a.begin() + r * kStrip + 16 * half));
+          REQUIRE(std::equal(at + 16, at + 32, of_b.begin() + r * kStrip + 16 * half));
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("gated features go to tiles as the formula has them") {
   constexpr int kMany = 37;
   const int columns = GENERATE(32, 20);
+  const int width = GENERATE(32, 16);  // written at once
   Random random(3);
   AlignedBytes gate(sizeof(float) * 48 * kStrip), up(sizeof(float) * 48 * kStrip);
   const auto place = [](int r, int n) {
@@ -238,18 +290,22 @@ TEST_CASE("gated features go to tiles as the formula has them") {
           return scaled ? factors.data() + static_cast<ptrdiff_t>(i) * columns : nullptr;
         };
         std::vector<uint16_t> got(static_cast<size_t>(layout.Bytes(kMany) / 2), 0x7FC1);
-        candidate.kernels->gate(
-            {.gate = gate.floats(),
-             .up = up.floats(),
-             .rows = kMany,
-             .columns = columns,
-             .gate_scales = array(0),
-             .up_scales = array(1),
-             .gate_bias = array(2),
-             .up_bias = array(3),
-             .activation = activation,
-             .out = reinterpret_cast<std::byte*>(got.data()) + 64 / 2 * kTileRowBytes,
-             .block_bytes = layout.block_bytes});
+        for (int column = 0; column < kStrip; column += width) {
+          const auto from = [&](int i) { return scaled ? array(i) + column : nullptr; };
+          candidate.kernels->gate(
+              {.gate = gate.floats() + column * 16,
+               .up = up.floats() + column * 16,
+               .rows = kMany,
+               .width = width,
+               .columns = std::clamp(columns - column, 0, width),
+               .gate_scales = from(0),
+               .up_scales = from(1),
+               .gate_bias = from(2),
+               .up_bias = from(3),
+               .activation = activation,
+               .out = reinterpret_cast<std::byte*>(got.data()) + (64 + column) / 2 * kTileRowBytes,
+               .block_bytes = layout.block_bytes});
+        }
         for (int r = 0; r < kMany; ++r) {
           for (int n = 0; n < kStrip; ++n) {
             double g = gate.floats()[place(r, n)], u = up.floats()[place(r, n)];

@@ -10,14 +10,24 @@
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
-/// Byte kByte of each dword as the number it codes.
+/// Byte kByte of each dword as the number it codes, times its scale; `middle`: Middle(scale).
 struct Int8Numbers {
+  static MODU_INLINE Float Middle(Float scale) { return Mul(scale, Set(-128.0f)); }
+  /// (code - 128) * scale, rounded once, as the middle is exact.
   template <int kByte>
-  static MODU_INLINE Float Of(Int x) {
-    return Sub(ToFloat(And(ShiftDown<8 * kByte>(x), 0xFF)), Set(128.0f));
+  static MODU_INLINE Float Scaled(Int x, Float scale, Float middle) {
+    Int code = ShiftDown<8 * kByte>(x);
+    if constexpr (kByte < 3) code = And(code, 0xFF);
+    return Fma(ToFloat(code), scale, middle);
   }
 };
 struct F8Numbers {
+  static MODU_INLINE Float Middle(Float) { return Zero(); }
+  template <int kByte>
+  static MODU_INLINE Float Scaled(Int x, Float scale, Float) {
+    return Mul(Of<kByte>(x), scale);
+  }
+
   /// The exponent's bits as a float's are 2^120 too small. Of a subnormal code that would be a
   /// subnormal float, which workers read as zero, and the code counts multiples of 2^-9: as many as
   /// it does at the next larger codes, fewer than any code above them.
@@ -57,15 +67,18 @@ void ExpandKeys(const std::byte* half, const std::byte* ahead, int padded_dim, s
   constexpr int kPairBytes = 32 * To::kElementBytes;
   Fetch(ahead + 16 * padded_dim);
   const Group scale = LoadGroup(reinterpret_cast<const float*>(half + 16 * padded_dim));
+  Group middle;
+  for (int p = 0; p < kParts; ++p) middle.part[p] = Numbers::Middle(scale.part[p]);
   for (int quad = 0; quad < padded_dim / 4; ++quad) {
     Fetch(ahead + quad * 64);
     Group dim[4];
     for (int p = 0; p < kParts; ++p) {
       const Int codes = LoadPairs(half + quad * 64 + p * kLanes * 4);
-      dim[0].part[p] = Mul(Numbers::template Of<0>(codes), scale.part[p]);
-      dim[1].part[p] = Mul(Numbers::template Of<1>(codes), scale.part[p]);
-      dim[2].part[p] = Mul(Numbers::template Of<2>(codes), scale.part[p]);
-      dim[3].part[p] = Mul(Numbers::template Of<3>(codes), scale.part[p]);
+      const Float by = scale.part[p], from = middle.part[p];
+      dim[0].part[p] = Numbers::template Scaled<0>(codes, by, from);
+      dim[1].part[p] = Numbers::template Scaled<1>(codes, by, from);
+      dim[2].part[p] = Numbers::template Scaled<2>(codes, by, from);
+      dim[3].part[p] = Numbers::template Scaled<3>(codes, by, from);
     }
     To::Pair(to, dim[0], dim[1]);
     To::Pair(to + kPairBytes, dim[2], dim[3]);
@@ -79,16 +92,21 @@ void ExpandValues(const std::byte* v, const std::byte* ahead, int padded_dim, st
   Fetch(ahead + kKvBlockTokens * padded_dim);
   Fetch(ahead + kKvBlockTokens * padded_dim + 64);
   const auto* const scales = reinterpret_cast<const float*>(v + kKvBlockTokens * padded_dim);
+  alignas(64) float middles[kKvBlockTokens];
+  for (int i = 0; i < kKvBlockTokens; i += kLanes) {
+    Store(middles + i, Numbers::Middle(Load(scales + i)));
+  }
   for (int i = 0; i < padded_dim / 16 * (kKvBlockTokens / 4); ++i) {
-    const float* const scale = scales + i % (kKvBlockTokens / 4) * 4;
+    const int first = i % (kKvBlockTokens / 4) * 4;
+    const float *const scale = scales + first, *const middle = middles + first;
     Fetch(ahead + i * 64);
     Group token[4];
     for (int p = 0; p < kParts; ++p) {
       const Int codes = LoadPairs(v + i * 64 + p * kLanes * 4);
-      token[0].part[p] = Mul(Numbers::template Of<0>(codes), Set(scale[0]));
-      token[2].part[p] = Mul(Numbers::template Of<1>(codes), Set(scale[2]));
-      token[1].part[p] = Mul(Numbers::template Of<2>(codes), Set(scale[1]));
-      token[3].part[p] = Mul(Numbers::template Of<3>(codes), Set(scale[3]));
+      token[0].part[p] = Numbers::template Scaled<0>(codes, Set(scale[0]), Set(middle[0]));
+      token[2].part[p] = Numbers::template Scaled<1>(codes, Set(scale[2]), Set(middle[2]));
+      token[1].part[p] = Numbers::template Scaled<2>(codes, Set(scale[1]), Set(middle[1]));
+      token[3].part[p] = Numbers::template Scaled<3>(codes, Set(scale[3]), Set(middle[3]));
     }
     To::Pair(to, token[0], token[1]);
     To::Pair(to + kPairBytes, token[2], token[3]);

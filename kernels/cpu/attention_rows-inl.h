@@ -148,30 +148,44 @@ concept MakesProducts =
       { Products::kScaledValues } -> std::convertible_to<bool>;
     };
 
+/// What the rows of a step see of a piece.
+template <int kMostRows>
+struct RowViews {
+  int first[kMostRows], last[kMostRows];  // absolute positions
+  SeenBlocks seen;
+  unsigned rows_that_see = 0;  // a bit each
+
+  RowViews(const AttentionItem& item, int first_row, int rows, int piece) {
+    const int piece_start = piece * kPieceTokens, piece_end = piece_start + kPieceTokens;
+    seen = {0, 0, piece_end, piece_start};
+    int position = item.first_position + first_row / item.group;
+    int head = first_row % item.group;
+    for (int r = 0; r < rows; ++r) {
+      const int visible = FirstVisible(position, item.window);
+      first[r] = visible > piece_start ? visible : piece_start;
+      last[r] = position + 1 < piece_end ? position + 1 : piece_end;
+      if (first[r] < last[r]) {
+        rows_that_see |= 1u << r;
+        if (first[r] < seen.first) seen.first = first[r];
+        if (last[r] > seen.last) seen.last = last[r];
+      }
+      if (++head == item.group) head = 0, ++position;
+    }
+    seen.begin = seen.first / kKvBlockTokens;
+    seen.end = (seen.last + kKvBlockTokens - 1) / kKvBlockTokens;
+  }
+};
+
 /// One step of rows over one piece: where row r of it is to leave its state, if it sees the piece;
 /// returns a bit for each row that does.
 template <MakesProducts Products>
 unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileScratch& s,
                      int first_row, int rows, int piece, bool cold, float* states) {
   const int piece_start = piece * kPieceTokens;
-  const int piece_end = piece_start + kPieceTokens;
   const int64_t state_floats = StateFloats(item.padded_dim);
-  int first[Products::kStepRows], last[Products::kStepRows];
-  SeenBlocks seen = {0, 0, piece_end, piece_start};
-  unsigned rows_that_see = 0;
-  for (int r = 0; r < rows; ++r) {
-    const int position = item.first_position + (first_row + r) / item.group;
-    const int visible = FirstVisible(position, item.window);
-    first[r] = visible > piece_start ? visible : piece_start;
-    last[r] = position + 1 < piece_end ? position + 1 : piece_end;
-    if (first[r] >= last[r]) continue;
-    rows_that_see |= 1u << r;
-    if (first[r] < seen.first) seen.first = first[r];
-    if (last[r] > seen.last) seen.last = last[r];
-  }
-  if (rows_that_see == 0) return 0;
-  seen.begin = seen.first / kKvBlockTokens;
-  seen.end = (seen.last + kKvBlockTokens - 1) / kKvBlockTokens;
+  const RowViews<Products::kStepRows> views(item, first_row, rows, piece);
+  if (views.rows_that_see == 0) return 0;
+  const SeenBlocks& seen = views.seen;
 
   const std::byte* const q =
       s.q + first_row / kTileMaxRows * Products::QueryTileBytes(item.head_dim);
@@ -184,8 +198,8 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
   // All rows' first, as each waits for what its lanes come to.
   float top[Products::kStepRows];
   for (int r = 0; r < rows; ++r) {
-    top[r] = TopScore(s.scores + r * kScoreStride, begin, end, first[r] - piece_start,
-                      last[r] - piece_start);
+    top[r] = TopScore(s.scores + r * kScoreStride, begin, end, views.first[r] - piece_start,
+                      views.last[r] - piece_start);
   }
   const float* scales[kPieceTokens / kKvBlockTokens];
   if constexpr (Products::kScaledValues) {
@@ -197,8 +211,8 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
     const ScoredRow row = {.scores = s.scores + r * kScoreStride,
                            .begin = begin,
                            .end = end,
-                           .first = first[r] - piece_start,
-                           .last = last[r] - piece_start,
+                           .first = views.first[r] - piece_start,
+                           .last = views.last[r] - piece_start,
                            .top = top[r],
                            .scales = Products::kScaledValues ? scales : nullptr};
     products.Round(r, row);
@@ -207,7 +221,7 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
   products.Weigh(item, s, rows, piece_start, seen, cold ? keys() : BlocksAhead(), states,
                  state_floats);
   for (int r = 0; r < rows; ++r) states[r * state_floats] = top[r] * kLn2;
-  return rows_that_see;
+  return views.rows_that_see;
 }
 
 template <MakesProducts Products>
@@ -233,15 +247,22 @@ void RunTiles(const AttentionItem& item) {
       const int n = rows - row < Products::kStepRows ? rows - row : Products::kStepRows;
       if (n != configured) products.Configure(n, item.head_dim);
       configured = n;
-      float* const states =
-          item.partials == nullptr
-              ? s.piece
-              : item.partials +
-                    (static_cast<int64_t>(piece - item.piece_begin) * rows + row) * state_floats;
+      float* const totals = s.totals + row * state_floats;
+      // The first piece of all leaves its states where they go on from, without a window of every
+      // row.
+      const bool fresh = piece == 0 && item.window == 0;
+      float* states = fresh ? totals : s.piece;
+      if (item.partials != nullptr) {
+        const int64_t at = static_cast<int64_t>(piece - item.piece_begin) * rows + row;
+        states = item.partials + at * state_floats;
+      }
       const unsigned seen = PieceOfRows(products, item, s, row, n, piece, row == 0, states);
       if (item.partials != nullptr) continue;
-      MergeStates<Products::kStepRows>(states, n, seen, item.padded_dim,
-                                       s.totals + row * state_floats);
+      if (fresh) {
+        for (int r = 0; r < n; ++r) totals[r * state_floats + kHasPieces] = 1.0f;
+      } else {
+        MergeStates<Products::kStepRows>(states, n, seen, item.padded_dim, totals);
+      }
     }
   }
   products.Release();

@@ -82,15 +82,15 @@ MODU_INLINE void ScoreBlockOfTwo(Tiles& tiles, const AttentionItem& item, const 
   tiles.template Zero<2>();
   tiles.template Zero<3>();
   for (int i = 0; i < whole; ++i, q += kTileBytes, second += kTileBytes, k += kTileBytes) {
-    tiles.template Load<4>(q, kTileRowBytes);
     tiles.template LoadOnce<6>(k, kTileRowBytes);
+    tiles.template LoadOnce<7>(k + item.half_bytes, kTileRowBytes);
+    tiles.template Load<4>(q, kTileRowBytes);
+    tiles.template Load<5>(second, kTileRowBytes);
+    ahead.FetchTile();
     ahead.FetchTile();
     tiles.template DotBf16<0, 4, 6>();
-    tiles.template Load<5>(second, kTileRowBytes);
-    tiles.template DotBf16<2, 5, 6>();
-    tiles.template LoadOnce<7>(k + item.half_bytes, kTileRowBytes);
-    ahead.FetchTile();
     tiles.template DotBf16<1, 4, 7>();
+    tiles.template DotBf16<2, 5, 6>();
     tiles.template DotBf16<3, 5, 7>();
   }
   float* const below = to + kTileMaxRows * kScoreStride;
@@ -178,15 +178,15 @@ MODU_INLINE void WeighDimsOfTwo(Tiles& tiles, const std::byte* probabilities, in
   tiles.template Zero<3>();
   for (int block = 0; block < blocks; ++block) {
     const std::byte* const values = v[block] + at;
-    tiles.template Load<4>(probabilities + block * kTileRowBytes, kScoreStrideBytes);
     tiles.template LoadOnce<6>(values, kTileRowBytes);
+    tiles.template LoadOnce<7>(values + kTileBytes, kTileRowBytes);
+    tiles.template Load<4>(probabilities + block * kTileRowBytes, kScoreStrideBytes);
+    tiles.template Load<5>(second + block * kTileRowBytes, kScoreStrideBytes);
+    ahead.FetchTile();
     ahead.FetchTile();
     tiles.template DotBf16<0, 4, 6>();
-    tiles.template Load<5>(second + block * kTileRowBytes, kScoreStrideBytes);
-    tiles.template DotBf16<2, 5, 6>();
-    tiles.template LoadOnce<7>(values + kTileBytes, kTileRowBytes);
-    ahead.FetchTile();
     tiles.template DotBf16<1, 4, 7>();
+    tiles.template DotBf16<2, 5, 6>();
     tiles.template DotBf16<3, 5, 7>();
   }
   const int64_t stride = o_stride * static_cast<int64_t>(sizeof(float));
@@ -296,23 +296,26 @@ MODU_INLINE void StorePowersOfRow(const ScoredRow& row, std::byte* out) {
 /// q of rows [first, first + rows) times log2(e) as A tiles of bf16, zeros in dims that do not
 /// exist.
 void PackQueryTile(const AttentionItem& item, int first, int rows, std::byte* tile) {
-  for (int r = 0; r < rows; ++r) {
-    const int row = first + r;
-    const float* const from =
-        item.q + TokenOf(item, row / item.group) * item.q_stride + row % item.group * item.head_dim;
-    for (int d = 0; d < item.head_dim; d += kDimsPerTile) {
-      Group x[2];
-      for (int half = 0; half < 2; ++half) {
-        const int left = item.head_dim - d - 16 * half;
-        alignas(64) float rest[16] = {};
-        if (left < 16 && left > 0) {
-          __builtin_memcpy(rest, from + d + 16 * half, sizeof(float) * static_cast<size_t>(left));
-        }
-        x[half] = LoadGroup(left < 16 ? rest : from + d + 16 * half);
-        for (int p = 0; p < kParts; ++p) x[half].part[p] = Mul(x[half].part[p], Set(kLog2E));
-      }
-      StoreBf16(tile + d / kDimsPerTile * kTileBytes + r * kTileRowBytes, x[0], x[1]);
+  const auto pack = [](const float* from, std::byte* to) {
+    Group x[2] = {LoadGroup(from), LoadGroup(from + 16)};
+    for (Group& half : x) {
+      for (int p = 0; p < kParts; ++p) half.part[p] = Mul(half.part[p], Set(kLog2E));
     }
+    StoreBf16(to, x[0], x[1]);
+  };
+  const int whole = item.head_dim / kDimsPerTile * kDimsPerTile;
+  int token = first / item.group, head = first % item.group;
+  for (int r = 0; r < rows; ++r, tile += kTileRowBytes) {
+    const float* const from = item.q + TokenOf(item, token) * item.q_stride + head * item.head_dim;
+    std::byte* to = tile;
+    for (int d = 0; d < whole; d += kDimsPerTile, to += kTileBytes) pack(from + d, to);
+    if (whole < item.head_dim) {
+      alignas(64) float rest[kDimsPerTile] = {};
+      __builtin_memcpy(rest, from + whole,
+                       sizeof(float) * static_cast<size_t>(item.head_dim - whole));
+      pack(rest, to);
+    }
+    if (++head == item.group) head = 0, ++token;
   }
 }
 

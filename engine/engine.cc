@@ -36,6 +36,7 @@ struct Engine::Impl {
           static_cast<Impl*>(self)->step_started_ns.store(launched_ns, std::memory_order_relaxed);
         },
         this);
+    core.WatchArrivals(&arrived);
     core.set_before_deliver([](void* self) { static_cast<Impl*>(self)->Publish(); }, this);
     Publish();
   }
@@ -55,6 +56,7 @@ struct Engine::Impl {
   std::condition_variable inbox_filled;
   std::vector<Command> inbox;  // guarded by inbox_mutex, as the next two are
   int32_t inbox_requests = 0;
+  std::atomic<bool> arrived{false};  // inbox_requests > 0: what a step that runs may look at
   bool stopping = false;
   std::thread thread;
   std::mutex stop_mutex;  // Stop may come from two threads
@@ -85,6 +87,7 @@ bool Engine::Impl::TakeInbox(bool may_sleep) {
   if (may_sleep && stopping) return false;  // what is left is Stop's
   taken.swap(inbox);
   inbox_requests = 0;
+  arrived.store(false, std::memory_order_relaxed);
   if (!taken.empty()) {
     // Still under the lock, so that Stats never misses a request between the inbox and the core's
     // own count.
@@ -176,6 +179,7 @@ absl::Status Engine::Submit(Request request) {
     if (impl_->stopping) return absl::UnavailableError("the server is stopping");
     impl_->inbox.emplace_back(std::move(request));
     ++impl_->inbox_requests;
+    impl_->arrived.store(true, std::memory_order_relaxed);
   }
   impl_->inbox_filled.notify_one();
   return absl::OkStatus();

@@ -33,6 +33,7 @@ struct EngineStats {
   int32_t num_waiting = 0, num_running = 0;
   int64_t blocks_total = 0, blocks_free = 0, blocks_cached = 0, blocks_held = 0;
   uint64_t num_steps = 0, num_preemptions = 0;
+  uint64_t steps_cut_short = 0;  // of a prompt alone, for somebody who arrived
   uint64_t prompt_tokens = 0, generation_tokens = 0, prompt_tokens_cached = 0,
            prompt_tokens_recomputed = 0;
   uint64_t prefix_queries_tokens = 0, prefix_hits_tokens = 0;

@@ -156,6 +156,10 @@ bool EngineCore::LaunchStep() {
   }
   ++next_step_;
   launched.num_tokens = static_cast<int32_t>(input.token_ids.size());
+  // A step that others are launched behind has to compute what they count on.
+  if (pipeline_depth_ == 1 && launched.chunks.front().num_prompt_rows == 0) {
+    launched.least_tokens = input.least_tokens = plan_.least_tokens;
+  }
   launched.launched_ns = clock_->NowNs();
   launched.schedule_ns = launched.launched_ns - planned_ns;
   launched.shape = plan_.shape;
@@ -212,6 +216,12 @@ StepOutput EngineCore::WaitFor(const LaunchedStep& step) {
   if (on_wait_ != nullptr) on_wait_(on_wait_context_, 0);
   size_t rows = 0;
   for (const LaunchedChunk& chunk : step.chunks) rows += chunk.num_rows();
+  if (output.num_tokens >= 0) {
+    rows = 0;
+    if (step.least_tokens == 0 || output.num_tokens < 1 || output.num_tokens >= step.num_tokens) {
+      output.status = absl::InternalError("the step ended early, which it was not to do");
+    }
+  }
   if (output.status.ok() && output.rows.size() != rows) {
     output.status =
         absl::InternalError("the step gave another number of rows than it was asked for");
@@ -225,7 +235,9 @@ void EngineCore::CompleteStep() {
   StepOutput output = WaitFor(step);
   const int64_t now_ns = clock_->NowNs();
   // In a pipeline a step begins where the one before it ended.
-  if (output.status.ok()) {
+  if (output.status.ok() && output.num_tokens >= 0) {
+    CutShort(output.num_tokens, &step);
+  } else if (output.status.ok()) {
     step.shape.prefill_ns = static_cast<double>(output.prompt_ns);
     scheduler_.Learn(step.shape, now_ns - std::max(step.launched_ns, last_step_ns_));
   }
@@ -243,6 +255,19 @@ void EngineCore::CompleteStep() {
   step.chunks.clear();
   spare_chunks_.push_back(std::move(step.chunks));
   if (!output.input.groups.empty()) spare_inputs_.push_back(std::move(output.input));
+}
+
+/// As if fewer tokens had been planned. Its time teaches nothing: some went on what is lost.
+void EngineCore::CutShort(int32_t num_tokens, LaunchedStep* step) {
+  ++steps_cut_short_;
+  LaunchedChunk& chunk = step->chunks.front();
+  const int32_t lost = step->num_tokens - num_tokens;
+  if (chunk.sequence->state == SequenceState::kRunning && chunk.epoch == chunk.sequence->epoch) {
+    scheduler_.TakeBack(chunk.sequence, lost, chunk.samples);
+  }
+  chunk.end -= lost;
+  chunk.samples = false;
+  step->num_tokens = num_tokens;
 }
 
 void EngineCore::CompleteChunk(const LaunchedChunk& chunk, StepOutput& output, int64_t now_ns) {
@@ -426,6 +451,7 @@ void EngineCore::FillStats(EngineStats* stats) const {
   }
   const SchedulerCounts& counts = scheduler_.counts();
   stats->num_steps = num_steps_;
+  stats->steps_cut_short = steps_cut_short_;
   stats->mixed_steps = static_cast<uint64_t>(scheduler_.step_budget().mixed_steps());
   stats->mixed_steps_over_bound =
       static_cast<uint64_t>(scheduler_.step_budget().steps_over_bound());

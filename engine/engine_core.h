@@ -32,6 +32,8 @@ class EngineCore {
   /// Ends everything as cancelled and waits for what is in flight.
   void FinishAll();
 
+  /// ModelRunner::WatchArrivals
+  void WatchArrivals(const std::atomic<bool>* arrived) { runner_->WatchArrivals(arrived); }
   /// One turn: expire, launch up to the pipeline's depth, wait for the oldest step, emit. False:
   /// nothing moved.
   bool RunOnce();
@@ -54,7 +56,7 @@ class EngineCore {
   struct LaunchedStep {
     StepHandle handle;
     absl::Status status;  // not OK: the launch itself failed
-    int32_t num_tokens = 0;
+    int32_t num_tokens = 0, least_tokens = 0;
     int64_t launched_ns = 0, schedule_ns = 0;
     StepShape shape;
     std::vector<LaunchedChunk> chunks;
@@ -65,6 +67,7 @@ class EngineCore {
   void EndSlotIfUnused(Sequence* sequence);
   void CompleteStep();
   StepOutput WaitFor(const LaunchedStep& step);
+  void CutShort(int32_t num_tokens, LaunchedStep* step);
   void CompleteChunk(const LaunchedChunk& chunk, StepOutput& output, int64_t now_ns);
   void EmitPromptLogprobs(const LaunchedChunk& chunk, StepOutput& output);
   void FailNumeric(Sequence* sequence);
@@ -103,7 +106,8 @@ class EngineCore {
   void* on_wait_context_ = nullptr;
   void (*before_deliver_)(void*) = nullptr;
   void* before_deliver_context_ = nullptr;
-  uint64_t num_steps_ = 0, prompt_tokens_ = 0, generation_tokens_ = 0, accepted_draft_tokens_ = 0;
+  uint64_t num_steps_ = 0, steps_cut_short_ = 0, prompt_tokens_ = 0, generation_tokens_ = 0,
+           accepted_draft_tokens_ = 0;
   int64_t last_step_ns_ = 0;
 };
 

@@ -115,6 +115,9 @@ class Device {
   virtual Numerics numerics() const = 0;
   virtual int num_threads() const = 0;
   virtual int KvBlockSize() const = 0;
+  /// Tokens of a step from which on a prompt is read no faster in larger ones: a pass over the
+  /// weights is paid by many rows. How long a step may take is for others to say.
+  virtual int BestStepTokens() const { return 512; }
   /// The KV type that its numerics are served with where none is asked for.
   virtual DType DefaultKvDType() const = 0;
 

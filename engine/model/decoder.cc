@@ -34,6 +34,8 @@ DecoderStep PartOf(const DecoderStep& step, int first, int num_seqs, PartRows& r
   part.block_table = step.block_table + int64_t{first} * step.block_table_stride;
   part.block_table_stride = step.block_table_stride;
   part.output_rows = rows.output;
+  part.arrived = num_seqs == step.num_seqs ? step.arrived : nullptr;
+  part.least_tokens = step.least_tokens;
   return part;
 }
 
@@ -91,6 +93,7 @@ Activations Decoder::RowsFrom(int row) const {
 
 int64_t Decoder::Forward(const DecoderStep& step, kernels::KvCache* kv, const Clock* clock) {
   MODU_CHECK(step.num_tokens > 0 && step.num_tokens <= max_tokens_);
+  MODU_CHECK(step.arrived == nullptr || (step.num_seqs == 1 && step.least_tokens > 0));
   const kernels::OpTable& ops = device_->ops();
   ops.embed(*device_,
             {step.num_tokens, step.token_ids, &weights_.embedding_table(), 1.0f, hidden_->f32()});
@@ -104,11 +107,13 @@ int64_t Decoder::Forward(const DecoderStep& step, kernels::KvCache* kv, const Cl
   if (generated < step.num_seqs) {
     const int64_t began_ns = clock != nullptr ? clock->NowNs() : 0;
     const DecoderStep prompts = PartOf(step, generated, step.num_seqs - generated, prompt_rows_);
-    prompt_.Forward(prompts, RowsFrom(num_generated_), kv);
+    num_computed_ = num_generated_ + prompt_.Forward(prompts, RowsFrom(num_generated_), kv);
     if (clock != nullptr) prompts_ns = clock->NowNs() - began_ns;
   }
   if (generated > 0) {
-    generation_.Forward(PartOf(step, 0, generated, generation_rows_), RowsFrom(0), kv);
+    const DecoderStep part = PartOf(step, 0, generated, generation_rows_);
+    const int computed = generation_.Forward(part, RowsFrom(0), kv);
+    if (generated == step.num_seqs) num_computed_ = computed;
   }
   return prompts_ns;
 }

@@ -31,6 +31,9 @@ class Decoder {
   /// tokens' KV. Returns the time that prompts took by `clock`; 0 where they were computed with
   /// what was generated, or there is no clock.
   int64_t Forward(const DecoderStep& step, kernels::KvCache* kv, const Clock* clock = nullptr);
+  /// Tokens of the last Forward that were computed: fewer than the step's if it was cut short
+  /// (LayerStack::Forward). Then there are no output rows.
+  int num_computed() const { return num_computed_; }
   /// Which output rows of the last Forward the head is applied to, as rows of its T:
   /// num_rows <= max_logit_rows.
   void SelectRows(const int32_t* rows, int num_rows);
@@ -56,7 +59,7 @@ class Decoder {
   kernels::Device* const device_;
   const int max_tokens_, max_logit_rows_;
   int64_t buffer_bytes_ = 0;
-  int num_selected_ = 0;
+  int num_selected_ = 0, num_computed_ = 0;
   LayerStack prompt_, generation_;
   PartRows prompt_rows_, generation_rows_;
   int num_generated_ = 0;                           // rows of the last step that `generation_` took

@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <span>
 
@@ -17,6 +18,10 @@ struct DecoderStep {
   int block_table_stride = 0;
   uint64_t number = 0;                   // Device::NextStep's; set by LayerStack
   std::span<const int32_t> output_rows;  // rows of the T that SelectRows may ask for, in any order
+  /// Of a step of one sequence: once it is true, rows may be left out that would take longer than
+  /// these so many take through all layers; null: all rows are computed.
+  const std::atomic<bool>* arrived = nullptr;
+  int least_tokens = 0;
 };
 
 }  // namespace modu::engine

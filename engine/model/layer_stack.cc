@@ -31,22 +31,40 @@ size_t LayerStack::GatedBytes(int max_tokens) const {
   return bytes;
 }
 
-void LayerStack::Forward(const DecoderStep& given, const Activations& at, kernels::KvCache* kv) {
+int LayerStack::Forward(const DecoderStep& given, const Activations& at, kernels::KvCache* kv) {
   DecoderStep step = given;
   step.number = device_->NextStep();
   tail_.Cut(step, device_->NextStep());
   const DecoderStep& tail = tail_.step();
   const int last = config_.num_layers - 1;
   for (int i = 0; i < last; ++i) {
+    if (i > 0 && CutShort(config_.num_layers - i, &step)) tail_.Cut(step, device_->NextStep());
     WriteKv(step, at, i, kv);
     Attention(step, at, i, kv);
     FeedForward(step, at, i, i + 1 < last ? &step : &tail, kv);
   }
   WriteKv(step, at, last, kv);
-  if (tail.num_tokens == 0) return;
+  if (tail.num_tokens == 0) return step.num_tokens;
   KeepTail(at);
   Attention(tail, at, last, kv);
   FeedForward(tail, at, last, nullptr, kv);
+  return step.num_tokens;
+}
+
+/// Leaves out rows that others would wait for. As many stay as take through the layers that are
+/// left what least_tokens take through all.
+bool LayerStack::CutShort(int layers_left, DecoderStep* step) {
+  if (step->arrived == nullptr || !step->arrived->load(std::memory_order_relaxed)) return false;
+  step->arrived = nullptr;
+  const int64_t kept = int64_t{step->least_tokens} * config_.num_layers / layers_left;
+  if (kept >= step->num_tokens) return false;
+  cut_seq_len_ = step->seq_lens[0] - (step->num_tokens - static_cast<int32_t>(kept));
+  step->num_tokens = cut_cu_seqlens_[1] = static_cast<int32_t>(kept);
+  step->cu_seqlens = cut_cu_seqlens_;
+  step->seq_lens = &cut_seq_len_;
+  step->output_rows = {};
+  step->number = device_->NextStep();
+  return true;
 }
 
 /// Queries, keys and values of all rows; the latter two go to the cache.

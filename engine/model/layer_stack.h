@@ -29,8 +29,10 @@ class LayerStack {
              kernels::Device* device, int max_tokens);
 
   /// Runs `step`, rows `at`, through all layers: writes all tokens' KV, and leaves the residual
-  /// stream of the output rows where RowOf says.
-  void Forward(const DecoderStep& step, const Activations& at, kernels::KvCache* kv);
+  /// stream of the output rows where RowOf says. Returns the tokens computed: all, or the first
+  /// ones of a step that was cut short (DecoderStep::arrived), which has no output rows then, and
+  /// in whose other tokens' KV there may be anything.
+  int Forward(const DecoderStep& step, const Activations& at, kernels::KvCache* kv);
   /// Where output row `row` of the last step stands since, counted as it is.
   int32_t RowOf(int32_t row) const { return tail_.RowOf(row); }
 
@@ -41,6 +43,7 @@ class LayerStack {
  private:
   const LayerWeights& Layer(int index) const { return weights_.layers[static_cast<size_t>(index)]; }
   const LayerMatrices& Matrices(int index) const { return Layer(index).matrices(phase_); }
+  bool CutShort(int layers_left, DecoderStep* step);
   void WriteKv(const DecoderStep& step, const Activations& at, int layer, kernels::KvCache* kv);
   void KeepTail(const Activations& at);
   void Attention(const DecoderStep& step, const Activations& at, int layer,
@@ -56,6 +59,7 @@ class LayerStack {
   const kernels::Phase phase_;
   kernels::Device* const device_;
   TailStep tail_;
+  int32_t cut_cu_seqlens_[2] = {}, cut_seq_len_ = 0;  // of a step that was cut short
 };
 
 }  // namespace modu::engine

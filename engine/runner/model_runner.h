@@ -3,6 +3,7 @@
 // name a row of the step before, whose token the host has not seen. Implementations:
 // TransformerRunner (engine/model over a Device) and the tests' fake. Engine thread only.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -56,6 +57,9 @@ struct ForwardInput {
   int32_t num_generated_seqs = 0;   // the first ones', all of whose tokens here were generated
   std::vector<GroupInput> groups;   // one per cache group
   std::vector<SampleRow> sample_rows;
+  /// Not 0: the step is a prompt's of one sequence, and may end with fewer tokens, though not much
+  /// fewer than these, where somebody arrives who would wait for it (WatchArrivals).
+  int32_t least_tokens = 0;
 };
 
 struct SampledRow {
@@ -71,6 +75,9 @@ struct StepOutput {
   std::vector<SampledRow> rows;           // one per sample row
   int64_t forward_ns = 0, sample_ns = 0;  // where the time went, for the metrics; 0: not measured
   int64_t prompt_ns = 0;  // of forward_ns, what prompts took where they go apart; 0: not known
+  /// Of a step that ended early how many tokens were computed, the first ones: it has no rows. -1:
+  /// all were.
+  int32_t num_tokens = -1;
   /// The step's, given back, of a failed one too, its groups untouched: the next one's is written
   /// over it, and of its block tables only what has changed. Empty: the runner keeps it.
   ForwardInput input;
@@ -119,6 +126,9 @@ class ModelRunner {
   virtual StepHandle Launch(ForwardInput input) = 0;
   /// Handles are waited for in the order of their launch.
   virtual StepOutput Wait(StepHandle handle) = 0;
+
+  /// *arrived is true, set by any thread, while somebody has come whom no launched step knows.
+  virtual void WatchArrivals(const std::atomic<bool>* /*arrived*/) {}
 };
 
 }  // namespace modu::engine

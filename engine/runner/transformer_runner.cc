@@ -180,6 +180,7 @@ absl::Status TransformerRunner::CheckInput(const ForwardInput& input) const {
     return bug("cu_seqlens");
   if (input.num_generated_seqs < 0 || input.num_generated_seqs > static_cast<int32_t>(seqs))
     return bug("num_generated_seqs");
+  if (input.least_tokens < 0 || (input.least_tokens > 0 && seqs != 1)) return bug("least_tokens");
   if (input.groups.size() != 1) return bug("groups");
   const GroupInput& group = input.groups[0];
   const int32_t block_size = spec_.groups[0].block_size, num_blocks = spec_.groups[0].num_blocks;
@@ -245,17 +246,25 @@ StepOutput TransformerRunner::Wait(StepHandle handle) {
   output_rows_.clear();
   for (const SampleRow& row : input.sample_rows) output_rows_.push_back(row.token_row);
   step.output_rows = output_rows_;
+  if (input.least_tokens > 0) {
+    step.arrived = arrived_;
+    step.least_tokens = input.least_tokens;
+  }
   const int64_t began_ns = NowNs();
   output.prompt_ns = decoder_->Forward(step, kv_.get(), clock_);
   const int64_t forwarded_ns = NowNs();
+  output.forward_ns = forwarded_ns - began_ns;
+  previous_.clear();
+  if (decoder_->num_computed() < step.num_tokens) {
+    output.num_tokens = decoder_->num_computed();
+    return output;
+  }
   output.rows.resize(input.sample_rows.size());
   const auto slice = static_cast<size_t>(decoder_->max_logit_rows());
   for (size_t first = 0; first < output.rows.size(); first += slice) {
     SampleSlice(input, first, std::min(slice, output.rows.size() - first), &output.rows);
   }
-  output.forward_ns = forwarded_ns - began_ns;
   output.sample_ns = NowNs() - forwarded_ns;
-  previous_.clear();
   for (const SampledRow& row : output.rows) previous_.push_back(row.token_id);
   return output;
 }

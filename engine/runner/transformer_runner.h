@@ -42,6 +42,7 @@ class TransformerRunner final : public ModelRunner {
   void EndSequence(SamplerSlot slot) override;
   StepHandle Launch(ForwardInput input) override;
   StepOutput Wait(StepHandle handle) override;
+  void WatchArrivals(const std::atomic<bool>* arrived) override { arrived_ = arrived; }
 
   const kernels::Device& device() const { return *device_; }
   const Decoder& decoder() const { return *decoder_; }
@@ -64,6 +65,7 @@ class TransformerRunner final : public ModelRunner {
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<kernels::KvCache> kv_;
   const Clock* clock_;
+  const std::atomic<bool>* arrived_ = nullptr;
   Sampler sampler_;
   RunnerSpec spec_;
   std::deque<ForwardInput> launched_;

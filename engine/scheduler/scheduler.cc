@@ -11,7 +11,7 @@ void StepPlan::Clear() {
   chunks.clear();
   admitted.clear();
   preempted.clear();
-  num_tokens = 0;
+  num_tokens = least_tokens = 0;
   shape = StepShape();
 }
 
@@ -50,6 +50,20 @@ void Scheduler::Plan(uint64_t step, StepPlan* plan) {
   const int32_t decodes = plan->shape.decodes;
   plan->shape.bound_ns = step_budget_.Begin(decodes, NumComing(decodes));
   PlanPrefills(plan);
+  plan->least_tokens = LeastTokens(*plan);
+}
+
+int32_t Scheduler::LeastTokens(const StepPlan& plan) const {
+  if (plan.chunks.size() != 1 || plan.shape.prefill_tokens != plan.num_tokens) return 0;
+  const PlannedChunk& chunk = plan.chunks.front();
+  const int32_t least = step_budget_.FitAwaited(chunk.first, chunk.num_tokens);
+  return least < chunk.num_tokens && !chunk.generated() ? least : 0;
+}
+
+void Scheduler::TakeBack(Sequence* sequence, int32_t num_tokens, bool sampled) {
+  sequence->num_scheduled -= num_tokens;
+  sequence->num_sampled -= sampled ? 1 : 0;
+  sequence->account->served_tokens -= num_tokens;
 }
 
 Sequence* Scheduler::Victim() const {

@@ -51,6 +51,9 @@ struct StepPlan {
   std::vector<Sequence*> admitted;  // new in running; their sampler state is to be made
   std::vector<Sequence*> preempted;
   int32_t num_tokens = 0;
+  /// Not 0: of one prompt alone, more tokens than the step would have if somebody were waiting; it
+  /// would have these.
+  int32_t least_tokens = 0;
   StepShape shape;
   void Clear();
 };
@@ -78,6 +81,9 @@ class Scheduler {
   /// then they are fed by reference to it; tokens that an earlier unfinished step draws wait one
   /// step.
   void Plan(uint64_t step, StepPlan* plan);
+  /// The last tokens of its chunk in the last step were not computed, so that none was drawn either
+  /// if one was to be.
+  void TakeBack(Sequence* sequence, int32_t num_tokens, bool sampled);
   /// A step of that shape took so long.
   void Learn(const StepShape& shape, int64_t ns) { step_budget_.Learn(shape, ns); }
 
@@ -90,6 +96,7 @@ class Scheduler {
 
  private:
   void PlanDecodes(StepPlan* plan);
+  int32_t LeastTokens(const StepPlan& plan) const;
   int32_t DraftsEach() const;
   /// Grows the KV and notes the drafts; 0: no draft, or no room for it.
   int32_t Draft(Sequence* sequence, int32_t max_tokens);

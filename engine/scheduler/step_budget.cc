@@ -137,13 +137,25 @@ double StepBudget::Begin(int32_t decodes, int32_t coming) {
   return bound_ns;
 }
 
+double StepBudget::TokensWithin(int32_t first, double ns) const {
+  // The largest n with a*n + b*n^2 <= ns.
+  const double a = token_ns_ + pair_ns_ * (first + 0.5), b = pair_ns_ / 2;
+  const double left = std::max(0.0, ns);
+  const double root = a + std::sqrt(a * a + 4 * b * left);
+  return root > 0 ? 2 * left / root : 0;
+}
+
+int32_t StepBudget::FitAwaited(int32_t first, int32_t wanted) const {
+  const double within = static_cast<double>(options_.max_alone_ns) / 2;
+  const bool known = prefills_seen_ + mixed_seen_ > 0;
+  if (options_.max_slowdown <= 0 || !known || PrefillNs(first, wanted) <= within) return wanted;
+  const auto fit = static_cast<int32_t>(std::min<double>(TokensWithin(first, within), wanted));
+  return std::clamp(fit, std::clamp(options_.min_alone_tokens, 1, wanted), wanted);
+}
+
 int32_t StepBudget::Fit(int32_t first, int32_t wanted) const {
   if (wanted <= left_minimum_ || PrefillNs(first, wanted) <= left_ns_) return wanted;
-  // The largest n with a*n + b*n^2 <= left.
-  const double a = token_ns_ + pair_ns_ * (first + 0.5), b = pair_ns_ / 2;
-  const double left = std::max(0.0, left_ns_);
-  const double root = a + std::sqrt(a * a + 4 * b * left);
-  const double n = root > 0 ? 2 * left / root : 0;
+  const double n = TokensWithin(first, left_ns_);
   const auto all = static_cast<int32_t>(taken_ + std::min<double>(n, wanted));
   const int32_t nearest = (all + grain_ / 2) / grain_, begun = (taken_ + grain_ - 1) / grain_;
   const int32_t fit = std::max(nearest, begun) * grain_ - taken_;

@@ -27,7 +27,8 @@ struct StepBudgetOptions {
   int32_t min_alone_tokens = 256;
   /// While nobody arrives beside others, that time doubles with each such step, up to this one: a
   /// prompt that is alone on the server need not pay for those who do not come. Who does come then
-  /// waits about that long, and the next, unless two such steps have passed, for less.
+  /// waits for half of max_alone_ns, as such a step is cut short for him (FitAwaited), and the next
+  /// for no longer steps, unless two have passed.
   int64_t max_quiet_ns = 300'000'000;
   /// Prefill beside decodes goes through the model by itself, with weights of its own, so that its
   /// first token costs more than others.
@@ -63,6 +64,9 @@ class StepBudget {
   double Begin(int32_t decodes, int32_t coming);
   /// The tokens of a chunk from position `first` on that still fit, at most `wanted`.
   int32_t Fit(int32_t first, int32_t wanted) const;
+  /// The same of a chunk that is a whole step and for whose end somebody waits, who came while it
+  /// was under way: of half the time, since it takes the same until he is read himself.
+  int32_t FitAwaited(int32_t first, int32_t wanted) const;
   void Take(int32_t first, int32_t num_tokens);
 
   /// A part of the budget that is kept for a chunk from `first` on, until it is given back: then so
@@ -84,6 +88,8 @@ class StepBudget {
 
  private:
   void GrowQuiet();
+  /// Tokens from `first` on that take so long.
+  double TokensWithin(int32_t first, double ns) const;
   double Surprise(double took, double predicted, int64_t* seen) const;
   void LearnDecodes(const StepShape& shape, double took);
   void LearnPrefill(const StepShape& shape, double took);

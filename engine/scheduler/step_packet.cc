@@ -110,6 +110,7 @@ void Clear(ForwardInput* input) {
   input->cu_seqlens.clear();
   input->seq_lens.clear();
   input->sample_rows.clear();
+  input->least_tokens = 0;
   for (GroupInput& group : input->groups) group.slot_mapping.clear();
 }
 

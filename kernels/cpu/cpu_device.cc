@@ -135,6 +135,17 @@ DType CpuDevice::DefaultKvDType() const {
 }
 
 int CpuDevice::KvBlockSize() const { return CpuKvBlockSize(); }
+
+/// Where tiles multiply prompts, all rows that a worker has share one decoding of the weights: a
+/// prompt of 1,500 in one step takes 0.93 of what it takes in three (SmolLM2-135M on two cores,
+/// benchmarks/results/2026-12-01-amx-prompts.md); larger ones leave the second cache. Decoded on
+/// vectors it gains nothing.
+int CpuDevice::BestStepTokens() const {
+  const bool tiles = linear_kernels_->bf16_tiles.products != nullptr;
+  const Numerics of_prompts = NumericsOf(numerics_, Phase::kPrompt);
+  return tiles && of_prompts == Numerics::kBf16 ? 1536 : Device::BestStepTokens();
+}
+
 int64_t CpuDevice::KvBlockBytes(const KvLayout& layout) const { return CpuKvBlockBytes(layout); }
 std::unique_ptr<KvCache> CpuDevice::CreateKvCache(const KvLayout& layout, int64_t num_blocks) {
   return MakeCpuKvCache(layout, num_blocks, pool_);

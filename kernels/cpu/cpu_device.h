@@ -33,6 +33,7 @@ class CpuDevice final : public Device {
   Numerics numerics() const override { return numerics_; }
   int num_threads() const override { return pool_.size(); }
   int KvBlockSize() const override;
+  int BestStepTokens() const override;
   DType DefaultKvDType() const override;
   using Device::Pack;
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(std::span<const WeightSource> parts,

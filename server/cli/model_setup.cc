@@ -11,8 +11,6 @@
 namespace modu::cli {
 namespace {
 
-/// Enough that a pass over the weights is paid by many rows; the step budget bounds the time.
-constexpr int kDefaultStepTokens = 512;
 /// Tokens that a sequence is planned with when the KV size is ours to choose; a longer one takes
 /// others' room.
 constexpr int64_t kPlannedSequenceTokens = 2048;
@@ -60,8 +58,9 @@ absl::StatusOr<ModelSetup> SetUpModel(const config::Config& config, const std::s
   if (!device.ok()) return device.status();
 
   engine::RunnerOptions options;
-  options.max_batch_tokens = std::max(
-      config.max_step_tokens > 0 ? config.max_step_tokens : kDefaultStepTokens, config.max_seqs);
+  const int step_tokens =
+      config.max_step_tokens > 0 ? config.max_step_tokens : (*device)->BestStepTokens();
+  options.max_batch_tokens = std::max(step_tokens, config.max_seqs);
   options.max_sequences = config.max_seqs;
   options.max_model_len = config.ctx;
   options.clock = clock;

@@ -121,7 +121,8 @@ std::span<const SettingRow> Settings() {
        {"", "ref", "avx2", "avx512", "avx512bf16", "amx"}},
       {"max-seqs", "Engine", "sequences in a batch", &Config::max_seqs, 1, 4096},
       {"max-step-tokens", "Engine",
-       "tokens of one step, decodes first; 0: 512, or max-seqs if that is more",
+       "tokens of one step, decodes first; 0: 512, or 1536 where tiles multiply prompts (AMX), or "
+       "max-seqs if that is more",
        &Config::max_step_tokens, 0, 65536},
       {"max-decode-slowdown", "Engine",
        "percent, 100 or more: how long prefill may make a step, of one of those who decode and "

@@ -440,6 +440,9 @@ void Metrics::Impl::AddEngine(std::vector<MetricFamily>* out) const {
   counter("mixed_steps_over_bound_total",
           "Those of them that took longer than --max-decode-slowdown allows.",
           s.mixed_steps_over_bound);
+  counter("steps_cut_short_total",
+          "Steps of a long prompt alone that ended early for a request that came.",
+          s.steps_cut_short);
   counter("self_check_failures_total", "Idle recounts of KV blocks that did not balance: a bug.",
           s.self_check_failures);
   counter("num_preemptions_total", "Sequences put back to be computed again.", s.num_preemptions);

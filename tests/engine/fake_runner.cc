@@ -106,6 +106,11 @@ void FakeRunner::CheckShape(const ForwardInput& input) {
   const size_t t = input.token_ids.size(), s = input.seq_lens.size();
   if (t == 0 || t > static_cast<size_t>(spec_.max_batch_tokens)) Violate("T out of range");
   if (s > static_cast<size_t>(spec_.max_sequences)) Violate("S out of range");
+  if (input.least_tokens < 0 ||
+      (input.least_tokens > 0 && (s != 1 || depth_ != 1 || input.num_generated_seqs != 0 ||
+                                  static_cast<size_t>(input.least_tokens) >= t))) {
+    Violate("least_tokens");
+  }
   if (input.num_generated_seqs < 0 || input.num_generated_seqs > static_cast<int32_t>(s))
     Violate("num_generated_seqs out of range");
   if (input.positions.size() != t || input.cu_seqlens.size() != s + 1 ||
@@ -143,7 +148,7 @@ StepHandle FakeRunner::Launch(ForwardInput input) {
   return {last_launched};
 }
 
-void FakeRunner::WriteKv(ForwardInput& input, bool garbage) {
+void FakeRunner::WriteKv(ForwardInput& input, int32_t computed) {
   const auto generated =
       static_cast<size_t>(input.cu_seqlens[static_cast<size_t>(input.num_generated_seqs)]);
   for (size_t t = 0; t < input.token_ids.size(); ++t) {
@@ -159,7 +164,8 @@ void FakeRunner::WriteKv(ForwardInput& input, bool garbage) {
     }
     for (size_t g = 0; g < kv_.size(); ++g) {
       const int32_t held = spec_.phased && t < generated ? id | kGenerated : id;
-      kv_[g][input.groups[g].slot_mapping[t]] = garbage ? kGarbage : held;
+      kv_[g][input.groups[g].slot_mapping[t]] =
+          static_cast<int32_t>(t) < computed ? held : kGarbage;
     }
   }
   tokens_computed += static_cast<int64_t>(input.token_ids.size());
@@ -235,8 +241,15 @@ StepOutput FakeRunner::Wait(StepHandle handle) {
   last_waited = input.step;
   if (faults.during_step) faults.during_step(input);
   const bool fails = faults.step_fails && faults.step_fails(input);
-  WriteKv(input, fails);
-  if (fails) {
+  const auto all = static_cast<int32_t>(input.token_ids.size());
+  int32_t computed = fails ? 0 : all;
+  if (!fails && input.least_tokens > 0 && faults.ends_early) {
+    computed = std::clamp(faults.ends_early(input), 1, all);
+  }
+  WriteKv(input, computed);
+  if (!fails && computed < all) {
+    output.num_tokens = computed;
+  } else if (fails) {
     output.status = absl::InternalError("injected step failure");
     output.rows.resize(input.sample_rows.size());
   } else {

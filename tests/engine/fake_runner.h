@@ -29,6 +29,9 @@ struct FakeFaults {
   std::function<bool(const SampleRow&)> row_is_nan;
   std::function<bool()> start_throws;
   std::function<void(const ForwardInput&)> during_step;  // e.g. moves a fake clock
+  /// Of a step that may end early (least_tokens) how many tokens are computed; all of them or more:
+  /// it does not.
+  std::function<int32_t(const ForwardInput&)> ends_early;
 };
 
 class FakeRunner final : public ModelRunner {
@@ -68,7 +71,8 @@ class FakeRunner final : public ModelRunner {
     bool sick = false;  // a row of it was not finite: what follows is thrown away
   };
   void Violate(const std::string& what);
-  void WriteKv(ForwardInput& input, bool garbage);
+  /// Tokens from `computed` on are garbage.
+  void WriteKv(ForwardInput& input, int32_t computed);
   /// Tokens a row sees in one group, oldest first.
   std::vector<int32_t> ReadKv(const ForwardInput& input, size_t group, int32_t sequence,
                               int32_t position);

@@ -304,6 +304,11 @@ TEST_CASE("prefill that is alone for long takes longer steps, until somebody com
     for (int i = 0; i < 20; ++i) Step(budget, machine, 0, 0, 300);
     const auto quiet = double(options.max_quiet_ns), usual = double(options.max_alone_ns);
     CHECK(next_is_of(budget, quiet));
+    // Whoever comes meanwhile waits for half of the usual time.
+    const int32_t awaited = budget.FitAwaited(0, 100'000);
+    CHECK(budget.PrefillNs(0, awaited) <= usual / 2);
+    CHECK(budget.PrefillNs(0, awaited + 1) > 0.99 * usual / 2);
+    CHECK(budget.FitAwaited(0, awaited) == awaited);
     Step(budget, machine, 4, 0, 0);  // decodes, but nobody came
     CHECK(next_is_of(budget, quiet));
     budget.Arrived();

@@ -45,6 +45,7 @@ struct Weather {
   double cancel = 0, cancel_again = 0;
   double step_fails = 0, launch_throws = 0, wait_throws = 0, start_throws = 0, nan_row = 0;
   double slow_step = 0;  // of up to 60 s
+  double ends_early = 0;
   double deadlines = 0, oversize = 0, scores = 0, stops = 0.3;
   int max_prompt = 60, max_output = 30, prefixes = 4, tenants = 1, priorities = 1;
   bool stop_hard = false;  // Stop instead of a drain
@@ -78,9 +79,9 @@ Weather DrawWeather(Dice& dice) {
   w.options.step_budget.max_slowdown = dice.Between(0, 4);
   w.options.step_budget.min_step_ns = dice.Between(0, 3) * 500'000;
   w.options.step_budget.min_prefill_tokens = dice.Between(1, 8);
-  w.options.step_budget.max_alone_ns = dice.Between(0, 3) * 1'000'000;
+  w.options.step_budget.max_alone_ns = dice.Between(0, 8) * 200'000;
   w.options.step_budget.max_quiet_ns = dice.Between(0, 6) * 1'000'000;
-  w.options.step_budget.min_alone_tokens = dice.Between(1, 40);
+  w.options.step_budget.min_alone_tokens = dice.Between(1, 20);
   w.options.prefix_cache = dice.Chance(0.85);
   w.options.max_draft_tokens = dice.Chance(0.5) ? 0 : dice.Between(1, 8);
   w.depth = dice.Between(1, 3);
@@ -96,6 +97,11 @@ Weather DrawWeather(Dice& dice) {
   w.start_throws = sometimes(0.02);
   w.nan_row = sometimes(0.01);
   w.slow_step = sometimes(0.02);
+  w.ends_early = sometimes(0.7);
+  if (w.ends_early > 0) {  // of runners without a pipeline, and of prompts that are alone
+    w.depth = 1;
+    w.arrivals = 0.1;
+  }
   w.deadlines = sometimes(0.3);
   w.oversize = sometimes(0.05);
   w.scores = sometimes(0.2);
@@ -144,6 +150,7 @@ class World final : public EventSink {
     if (Ok()) CheckEnd();
     result_.preemptions = static_cast<int64_t>(engine_->Stats().num_preemptions);
     result_.prefix_hit_tokens = static_cast<int64_t>(engine_->Stats().prefix_hits_tokens);
+    result_.steps_cut_short = static_cast<int64_t>(engine_->Stats().steps_cut_short);
     result_.draft_tokens = static_cast<int64_t>(engine_->Stats().draft_tokens);
     result_.accepted_draft_tokens = static_cast<int64_t>(engine_->Stats().accepted_draft_tokens);
     engine_.reset();
@@ -177,6 +184,11 @@ class World final : public EventSink {
     faults.launch_throws = chance(weather_.launch_throws);
     faults.wait_throws = chance(weather_.wait_throws);
     faults.row_is_nan = chance(weather_.nan_row);
+    faults.ends_early = [this](const ForwardInput& input) {
+      const auto all = static_cast<int32_t>(input.token_ids.size());
+      if (weather_.ends_early == 0 || !dice_.Chance(weather_.ends_early)) return all;
+      return dice_.Between(input.least_tokens, all);
+    };
     faults.start_throws = [this] {
       return weather_.start_throws > 0 && dice_.Chance(weather_.start_throws);
     };

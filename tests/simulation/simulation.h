@@ -17,7 +17,7 @@ struct SimulationResult {
   uint64_t log_hash = 0;  // of every event in order
   int64_t received = 0, rejected = 0, done = 0, cancelled = 0, failed = 0, expired = 0;
   int64_t turns = 0, tokens = 0, preemptions = 0, prefix_hit_tokens = 0, draft_tokens = 0,
-          accepted_draft_tokens = 0;
+          accepted_draft_tokens = 0, steps_cut_short = 0;
 };
 
 /// One engine, configured by the seed, fed num_requests requests, then drained (or stopped).

@@ -27,6 +27,7 @@ TEST_CASE("Many small worlds hold every invariant, and the same seed gives the s
     sum.prefix_hit_tokens += result.prefix_hit_tokens;
     sum.draft_tokens += result.draft_tokens;
     sum.accepted_draft_tokens += result.accepted_draft_tokens;
+    sum.steps_cut_short += result.steps_cut_short;
   }
   if (wanted != nullptr) return;
   // The weather is bad enough to mean something.
@@ -38,6 +39,7 @@ TEST_CASE("Many small worlds hold every invariant, and the same seed gives the s
   CHECK(sum.preemptions > 100);
   CHECK(sum.prefix_hit_tokens > 1000);
   CHECK(sum.accepted_draft_tokens > 100);
+  CHECK(sum.steps_cut_short > 50);
   CHECK(sum.draft_tokens - sum.accepted_draft_tokens > 100);
 }
 

@@ -160,6 +160,7 @@ TEST_CASE("every vLLM name is there under both prefixes, with model and engine")
     CHECK(types["vllm:" + std::string(name)] == types["modu_" + std::string(name)]);
   }
   CHECK(types.count("modu_mixed_steps_over_bound_total") == 1);
+  CHECK(types.count("modu_steps_cut_short_total") == 1);
   CHECK(Value(samples, "vllm:num_requests_running", "model_name=\"tiny\"") == 3);
   CHECK(Value(samples, "vllm:num_requests_running", "engine=\"0\"") == 3);
   CHECK(Value(samples, "modu_kv_cache_usage_perc") == Approx(0.25));

@@ -14,6 +14,7 @@
 namespace modu::kernels::cpu {
 
 constexpr int kMaxHeadDim = 1024;
+constexpr int kMostBlockDims = 256;  // of heads whose rows are written as tiles at once
 
 constexpr int kPieceTokens = 256;
 
@@ -33,6 +34,14 @@ struct NextBlocks {
   const std::byte* k = nullptr;     // block 0 of the layer and head
   const int32_t* blocks = nullptr;  // [count]
   int count = 0;
+};
+
+/// Where rows of whole blocks of 16 tokens go as bf16 tiles (PreparedKind::kBf16Tiles), for kernels
+/// that WriteBlocks.
+struct OutBlocks {
+  std::byte* at = nullptr;  // the first one's, at the first head; null: none
+  int64_t block_bytes = 0;
+  int begin = 0, end = 0;  // tokens of the item; the last block may have fewer than 16
 };
 
 struct AttentionItem {
@@ -57,6 +66,7 @@ struct AttentionItem {
   // at partials + ((piece - piece_begin) * rows + r) * StateFloats.
   float* out;  // as q: token stride out_stride, heads head_dim apart; null: states alone
   int64_t out_stride;
+  OutBlocks blocks;  // instead, of whole blocks of tokens
   float* partials;
   // [rows] each row's state after the pieces before piece_begin (kHasPieces says whether
   // any), which this item goes on with and leaves; null: none before, none left.
@@ -106,6 +116,7 @@ using AttentionFn = void (*)(const AttentionItem&);
 /// How a batch may be cut into units.
 struct UnitLimits {
   int rows = kUnitRows;     // of a unit at most
+  int block_rows = 1;       // units begin with whole blocks of so many where they can
   bool writes_out = false;  // each writes out the codes that it sees, whatever its rows
   bool operator==(const UnitLimits&) const = default;
 };
@@ -122,14 +133,25 @@ struct AttentionKernels {
   bool writes_int8_out = false;
   /// Rows of a unit over codes that are written out for them.
   int written_out_rows = kUnitRows;
+  /// All but run_f32 and run_int8_as_it_lies take AttentionItem::blocks.
+  bool writes_blocks = false;
 
   bool TakesCodes(DType kv, PreparedKind consumer) const {
     return kv == DType::kI8 && consumer == PreparedKind::kInt8 && run_int8_as_it_lies != nullptr;
   }
-  UnitLimits Units(DType kv, PreparedKind consumer) const {
+  /// For heads of whole tiles that are not too long for a worker's stack.
+  bool WritesBlocks(DType kv, PreparedKind consumer, int head_dim) const {
+    return writes_blocks && kv != DType::kF32 && consumer == PreparedKind::kBf16Tiles &&
+           head_dim % kGroup == 0 && head_dim <= kMostBlockDims;
+  }
+  UnitLimits Units(DType kv, PreparedKind consumer, int head_dim) const {
+    UnitLimits limits;
+    if (WritesBlocks(kv, consumer, head_dim)) limits.block_rows = 16;
     const bool writes_out = kv == DType::kF8E4M3 || (kv == DType::kI8 && writes_int8_out);
-    if (!writes_out || TakesCodes(kv, consumer)) return {};
-    return {.rows = written_out_rows, .writes_out = true};
+    if (!writes_out || TakesCodes(kv, consumer)) return limits;
+    limits.rows = written_out_rows;
+    limits.writes_out = true;
+    return limits;
   }
   AttentionFn Run(DType kv, PreparedKind consumer = PreparedKind::kF32) const {
     if (TakesCodes(kv, consumer)) return run_int8_as_it_lies;

@@ -18,6 +18,7 @@ namespace modu::kernels::cpu {
 namespace {
 
 constexpr int kBlocksPerPiece = kPieceTokens / kKvBlockTokens;
+constexpr int64_t kGroupTileBytes = 1024;  // 16 rows of a group of kBf16Tiles
 
 const RowKernels& RowKernelsOf(Isa isa) {
   return isa >= Isa::kAvx512 ? kRowKernelsAvx512 : kRowKernelsAvx2;
@@ -214,8 +215,8 @@ void Attention(Device& device, const AttentionParams& p) {
   const auto run = kernels.Run(kv.layout().dtype, layout.kind);
   const PrepareFn prepare = cpu.prepare();
 
-  const AttentionPlan& plan =
-      cpu.attention_plans().Of(p, cpu.num_threads(), kernels.Units(kv.layout().dtype, layout.kind));
+  const UnitLimits limits = kernels.Units(kv.layout().dtype, layout.kind, p.head_dim);
+  const AttentionPlan& plan = cpu.attention_plans().Of(p, cpu.num_threads(), limits);
   const int value_span = IsKvCode(kv.layout().dtype) ? RotationSpan(p.head_dim) : 1;
   const AttentionCall call = {p, kv, plan, group, group_width, stride, value_span, run};
   // The heads of one KV head are adjacent columns; whole int8 groups can be written at once.
@@ -270,6 +271,12 @@ void Attention(Device& device, const AttentionParams& p) {
         item.partials = plan.split ? shared + unit.partials : nullptr;
         item.out = direct ? out : whole + span.token * width + unit.kv_head * group_width;
         item.out_stride = direct ? group_width : width;
+        if (by_blocks && limits.block_rows > 1 && !plan.split) {
+          const BlockTokens tokens = WholeBlocks(span, layout.block_rows, p.num_tokens);
+          item.blocks = {layout.Row(p.out, span.token + tokens.begin) +
+                             unit.kv_head * group_width / kGroup * kGroupTileBytes,
+                         layout.block_bytes, tokens.begin, tokens.end};
+        }
         run(item);
         if (plan.split || !direct) continue;
         for (int t = 0; t < span.num_tokens; ++t) {
@@ -313,12 +320,17 @@ void Attention(Device& device, const AttentionParams& p) {
     });
   }
   if (by_blocks) {
-    // Tiles of a block to any worker: a short batch is one block.
+    // What no unit had whole blocks of. Tiles of a block to any worker: a short batch is one block.
     const auto groups = static_cast<int>(layout.groups());
-    const int blocks = (p.num_tokens + layout.block_rows - 1) / layout.block_rows;
+    const bool listed = limits.block_rows > 1;
+    const int blocks = listed ? static_cast<int>(plan.loose_blocks.size())
+                              : (p.num_tokens + layout.block_rows - 1) / layout.block_rows;
+    if (blocks == 0) return;
     cpu.pool().Run(blocks * groups, std::max(1, groups / 4), [&](int first, int last, int) {
       for (int unit = first; unit < last;) {
-        const int block = unit / groups, group = unit % groups;
+        const int group = unit % groups;
+        const int block =
+            listed ? plan.loose_blocks[static_cast<size_t>(unit / groups)] : unit / groups;
         const int until = std::min(groups, group + last - unit);
         const int token = block * layout.block_rows;
         cpu.linear_kernels().bf16_tiles.prepare(layout, layout.Row(p.out, token), group, until,

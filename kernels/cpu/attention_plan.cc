@@ -27,7 +27,7 @@ int CommonPieces(const AttentionParams& p, const AttentionSpan& a, const Attenti
   return static_cast<int>(std::mismatch(x, x + most, BlocksOf(p, b)).first - x) / kBlocksPerPiece;
 }
 
-std::vector<AttentionSpan> CutSpans(const AttentionParams& p, int most_tokens) {
+std::vector<AttentionSpan> CutSpans(const AttentionParams& p, int most_tokens, int block_rows) {
   std::vector<AttentionSpan> spans;
   for (const bool prefill : {true, false}) {
     for (int s = 0; s < p.num_seqs; ++s) {
@@ -36,7 +36,8 @@ std::vector<AttentionSpan> CutSpans(const AttentionParams& p, int most_tokens) {
       for (int last = end; last > begin;) {
         AttentionSpan span;
         span.seq = s;
-        span.token = std::max(begin, last - most_tokens);
+        const int first = (last - most_tokens + block_rows - 1) / block_rows * block_rows;
+        span.token = std::max(begin, first < last ? first : last - most_tokens);
         span.num_tokens = last - span.token;
         span.first_position = p.seq_lens[s] - (end - span.token);
         MODU_CHECK(span.first_position >= 0);
@@ -186,7 +187,8 @@ int ClaimOfUnits(const std::vector<AttentionUnit>& units, const std::vector<Atte
 
 /// One way to cut a batch.
 struct Cut {
-  int most_tokens;         // of a span
+  int most_tokens;  // of a span
+  int block_rows;
   bool join;               // spans with common blocks walk them together
   bool by_pieces = false;  // else only where there are too few units to go round
 };
@@ -194,7 +196,7 @@ struct Cut {
 AttentionPlan PlanSpans(const AttentionParams& p, int workers, const Cut& cut) {
   AttentionPlan plan;
   plan.most_tokens = cut.most_tokens;
-  std::vector<AttentionSpan> spans = CutSpans(p, cut.most_tokens);
+  std::vector<AttentionSpan> spans = CutSpans(p, cut.most_tokens, cut.block_rows);
   // Behind a window rows see different parts of a piece.
   std::vector<Join> joins;
   if (cut.join && p.window == 0) joins = FindJoins(p, spans, cut.most_tokens);
@@ -233,25 +235,55 @@ int64_t TimeWrittenOut(const AttentionPlan& plan, int group, int workers) {
 /// Partial states that a plan may leave, in floats (16 MiB).
 constexpr int64_t kMostPartials = int64_t{4} << 20;
 
-}  // namespace
-
-AttentionPlan PlanAttention(const AttentionParams& p, int workers, const UnitLimits& limits,
-                            bool join) {
+AttentionPlan PlanUnits(const AttentionParams& p, int workers, const UnitLimits& limits,
+                        bool join) {
   const int group = p.num_heads / p.num_kv_heads;
   const int most = std::max(1, limits.rows / group);
   const int few = (p.num_tokens * p.num_kv_heads + 4 * workers - 1) / (4 * workers);
-  AttentionPlan plan = PlanSpans(p, workers, {std::clamp(few, 1, most), join});
+  AttentionPlan plan = PlanSpans(p, workers, {std::clamp(few, 1, most), limits.block_rows, join});
   if (!limits.writes_out || p.num_tokens == 0 || p.num_tokens > most) return plan;
   // Each span of a head writes out the same again: one for all tokens may be better, whose pieces
   // are the units.
   int64_t least = TimeWrittenOut(plan, group, workers);
-  for (const Cut& cut : {Cut{p.num_tokens, join}, Cut{p.num_tokens, false, true}}) {
+  const int block_rows = limits.block_rows;
+  for (const Cut& cut :
+       {Cut{p.num_tokens, block_rows, join}, Cut{p.num_tokens, block_rows, false, true}}) {
     AttentionPlan whole = PlanSpans(p, workers, cut);
     const int64_t time = TimeWrittenOut(whole, group, workers);
     if (time >= least || whole.partial_floats > kMostPartials) continue;
     least = time;
     plan = std::move(whole);
   }
+  return plan;
+}
+
+void ListLooseBlocks(int num_tokens, int block_rows, AttentionPlan* plan) {
+  std::vector<bool> whole(static_cast<size_t>((num_tokens + block_rows - 1) / block_rows), false);
+  for (const AttentionSpan& span : plan->spans) {
+    if (plan->split) break;
+    const BlockTokens tokens = WholeBlocks(span, block_rows, num_tokens);
+    for (int t = tokens.begin; t < tokens.end; t += block_rows) {
+      whole[static_cast<size_t>((span.token + t) / block_rows)] = true;
+    }
+  }
+  for (size_t i = 0; i < whole.size(); ++i) {
+    if (!whole[i]) plan->loose_blocks.push_back(static_cast<int32_t>(i));
+  }
+}
+
+}  // namespace
+
+BlockTokens WholeBlocks(const AttentionSpan& span, int block_rows, int step_tokens) {
+  const int last = span.token + span.num_tokens;
+  const int begin = (span.token + block_rows - 1) / block_rows * block_rows;
+  const int end = last == step_tokens ? last : last / block_rows * block_rows;
+  return {begin - span.token, std::max(begin, end) - span.token};
+}
+
+AttentionPlan PlanAttention(const AttentionParams& p, int workers, const UnitLimits& limits,
+                            bool join) {
+  AttentionPlan plan = PlanUnits(p, workers, limits, join);
+  if (limits.block_rows > 1) ListLooseBlocks(p.num_tokens, limits.block_rows, &plan);
   return plan;
 }
 

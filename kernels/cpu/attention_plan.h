@@ -35,12 +35,21 @@ struct AttentionPlan {
   std::vector<AttentionSpan> spans;
   std::vector<AttentionUnit> units;  // first rows first by halves, in each the longest first
   std::vector<int32_t> tokens;       // rows of the step, of units with several spans
-  bool joined = false;               // there are such
-  bool split = false;                // each unit is one piece of one span, to be merged afterwards
+  /// Blocks of UnitLimits::block_rows rows of the step that are not in one span each, or in one
+  /// that is not whole before its pieces are merged; of block_rows 1 none is listed.
+  std::vector<int32_t> loose_blocks;
+  bool joined = false;  // there are such
+  bool split = false;   // each unit is one piece of one span, to be merged afterwards
   int64_t partial_floats = 0;
   int most_tokens = 1;  // of a unit
   int claim = 1;        // units that a worker takes at once, at most
 };
+
+/// Tokens [begin, end) of the span that are whole blocks of the step, whose last one ends with it.
+struct BlockTokens {
+  int begin, end;
+};
+BlockTokens WholeBlocks(const AttentionSpan& span, int block_rows, int step_tokens);
 
 /// join: whether spans with common blocks walk them together; off for tests and measurements.
 AttentionPlan PlanAttention(const AttentionParams& p, int workers, const UnitLimits& limits = {},

@@ -8,6 +8,7 @@
 
 #include "kernels/cpu/attention_pieces-inl.h"
 #include "kernels/cpu/attention_softmax-inl.h"
+#include "kernels/cpu/row_tiles-inl.h"
 #include "kernels/cpu/vector_bf16-inl.h"
 
 namespace modu::kernels::cpu::MODU_ISA {
@@ -224,6 +225,41 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
   return views.rows_that_see;
 }
 
+/// One head of tokens [first, last), up to 16, as tiles.
+void FinishBlock(const AttentionItem& item, const float* totals, int first, int last, int head,
+                 std::byte* to) {
+  alignas(64) float rows[kTileMaxRows * kMostBlockDims];
+  for (int t = first; t < last; ++t) {
+    Finish(totals + (t * item.group + head) * StateFloats(item.padded_dim), item.head_dim,
+           item.value_span, rows + (t - first) * item.head_dim);
+  }
+  for (int d = 0; d < item.head_dim; d += kGroup, to += kTileBytes) {
+    StoreRowTile(rows + d, item.head_dim, last - first, to);
+  }
+}
+
+/// What the rows' states come to, to where the item says.
+void FinishRows(const AttentionItem& item, const float* totals) {
+  const OutBlocks& blocks = item.blocks;
+  std::byte* block = blocks.at;
+  for (int t = 0; t < item.num_tokens;) {
+    if (block != nullptr && t >= blocks.begin && t < blocks.end) {
+      const int last = blocks.end - t < kTileMaxRows ? blocks.end : t + kTileMaxRows;
+      for (int h = 0; h < item.group; ++h) {
+        FinishBlock(item, totals, t, last, h, block + h * item.head_dim / kGroup * kTileBytes);
+      }
+      block += blocks.block_bytes;
+      t = last;
+      continue;
+    }
+    for (int h = 0; h < item.group; ++h) {
+      Finish(totals + (t * item.group + h) * StateFloats(item.padded_dim), item.head_dim,
+             item.value_span, item.out + t * item.out_stride + h * item.head_dim);
+    }
+    ++t;
+  }
+}
+
 template <MakesProducts Products>
 void RunTiles(const AttentionItem& item) {
   static_assert(Products::kStepRows <= kMaxStepRows && Products::kStepRows % kTileMaxRows == 0);
@@ -267,10 +303,7 @@ void RunTiles(const AttentionItem& item) {
   }
   products.Release();
   if (item.partials != nullptr || item.out == nullptr) return;
-  for (int row = 0; row < rows; ++row) {
-    Finish(s.totals + row * state_floats, item.head_dim, item.value_span,
-           item.out + row / item.group * item.out_stride + row % item.group * item.head_dim);
-  }
+  FinishRows(item, s.totals);
 }
 
 }  // namespace

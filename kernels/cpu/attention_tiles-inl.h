@@ -385,7 +385,8 @@ AttentionKernels TileAttention(const AttentionKernels& others) {
           .run_int8 = RunExpanded<Int8Numbers, ToBf16Pairs, RunBf16Tiles<Tiles>>,
           .run_fp8 = RunExpanded<F8Numbers, ToBf16Pairs, RunBf16Tiles<Tiles>>,
           .merge = others.merge,
-          .writes_int8_out = true};
+          .writes_int8_out = true,
+          .writes_blocks = true};
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 // Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/row_tiles-inl.h"
 #include "kernels/cpu/tile_config.h"
 #include "kernels/cpu/tile_decode-inl.h"
 #include "kernels/cpu/vector_math-inl.h"
@@ -318,20 +319,19 @@ void GateTiles(const TileGateArgs& args) {
 /// Bf16TileKernels::prepare
 void PrepareBlock(const PreparedLayout& layout, std::byte* block, int64_t first, int64_t last,
                   int rows, const float* values, int64_t stride) {
-  alignas(64) std::byte pairs[kTileBytes] = {};  // [16 rows][32] bf16
   for (int64_t g = first; g < last; ++g) {
+    const float* const from = values + g * kGroup;
     const int64_t left = layout.cols - g * kGroup;
-    for (int r = 0; r < rows; ++r) {
-      const float* from = values + r * stride + g * kGroup;
-      alignas(64) float padded[kGroup] = {};
-      if (left < kGroup) {
-        __builtin_memcpy(padded, from, sizeof(float) * static_cast<size_t>(left));
-        from = padded;
-      }
-      StoreBf16(pairs + r * kTileRowBytes, LoadGroup(from), LoadGroup(from + 16));
+    if (left >= kGroup) {
+      StoreRowTile(from, stride, rows, block + g * kTileBytes);
+      continue;
     }
-    TransposeTile(reinterpret_cast<const float*>(pairs), kTileMaxRows,
-                  reinterpret_cast<float*>(block + g * kTileBytes), kTileMaxRows);
+    alignas(64) float padded[kTileMaxRows * kGroup] = {};
+    for (int r = 0; r < rows; ++r) {
+      __builtin_memcpy(padded + r * kGroup, from + r * stride,
+                       sizeof(float) * static_cast<size_t>(left));
+    }
+    StoreRowTile(padded, kGroup, rows, block + g * kTileBytes);
   }
 }
 

@@ -151,30 +151,53 @@ concept MakesProducts =
 
 /// What the rows of a step see of a piece.
 template <int kMostRows>
-struct RowViews {
-  int first[kMostRows], last[kMostRows];  // absolute positions
-  SeenBlocks seen;
-  unsigned rows_that_see = 0;  // a bit each
-
-  RowViews(const AttentionItem& item, int first_row, int rows, int piece) {
-    const int piece_start = piece * kPieceTokens, piece_end = piece_start + kPieceTokens;
-    seen = {0, 0, piece_end, piece_start};
+class RowViews {
+ public:
+  RowViews(const AttentionItem& item, int first_row, int rows, int piece)
+      : piece_start_(piece * kPieceTokens) {
+    const int piece_end = piece_start_ + kPieceTokens;
     int position = item.first_position + first_row / item.group;
-    int head = first_row % item.group;
+    all_whole_ = item.window == 0 && position + 1 >= piece_end;  // of most steps
+    if (all_whole_) {
+      seen_.first = piece_start_, seen_.last = piece_end;
+      rows_that_see_ = rows == 32 ? ~0u : (1u << rows) - 1;
+    } else {
+      LookAtEach(item, position, first_row % item.group, rows);
+    }
+    seen_.begin = seen_.first / kKvBlockTokens;
+    seen_.end = (seen_.last + kKvBlockTokens - 1) / kKvBlockTokens;
+  }
+
+  /// Of a row, tokens of the piece.
+  int first(int row) const { return all_whole_ ? 0 : first_[row]; }
+  int last(int row) const { return all_whole_ ? kPieceTokens : last_[row]; }
+  const SeenBlocks& seen() const { return seen_; }
+  unsigned rows_that_see() const { return rows_that_see_; }  // a bit each
+
+ private:
+  void LookAtEach(const AttentionItem& item, int position, int head, int rows) {
+    const int piece_end = piece_start_ + kPieceTokens;
+    seen_.first = piece_end, seen_.last = piece_start_;
     for (int r = 0; r < rows; ++r) {
       const int visible = FirstVisible(position, item.window);
-      first[r] = visible > piece_start ? visible : piece_start;
-      last[r] = position + 1 < piece_end ? position + 1 : piece_end;
-      if (first[r] < last[r]) {
-        rows_that_see |= 1u << r;
-        if (first[r] < seen.first) seen.first = first[r];
-        if (last[r] > seen.last) seen.last = last[r];
+      const int first = visible > piece_start_ ? visible : piece_start_;
+      const int last = position + 1 < piece_end ? position + 1 : piece_end;
+      first_[r] = first - piece_start_;
+      last_[r] = last - piece_start_;
+      if (first < last) {
+        rows_that_see_ |= 1u << r;
+        if (first < seen_.first) seen_.first = first;
+        if (last > seen_.last) seen_.last = last;
       }
       if (++head == item.group) head = 0, ++position;
     }
-    seen.begin = seen.first / kKvBlockTokens;
-    seen.end = (seen.last + kKvBlockTokens - 1) / kKvBlockTokens;
   }
+
+  const int piece_start_;
+  bool all_whole_;
+  int first_[kMostRows], last_[kMostRows];
+  SeenBlocks seen_ = {};
+  unsigned rows_that_see_ = 0;
 };
 
 /// One step of rows over one piece: where row r of it is to leave its state, if it sees the piece;
@@ -185,8 +208,8 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
   const int piece_start = piece * kPieceTokens;
   const int64_t state_floats = StateFloats(item.padded_dim);
   const RowViews<Products::kStepRows> views(item, first_row, rows, piece);
-  if (views.rows_that_see == 0) return 0;
-  const SeenBlocks& seen = views.seen;
+  if (views.rows_that_see() == 0) return 0;
+  const SeenBlocks& seen = views.seen();
 
   const std::byte* const q =
       s.q + first_row / kTileMaxRows * Products::QueryTileBytes(item.head_dim);
@@ -199,8 +222,7 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
   // All rows' first, as each waits for what its lanes come to.
   float top[Products::kStepRows];
   for (int r = 0; r < rows; ++r) {
-    top[r] = TopScore(s.scores + r * kScoreStride, begin, end, views.first[r] - piece_start,
-                      views.last[r] - piece_start);
+    top[r] = TopScore(s.scores + r * kScoreStride, begin, end, views.first(r), views.last(r));
   }
   const float* scales[kPieceTokens / kKvBlockTokens];
   if constexpr (Products::kScaledValues) {
@@ -212,8 +234,8 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
     const ScoredRow row = {.scores = s.scores + r * kScoreStride,
                            .begin = begin,
                            .end = end,
-                           .first = views.first[r] - piece_start,
-                           .last = views.last[r] - piece_start,
+                           .first = views.first(r),
+                           .last = views.last(r),
                            .top = top[r],
                            .scales = Products::kScaledValues ? scales : nullptr};
     products.Round(r, row);
@@ -222,7 +244,7 @@ unsigned PieceOfRows(Products& products, const AttentionItem& item, const TileSc
   products.Weigh(item, s, rows, piece_start, seen, cold ? keys() : BlocksAhead(), states,
                  state_floats);
   for (int r = 0; r < rows; ++r) states[r * state_floats] = top[r] * kLn2;
-  return views.rows_that_see;
+  return views.rows_that_see();
 }
 
 /// One head of tokens [first, last), up to 16, as tiles.

@@ -91,87 +91,105 @@ MODU_INLINE void StoreSums(Tiles& tiles, float* sums) {
   }
 }
 
-/// A tile of rows, which all strips read: kept in the first cache if few, passed through it if
-/// many.
-template <bool kFew, int kTile, typename Tiles>
-MODU_INLINE void LoadRows(Tiles& tiles, const std::byte* in) {
-  if constexpr (kFew) {
-    tiles.template Load<kTile>(in, kTileRowBytes);
-  } else {
-    tiles.template LoadOnce<kTile>(in, kTileRowBytes);
-  }
-}
-
-/// C += A x B of one group: two tiles of outputs, one or two tiles of rows.
+/// C += A x B of one group: two tiles of outputs, one or two tiles of rows. Of many rows all loads
+/// come first: beside another guest's load four products then take 0.88 of what they take in turn
+/// with loads (benchmarks/results/2026-12-01-amx-prompts.md). Of few what was decoded last is
+/// loaded as late as can be.
 template <bool kFew, bool kTwo, typename Tiles>
 MODU_INLINE void MultiplyGroup(Tiles& tiles, const std::byte* first, const std::byte* second,
                                const std::byte* in, int64_t block_bytes) {
-  // All loads first: beside another guest's load four products then take 0.88 of what they take in
-  // turn with loads (benchmarks/results/2026-12-01-amx-prompts.md).
-  LoadRows<kFew, 6>(tiles, in);
-  if constexpr (kTwo) LoadRows<kFew, 7>(tiles, in + block_bytes);
-  tiles.template Load<4>(first, kTileRowBytes);
-  tiles.template Load<5>(second, kTileRowBytes);
-  tiles.template DotBf16<0, 4, 6>();
-  tiles.template DotBf16<1, 5, 6>();
+  if constexpr (kFew) {
+    tiles.template Load<4>(first, kTileRowBytes);
+    tiles.template Load<6>(in, kTileRowBytes);
+    tiles.template DotBf16<0, 4, 6>();
+    tiles.template Load<5>(second, kTileRowBytes);
+    tiles.template DotBf16<1, 5, 6>();
+    if constexpr (kTwo) tiles.template Load<7>(in + block_bytes, kTileRowBytes);
+  } else {
+    // Rows, which all strips read, pass through the first cache and leave it to the weights.
+    tiles.template LoadOnce<6>(in, kTileRowBytes);
+    if constexpr (kTwo) tiles.template LoadOnce<7>(in + block_bytes, kTileRowBytes);
+    tiles.template Load<4>(first, kTileRowBytes);
+    tiles.template Load<5>(second, kTileRowBytes);
+    tiles.template DotBf16<0, 4, 6>();
+    tiles.template DotBf16<1, 5, 6>();
+  }
   if constexpr (kTwo) {
     tiles.template DotBf16<2, 4, 7>();
     tiles.template DotBf16<3, 5, 7>();
   }
 }
 
-/// The A tiles of the two tiles of outputs that are computed at once.
-class OutputTiles {
- public:
-  explicit OutputTiles(const TileProductsArgs& args)
-      : first_(*args.outputs[0].strip),
-        second_(*args.outputs[1].strip),
-        halves_{args.outputs[0].half, args.outputs[1].half} {}
+/// Half of a strip's outputs. Copied, as all that is read anew behind each tile instruction costs
+/// time (9 % of a row of FP8).
+struct StripHalf {
+  explicit StripHalf(const OutputTile& tile)
+      : data(tile.strip->data),
+        bytes(tile.strip->group_bytes),
+        format(tile.strip->format),
+        half(tile.half) {}
 
-  bool are_plain() const { return first_.format == StripFormat::kBF16; }
-  /// Of plain ones, where they lie.
-  const std::byte* first(int64_t group) const {
-    return first_.data + group * first_.group_bytes + halves_[0] * kTileBytes;
-  }
-  const std::byte* second(int64_t group) const {
-    return second_.data + group * second_.group_bytes + halves_[1] * kTileBytes;
-  }
-  /// A group's of any other format, one behind the other. Fetches ahead what has not been read yet.
+  const std::byte* Group(int64_t group) const { return data + group * bytes; }
+  /// Of a strip of bf16, which needs no decoding.
+  const std::byte* Tile(int64_t group) const { return Group(group) + half * kTileBytes; }
   MODU_INLINE void Decode(int64_t group, std::byte* to) const {
-    DecodeOne(first_, halves_[0], group, to);
-    DecodeOne(second_, halves_[1], group, to + kTileBytes);
+    if (half == 0) {
+      DecodeTiles<0, kTileMaxRows>(format, Group(group), to);
+    } else {
+      DecodeTiles<kTileMaxRows, kTileMaxRows>(format, Group(group), to);
+    }
+  }
+  /// The second half of a strip was fetched with its first.
+  MODU_INLINE void FetchAhead(int64_t group) const {
+    if (half == 0) FetchGroup(Group(group), bytes);
   }
 
- private:
-  static MODU_INLINE void DecodeOne(const Strip& strip, int half, int64_t group, std::byte* to) {
-    const std::byte* const from = strip.data + group * strip.group_bytes;
-    if (half == 0) {
-      FetchGroup(from, strip.group_bytes);
-      DecodeTile<0>(strip.format, from, to);
+  const std::byte* data;
+  int64_t bytes;
+  StripFormat format;
+  int half;
+};
+
+/// The A tiles of the two tiles of outputs that are computed at once. kWhole: both halves of one
+/// strip, decoded at once.
+template <bool kWhole>
+struct OutputTiles {
+  explicit OutputTiles(const TileProductsArgs& args)
+      : first(args.outputs[0]), second(args.outputs[1]) {}
+
+  bool are_plain() const { return first.format == StripFormat::kBF16; }
+  /// A group's of any format but bf16, one behind the other; fetches what is read later.
+  MODU_INLINE void Decode(int64_t group, std::byte* to) const {
+    if constexpr (kWhole) {
+      const std::byte* const from = first.Group(group);
+      FetchGroup(from, first.bytes);
+      DecodeTiles<0, kStrip>(first.format, from, to);
     } else {
-      DecodeTile<1>(strip.format, from, to);
+      first.FetchAhead(group);
+      second.FetchAhead(group);
+      first.Decode(group, to);
+      second.Decode(group, to + kTileBytes);
     }
   }
 
-  const Strip& first_;
-  const Strip& second_;
-  int halves_[2];
+  const StripHalf first, second;
 };
 
 /// Up to 32 rows: sums stay in registers, each group is multiplied once, soon after its decoding.
-template <bool kTwo, typename Tiles>
+template <bool kWhole, bool kTwo, typename Tiles>
 void MultiplyFew(Tiles& tiles, const TileProductsArgs& args) {
-  const OutputTiles outputs(args);
+  const OutputTiles<kWhole> outputs(args);
   const int64_t groups = args.layout->groups(), block_bytes = args.layout->block_bytes;
   const std::byte* const in = args.in;
+  std::byte* const ring = args.scratch;
   ZeroSums<kTwo>(tiles);
   if (outputs.are_plain()) {
     for (int64_t g = 0; g < groups; ++g) {
-      MultiplyGroup<true, kTwo>(tiles, outputs.first(g), outputs.second(g), in + g * kTileBytes,
-                                block_bytes);
+      MultiplyGroup<true, kTwo>(tiles, outputs.first.Tile(g), outputs.second.Tile(g),
+                                in + g * kTileBytes, block_bytes);
     }
   } else {
-    const auto slot = [&](int64_t g) { return args.scratch + g % kRingGroups * 2 * kTileBytes; };
+    const auto slot = [&](int64_t g) { return ring + g % kRingGroups * 2 * kTileBytes; };
     for (int64_t g = 0; g < kGroupsAhead && g < groups; ++g) outputs.Decode(g, slot(g));
     for (int64_t g = 0; g < groups; ++g) {
       MultiplyGroup<true, kTwo>(tiles, slot(g), slot(g) + kTileBytes, in + g * kTileBytes,
@@ -219,8 +237,8 @@ struct ChunkTiles {
 
 /// One chunk's groups for one or two tiles of rows.
 template <bool kTwo, typename Tiles>
-void MultiplyChunk(Tiles& tiles, const ChunkTiles& chunk, const std::byte* in, int64_t block_bytes,
-                   bool start, LinesAhead ahead, float* sums) {
+MODU_INLINE void MultiplyChunk(Tiles& tiles, const ChunkTiles& chunk, const std::byte* in,
+                               int64_t block_bytes, bool start, LinesAhead ahead, float* sums) {
   if (start) {
     ZeroSums<kTwo>(tiles);
   } else {
@@ -237,20 +255,20 @@ void MultiplyChunk(Tiles& tiles, const ChunkTiles& chunk, const std::byte* in, i
 }
 
 /// Sums of all rows are kept from chunk to chunk, or, of a single chunk, of the rows in hand alone.
-template <typename Tiles>
+template <bool kWhole, typename Tiles>
 void MultiplyMany(Tiles& tiles, const TileProductsArgs& args) {
-  const OutputTiles outputs(args);
+  const OutputTiles<kWhole> outputs(args);
   const int64_t groups = args.layout->groups(), block_bytes = args.layout->block_bytes;
+  std::byte* const decoded = args.scratch;
   for (int64_t begin = 0; begin < groups; begin += kChunkGroups) {
     const int64_t count = groups - begin < kChunkGroups ? groups - begin : kChunkGroups;
-    ChunkTiles chunk = {args.scratch, args.scratch + kTileBytes, 2 * kTileBytes, 2 * kTileBytes,
-                        count};
+    ChunkTiles chunk = {decoded, decoded + kTileBytes, 2 * kTileBytes, 2 * kTileBytes, count};
     if (outputs.are_plain()) {
-      chunk = {outputs.first(begin), outputs.second(begin), args.outputs[0].strip->group_bytes,
-               args.outputs[1].strip->group_bytes, count};
+      chunk = {outputs.first.Tile(begin), outputs.second.Tile(begin), outputs.first.bytes,
+               outputs.second.bytes, count};
     } else {
       for (int64_t g = 0; g < count; ++g) {
-        outputs.Decode(begin + g, args.scratch + g * 2 * kTileBytes);
+        outputs.Decode(begin + g, decoded + g * 2 * kTileBytes);
       }
     }
     const std::byte* in = args.in + begin * kTileBytes;
@@ -269,16 +287,25 @@ void MultiplyMany(Tiles& tiles, const TileProductsArgs& args) {
   }
 }
 
+template <bool kWhole, typename Tiles>
+void ProductsOf(Tiles& tiles, const TileProductsArgs& args) {
+  if (args.rows > kPassRows) {
+    MultiplyMany<kWhole>(tiles, args);
+  } else if (args.rows > kTileMaxRows) {
+    MultiplyFew<kWhole, true>(tiles, args);
+  } else {
+    MultiplyFew<kWhole, false>(tiles, args);
+  }
+}
+
 /// Bf16TileKernels::products
 template <typename Tiles>
 void TileProducts(const TileProductsArgs& args) {
-  Tiles& tiles = ThreadTiles<Tiles>();
-  if (args.rows > kPassRows) {
-    MultiplyMany(tiles, args);
-  } else if (args.rows > kTileMaxRows) {
-    MultiplyFew<true>(tiles, args);
+  const OutputTile &a = args.outputs[0], &b = args.outputs[1];
+  if (a.strip == b.strip && a.half == 0 && b.half == 1) {
+    ProductsOf<true>(ThreadTiles<Tiles>(), args);
   } else {
-    MultiplyFew<false>(tiles, args);
+    ProductsOf<false>(ThreadTiles<Tiles>(), args);
   }
 }
 

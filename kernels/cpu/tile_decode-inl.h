@@ -1,6 +1,6 @@
-// Half a group (32 inputs of 16 outputs, StripOrder::kByOutput) of any packed format to a bf16 A
-// tile. With AVX512-BF16, which every processor with AMX has, and
-// in plain code for the twin; the same bits. Included by op_dtype_isa files only.
+// One group (32 inputs of 32 outputs, StripOrder::kByOutput) of any packed format to bf16 A tiles
+// of 16 outputs, or half of it to one. With AVX512-BF16, which every processor with AMX has, and in
+// plain code for the twin; the same bits. Included by op_dtype_isa files only.
 #pragma once
 #include "kernels/cpu/block_codes.h"
 #if defined(__AVX512BF16__)
@@ -28,30 +28,31 @@ MODU_INLINE void StoreWeights(std::byte* row, Float first, Float second) {
   _mm512_storeu_si512(row, RoundToBf16(first, second));
 }
 
-/// The scales of 16 outputs of a group as f32 in memory, from where a broadcast costs no
-/// arithmetic.
+// Of a group's 32 outputs kCount from kFirst on: all, or the 16 of a tile.
+
+/// Their scales as f32 in memory, from where a broadcast costs no arithmetic.
+template <int kFirst, int kCount>
 struct Scales {
-  alignas(64) float of[kTileMaxRows];
+  alignas(64) float of[kCount];
   MODU_INLINE void LoadF16From(const std::byte* p) {
-    Store(of, LoadF16(p));
+    for (int i = 0; i < kCount; i += kLanes) Store(of + i, LoadF16(p + 2 * (kFirst + i)));
     asm("" : "+m"(of));  // else GCC keeps them in registers and permutes, on the busiest port
   }
   MODU_INLINE void LoadF32From(const std::byte* p) {
-    Store(of, LoadF32(p));
+    for (int i = 0; i < kCount; i += kLanes) Store(of + i, LoadF32(p + 4 * (kFirst + i)));
     asm("" : "+m"(of));
   }
 };
 
-// Of a group's 32 outputs those from 16 kHalf on.
-
 /// Four columns' codes lie in each word: shifted, its lowest bits are an index into the column's
 /// table; the index's fifth bit is another column's, so a table is there twice.
-template <int kHalf>
-MODU_INLINE void Decode4(const std::byte* group, const Scales& d, const Scales& m, std::byte* out) {
+template <int kFirst, int kCount>
+MODU_INLINE void Decode4(const std::byte* group, const Scales<kFirst, kCount>& d,
+                         const Scales<kFirst, kCount>& m, std::byte* out) {
   const Float steps = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-#pragma GCC unroll 4
-  for (int quad = 0; quad < 4; ++quad) {
-    const Int codes = _mm512_loadu_si512(group + 64 * (4 * kHalf + quad));
+#pragma GCC unroll 8
+  for (int quad = 0; quad < kCount / 4; ++quad) {
+    const Int codes = _mm512_loadu_si512(group + 64 * (kFirst / 4 + quad));
 #pragma GCC unroll 2
     for (int pair = 0; pair < 2; ++pair) {
       const int n = 4 * quad + 2 * pair;
@@ -69,13 +70,14 @@ MODU_INLINE void Decode4(const std::byte* group, const Scales& d, const Scales& 
 }
 
 /// Codes below 32, one a byte.
-template <int kHalf>
-MODU_INLINE void Decode5(const std::byte* group, const Scales& d, const Scales& m, std::byte* out) {
+template <int kFirst, int kCount>
+MODU_INLINE void Decode5(const std::byte* group, const Scales<kFirst, kCount>& d,
+                         const Scales<kFirst, kCount>& m, std::byte* out) {
   const Float low = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const Float high = Add(low, Set(16.0f));
-  group += kHalf * kTileMaxRows * kGroup;
+  group += kFirst * kGroup;
 #pragma GCC unroll 4
-  for (int n = 0; n < kTileMaxRows; ++n) {
+  for (int n = 0; n < kCount; ++n) {
     const Float scale = Set(d.of[n]), min = Set(m.of[n]);
     const Int table = RoundToBf16(Fma(low, scale, min), Fma(high, scale, min));
     const Int codes = _mm512_cvtepu8_epi16(
@@ -85,12 +87,12 @@ MODU_INLINE void Decode5(const std::byte* group, const Scales& d, const Scales& 
 }
 
 /// Signed bytes; each half of the inputs has a scale.
-template <int kHalf>
-MODU_INLINE void Decode8(const std::byte* group, const Scales& first, const Scales& second,
-                         std::byte* out) {
-  group += kHalf * kTileMaxRows * kGroup;
+template <int kFirst, int kCount>
+MODU_INLINE void Decode8(const std::byte* group, const Scales<kFirst, kCount>& first,
+                         const Scales<kFirst, kCount>& second, std::byte* out) {
+  group += kFirst * kGroup;
 #pragma GCC unroll 4
-  for (int n = 0; n < kTileMaxRows; ++n) {
+  for (int n = 0; n < kCount; ++n) {
     const std::byte* const codes = group + n * kGroup;
     StoreWeights(out + n * kWeightRowBytes, Mul(LoadInt8(codes), Set(first.of[n])),
                  Mul(LoadInt8(codes + 16), Set(second.of[n])));
@@ -98,73 +100,71 @@ MODU_INLINE void Decode8(const std::byte* group, const Scales& first, const Scal
 }
 
 /// Two outputs at once.
-template <int kHalf>
+template <int kFirst, int kCount>
 MODU_INLINE void DecodeF8(const std::byte* group, std::byte* out) {
   const Int order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);  // eight codes of each in turn
   const F8Lookup lookup;
-  group += kHalf * kTileMaxRows * kGroup;
-  for (int n = 0; n < kTileMaxRows; n += 2, out += 2 * kWeightRowBytes) {
+  group += kFirst * kGroup;
+  for (int n = 0; n < kCount; n += 2, out += 2 * kWeightRowBytes) {
     const Int codes = _mm512_permutexvar_epi64(order, _mm512_loadu_si512(group + n * kGroup));
     lookup.Store(codes, out, out + kWeightRowBytes);
   }
 }
 
 /// Elements of kBytes, 16 of which kLoad reads.
-template <int kHalf, int kBytes, Float (*kLoad)(const std::byte*)>
+template <int kFirst, int kCount, int kBytes, Float (*kLoad)(const std::byte*)>
 MODU_INLINE void DecodePlain(const std::byte* group, std::byte* out) {
-  group += kHalf * kTileMaxRows * kGroup * kBytes;
-  for (int n = 0; n < kTileMaxRows; ++n) {
+  group += kFirst * kGroup * kBytes;
+  for (int n = 0; n < kCount; ++n) {
     const std::byte* const row = group + n * kGroup * kBytes;
     StoreWeights(out + n * kWeightRowBytes, kLoad(row), kLoad(row + 16 * kBytes));
   }
 }
 
-/// out: [16 outputs][32 inputs] bf16, an A tile.
-template <int kHalf>
-MODU_INLINE void DecodeTile(StripFormat format, const std::byte* group, std::byte* out) {
-  constexpr int kF16 = kHalf * kTileMaxRows * 2, kF32 = kHalf * kTileMaxRows * 4;
-  Scales d, m;
+/// out: [kCount outputs][32 inputs] bf16, an A tile for each 16.
+template <int kFirst, int kCount>
+MODU_INLINE void DecodeTiles(StripFormat format, const std::byte* group, std::byte* out) {
+  Scales<kFirst, kCount> d, m;
   switch (format) {
     case StripFormat::kW4F16:
-      d.LoadF16From(group + 512 + kF16);
-      m.LoadF16From(group + 576 + kF16);
-      return Decode4<kHalf>(group, d, m, out);
+      d.LoadF16From(group + 512);
+      m.LoadF16From(group + 576);
+      return Decode4(group, d, m, out);
     case StripFormat::kW4F32:
-      d.LoadF32From(group + 512 + kF32);
-      m.LoadF32From(group + 640 + kF32);
-      return Decode4<kHalf>(group, d, m, out);
+      d.LoadF32From(group + 512);
+      m.LoadF32From(group + 640);
+      return Decode4(group, d, m, out);
     case StripFormat::kW8F16:
-      d.LoadF16From(group + 1024 + kF16);
-      return Decode8<kHalf>(group, d, d, out);
+      d.LoadF16From(group + 1024);
+      return Decode8(group, d, d, out);
     case StripFormat::kW8Min:
-      d.LoadF32From(group + 1024 + kF32);
-      m.LoadF32From(group + 1152 + kF32);
-      return Decode5<kHalf>(group, d, m, out);
+      d.LoadF32From(group + 1024);
+      m.LoadF32From(group + 1152);
+      return Decode5(group, d, m, out);
     case StripFormat::kW8Half:
-      d.LoadF32From(group + 1024 + kF32);
-      m.LoadF32From(group + 1152 + kF32);
-      return Decode8<kHalf>(group, d, m, out);
+      d.LoadF32From(group + 1024);
+      m.LoadF32From(group + 1152);
+      return Decode8(group, d, m, out);
     case StripFormat::kF32:
-      return DecodePlain<kHalf, 4, LoadF32>(group, out);
+      return DecodePlain<kFirst, kCount, 4, LoadF32>(group, out);
     case StripFormat::kF16:
-      return DecodePlain<kHalf, 2, LoadF16>(group, out);
+      return DecodePlain<kFirst, kCount, 2, LoadF16>(group, out);
     case StripFormat::kBF16:
-      __builtin_memcpy(out, group + kHalf * kTileMaxRows * kWeightRowBytes,
-                       kTileMaxRows * kWeightRowBytes);
+      __builtin_memcpy(out, group + kFirst * kWeightRowBytes, kCount * kWeightRowBytes);
       return;
     case StripFormat::kF8:
-      return DecodeF8<kHalf>(group, out);
+      return DecodeF8<kFirst, kCount>(group, out);
   }
 }
 
 #else
 
-template <int kHalf>
-void DecodeTile(StripFormat format, const std::byte* group, std::byte* out) {
-  for (int n = 0; n < kTileMaxRows; ++n) {
+template <int kFirst, int kCount>
+void DecodeTiles(StripFormat format, const std::byte* group, std::byte* out) {
+  for (int n = 0; n < kCount; ++n) {
     alignas(64) float weights[kGroup];
-    DecodeColumn(format, StripOrder::kByOutput, group, group + CodeBytes(format),
-                 kHalf * kTileMaxRows + n, kGroup, weights);
+    DecodeColumn(format, StripOrder::kByOutput, group, group + CodeBytes(format), kFirst + n,
+                 kGroup, weights);
     Group half[2];
     for (int i = 0; i < 2; ++i) half[i] = LoadGroup(weights + 16 * i);
     StoreBf16(out + n * kWeightRowBytes, half[0], half[1]);

@@ -29,7 +29,7 @@ struct StepBudgetOptions {
   /// prompt that is alone on the server need not pay for those who do not come. Who does come then
   /// waits for half of max_alone_ns, as such a step is cut short for him (FitAwaited), and the next
   /// for no longer steps, unless two have passed.
-  int64_t max_quiet_ns = 300'000'000;
+  int64_t max_quiet_ns = 500'000'000;
   /// Prefill beside decodes goes through the model by itself, with weights of its own, so that its
   /// first token costs more than others.
   bool prefill_apart = false;

@@ -118,6 +118,14 @@ void MergeStates(const float* pieces, int rows, uint32_t seen, int padded_dim, f
 /// out = o / l, where V is rotated in its own dims again.
 void Finish(const float* state, int head_dim, int value_span, float* out) {
   const float inverse = 1.0f / state[1] / static_cast<float>(value_span);
+  if (head_dim == 64 && value_span == 64) {  // most heads, in registers
+    Float v[64 / kLanes];
+    LoadAll(state + kStateHeader, v);
+    for (Float& x : v) x = Mul(x, Set(inverse));
+    HadamardInRegisters(v);
+    StoreAll(v, out);
+    return;
+  }
   int i = 0;
   for (; i + kLanes <= head_dim; i += kLanes) {
     Store(out + i, Mul(Load(state + kStateHeader + i), Set(inverse)));

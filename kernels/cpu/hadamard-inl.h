@@ -17,11 +17,10 @@ MODU_INLINE Float Butterfly(Float x) {
 }
 
 template <int kRegisters>
-MODU_INLINE void HadamardInRegisters(float* x) {
-  Float v[kRegisters];
+MODU_INLINE void HadamardInRegisters(Float (&v)[kRegisters]) {
 #pragma GCC unroll 8
   for (int i = 0; i < kRegisters; ++i) {
-    v[i] = Butterfly<4>(Butterfly<2>(Butterfly<1>(Load(x + i * kLanes))));
+    v[i] = Butterfly<4>(Butterfly<2>(Butterfly<1>(v[i])));
     if constexpr (kLanes > 8) v[i] = Butterfly<8>(v[i]);
   }
 #pragma GCC unroll 3
@@ -34,20 +33,37 @@ MODU_INLINE void HadamardInRegisters(float* x) {
       v[i + stride] = Sub(a, b);
     }
   }
+}
+
+template <int kRegisters>
+MODU_INLINE void LoadAll(const float* x, Float (&v)[kRegisters]) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kRegisters; ++i) v[i] = Load(x + i * kLanes);
+}
+template <int kRegisters>
+MODU_INLINE void StoreAll(const Float (&v)[kRegisters], float* x) {
 #pragma GCC unroll 8
   for (int i = 0; i < kRegisters; ++i) Store(x + i * kLanes, v[i]);
+}
+
+template <int kRegisters>
+MODU_INLINE void HadamardAt(float* x) {
+  Float v[kRegisters];
+  LoadAll(x, v);
+  HadamardInRegisters(v);
+  StoreAll(v, x);
 }
 
 /// x[0, n) in runs of span, a power of two that divides n.
 MODU_INLINE void Hadamard(float* x, int n, int span) {
   // Most heads: runs that registers hold.
   if (span == 64) {
-    for (int i = 0; i < n; i += span) HadamardInRegisters<64 / kLanes>(x + i);
+    for (int i = 0; i < n; i += span) HadamardAt<64 / kLanes>(x + i);
     return;
   }
 #if defined(MODU_VECTOR_AVX512)
   if (span == 128) {
-    for (int i = 0; i < n; i += span) HadamardInRegisters<128 / kLanes>(x + i);
+    for (int i = 0; i < n; i += span) HadamardAt<128 / kLanes>(x + i);
     return;
   }
 #endif

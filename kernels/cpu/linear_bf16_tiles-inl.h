@@ -315,6 +315,21 @@ void TileToRows(const float* sums, int rows, float* tile) {
   TransposeTile(sums + kTileFloats, rows, tile + kTileMaxRows, kStrip);
 }
 
+/// Bf16TileKernels::store_rows
+void StoreTileRows(const float* sums, int rows, bool accumulate, float* out, int64_t stride) {
+  for (int half = 0; half < 2; ++half, sums += kTileFloats, out += kTileMaxRows) {
+    if (accumulate) {
+      ForRowsOfTile(sums, rows, [&](int r, const Group& x) {
+        Group sum = LoadGroup(out + r * stride);
+        for (int p = 0; p < kParts; ++p) sum.part[p] = Add(sum.part[p], x.part[p]);
+        StoreGroup(out + r * stride, sum);
+      });
+    } else {
+      TransposeTile(sums, rows, out, stride);
+    }
+  }
+}
+
 /// 16 rows of act(gate) * up for column n; zero past the columns, as their weights are.
 MODU_INLINE Group GatedColumn(const TileGateArgs& args, int64_t at, int n) {
   const bool exists = n < args.columns;
@@ -364,7 +379,8 @@ void PrepareBlock(const PreparedLayout& layout, std::byte* block, int64_t first,
 
 template <typename Tiles>
 constexpr Bf16TileKernels kBf16TileKernels = {
-    BeginTiles<Tiles>, EndTiles<Tiles>, TileProducts<Tiles>, TileToRows, GateTiles, PrepareBlock};
+    BeginTiles<Tiles>, EndTiles<Tiles>, TileProducts<Tiles>, TileToRows,
+    StoreTileRows,     GateTiles,       PrepareBlock};
 
 }  // namespace
 }  // namespace modu::kernels::cpu::MODU_ISA

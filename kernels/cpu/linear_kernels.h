@@ -152,6 +152,9 @@ struct Bf16TileKernels {
   void (*products)(const TileProductsArgs& args);
   /// tile[rows][32] of one tile of up to 16 rows.
   void (*to_rows)(const float* sums, int rows, float* tile);
+  /// out[rows][32] (+)= one tile of up to 16 rows: what f32.store makes of to_rows' tile where a
+  /// strip has 32 columns, no scales and no bias.
+  void (*store_rows)(const float* sums, int rows, bool accumulate, float* out, int64_t stride);
   void (*gate)(const TileGateArgs& args);
   /// Up to 16 rows of f32 values, `stride` apart, to groups [first, last) of a kBf16Tiles block,
   /// zeros past layout.cols. A line of a block is of all its rows: workers that write rows one by

@@ -172,10 +172,17 @@ void LinearByTiles(CpuDevice& cpu, const LinearParams& p) {
             [&](int index, int first, int rows, std::byte* scratch) {
               const Strip& strip = strips[static_cast<size_t>(index)];
               float* const out = p.out + first * p.out_stride + strip.column;
+              const bool plain =
+                  strip.columns == kStrip && strip.scales == nullptr && p.bias == nullptr;
               const auto finish = [&](int row, int some, const float* sums) {
                 alignas(64) float tile[kTileMaxRows * kStrip];
                 for (int r = 0; r < some; r += kTileMaxRows) {
                   const int tile_rows = std::min(kTileMaxRows, some - r);
+                  if (plain) {
+                    kernels.bf16_tiles.store_rows(sums + r * kStrip, tile_rows, p.accumulate,
+                                                  out + (row + r) * p.out_stride, p.out_stride);
+                    continue;
+                  }
                   kernels.bf16_tiles.to_rows(sums + r * kStrip, tile_rows, tile);
                   kernels.f32.store({.tile = tile,
                                      .rows = tile_rows,

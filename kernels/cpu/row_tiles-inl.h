@@ -10,12 +10,13 @@ namespace {
 
 #if defined(__AVX512BF16__)
 
-/// to[row][16] = from[16][row] for `rows` of 16 rows.
-MODU_INLINE void TransposeTile(const float* from, int rows, float* to, int64_t stride) {
+/// put(row, from[16][row]) for `rows` of 16 rows.
+template <typename Put>
+MODU_INLINE void ForRowsOfTile(const float* from, int rows, const Put& put) {
   if (rows <= 4) {
     const Int at =
         _mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240);
-    for (int r = 0; r < rows; ++r) Store(to + r * stride, _mm512_i32gather_ps(at, from + r, 4));
+    for (int r = 0; r < rows; ++r) put(r, Group{{_mm512_i32gather_ps(at, from + r, 4)}});
     return;
   }
   Float x[16], y[16];
@@ -48,19 +49,27 @@ MODU_INLINE void TransposeTile(const float* from, int rows, float* to, int64_t s
   }
 #pragma GCC unroll 16
   for (int r = 0; r < 16; ++r) {
-    if (r < rows) Store(to + r * stride, x[r]);
+    if (r < rows) put(r, Group{{x[r]}});
   }
 }
 
 #else
 
-void TransposeTile(const float* from, int rows, float* to, int64_t stride) {
+template <typename Put>
+void ForRowsOfTile(const float* from, int rows, const Put& put) {
   for (int r = 0; r < rows; ++r) {
-    for (int n = 0; n < kTileMaxRows; ++n) to[r * stride + n] = from[n * kTileMaxRows + r];
+    alignas(64) float row[kTileMaxRows];
+    for (int n = 0; n < kTileMaxRows; ++n) row[n] = from[n * kTileMaxRows + r];
+    put(r, LoadGroup(row));
   }
 }
 
 #endif
+
+/// to[row][16] = from[16][row] for `rows` of 16 rows.
+MODU_INLINE void TransposeTile(const float* from, int rows, float* to, int64_t stride) {
+  ForRowsOfTile(from, rows, [&](int r, const Group& x) { StoreGroup(to + r * stride, x); });
+}
 
 /// 32 columns of up to 16 rows, `stride` floats apart, to one B tile; zeros in the others.
 MODU_INLINE void StoreRowTile(const float* values, int64_t stride, int rows, std::byte* tile) {

@@ -68,16 +68,40 @@ MODU_INLINE void Rotate(float* head, const float* cos_sin, int rotary_dim, bool 
   }
 }
 
+/// What QkvToken does to a head of 64 dims that is rotated whole, in registers; the same bits.
+template <bool kCodes>
+MODU_INLINE void RotateHeadOf64(float* head, const float* cos_sin, float scale) {
+  constexpr int kHalf = 32 / kLanes;
+  Float v[2 * kHalf];
+  LoadAll(head, v);
+#pragma GCC unroll 4
+  for (int i = 0; i < kHalf; ++i) {
+    const Float a = v[i], b = v[kHalf + i];
+    const Float c = Load(cos_sin + i * kLanes), s = Load(cos_sin + 32 + i * kLanes);
+    v[i] = NegFma(b, s, Mul(a, c));
+    v[kHalf + i] = Fma(a, s, Mul(b, c));
+  }
+  if constexpr (kCodes) HadamardInRegisters(v);
+  for (Float& x : v) x = Mul(x, Set(scale));
+  StoreAll(v, head);
+}
+
 /// Of KV of type kKv. Where it is held in codes, all three are rotated.
 template <DType kKv>
 void QkvToken(const QkvRow& r) {
   const int span = RotationSpan(r.head_dim);
   const float q_scale = IsKvCode(kKv) ? r.q_scale / static_cast<float>(span) : r.q_scale;
+  const bool in_registers = r.head_dim == 64 && (!IsKvCode(kKv) || span == 64) &&
+                            r.cos_sin != nullptr && r.rotary_dim == 64 && !r.interleaved;
   for (int h = 0; h < r.num_heads + r.num_kv_heads; ++h) {
     float* head = r.row + static_cast<int64_t>(h) * r.head_dim;
     const bool is_query = h < r.num_heads;
     const float* weight = is_query ? r.q_norm : r.k_norm;
     if (weight != nullptr) RmsNorm(head, r.head_dim, weight, r.norm_eps, head);
+    if (in_registers) {
+      RotateHeadOf64<IsKvCode(kKv)>(head, r.cos_sin, is_query ? q_scale : 1.0f);
+      continue;
+    }
     if (r.cos_sin != nullptr) Rotate(head, r.cos_sin, r.rotary_dim, r.interleaved);
     if constexpr (IsKvCode(kKv)) Hadamard(head, r.head_dim, span);
     if (is_query) {

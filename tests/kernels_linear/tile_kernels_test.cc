@@ -152,7 +152,24 @@ struct Passes {
       for (int i = some * kStrip; i < 16 * kStrip; ++i) {
         REQUIRE(std::isnan(tile.floats()[i]));  // nothing beyond the rows asked for
       }
+      CheckStored(sums + r * kStrip, some, tile.floats());
       all.insert(all.end(), tile.floats(), tile.floats() + some * kStrip);
+    }
+  }
+
+  /// store_rows writes the same, or adds it, and nothing beside it.
+  void CheckStored(const float* sums, int rows, const float* tile) const {
+    constexpr int kStride = kStrip + 3;
+    for (const bool accumulate : {false, true}) {
+      std::vector<float> out(17 * kStride, 0.75f);
+      kernels.store_rows(sums, rows, accumulate, out.data(), kStride);
+      for (int i = 0; i < 17 * kStride; ++i) {
+        const int row = i / kStride, column = i % kStride;
+        const bool written = row < rows && column < kStrip;
+        const float from = written && !accumulate ? 0.0f : 0.75f;
+        const float added = written ? tile[row * kStrip + column] : 0.0f;
+        REQUIRE(out[static_cast<size_t>(i)] == from + added);
+      }
     }
   }
 };

@@ -135,7 +135,7 @@ TEST_CASE("a prompt that is alone is read in longer steps until another comes") 
     house.Learn(plan.shape);
     return plan.shape.prefill_tokens;
   };
-  house.Add(1, 6'000, 10);
+  house.Add(1, 9'000, 10);
   const int32_t usual = prefill();
   CHECK(usual < 300);  // 100 ms of 0.4 a token
   for (int i = 0; i < 5; ++i) prefill();

@@ -218,7 +218,8 @@ StepOutput EngineCore::WaitFor(const LaunchedStep& step) {
   for (const LaunchedChunk& chunk : step.chunks) rows += chunk.num_rows();
   if (output.num_tokens >= 0) {
     rows = 0;
-    if (step.least_tokens == 0 || output.num_tokens < 1 || output.num_tokens >= step.num_tokens) {
+    if (step.least_tokens == 0 || output.num_tokens < step.least_tokens ||
+        output.num_tokens >= step.num_tokens) {
       output.status = absl::InternalError("the step ended early, which it was not to do");
     }
   }
@@ -262,9 +263,9 @@ void EngineCore::CutShort(int32_t num_tokens, LaunchedStep* step) {
   ++steps_cut_short_;
   LaunchedChunk& chunk = step->chunks.front();
   const int32_t lost = step->num_tokens - num_tokens;
-  if (chunk.sequence->state == SequenceState::kRunning && chunk.epoch == chunk.sequence->epoch) {
-    scheduler_.TakeBack(chunk.sequence, lost, chunk.samples);
-  }
+  // Without a pipeline nothing happened to it since the launch.
+  MODU_CHECK(chunk.sequence->state == SequenceState::kRunning);
+  scheduler_.TakeBack(chunk.sequence, lost, chunk.samples);
   chunk.end -= lost;
   chunk.samples = false;
   step->num_tokens = num_tokens;

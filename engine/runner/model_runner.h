@@ -57,8 +57,8 @@ struct ForwardInput {
   int32_t num_generated_seqs = 0;   // the first ones', all of whose tokens here were generated
   std::vector<GroupInput> groups;   // one per cache group
   std::vector<SampleRow> sample_rows;
-  /// Not 0: the step is a prompt's of one sequence, and may end with fewer tokens, though not much
-  /// fewer than these, where somebody arrives who would wait for it (WatchArrivals).
+  /// Not 0: the step is a prompt's of one sequence, and may end with fewer tokens, these or more,
+  /// where somebody arrives who would wait for it (WatchArrivals).
   int32_t least_tokens = 0;
 };
 

@@ -55,6 +55,8 @@ void Scheduler::Plan(uint64_t step, StepPlan* plan) {
 
 int32_t Scheduler::LeastTokens(const StepPlan& plan) const {
   if (plan.chunks.size() != 1 || plan.shape.prefill_tokens != plan.num_tokens) return 0;
+  // Nobody could come in, or those who wait could not either.
+  if (num_running() >= options_.max_running || waiting_.size() > 0) return 0;
   const PlannedChunk& chunk = plan.chunks.front();
   const int32_t least = step_budget_.FitAwaited(chunk.first, chunk.num_tokens);
   return least < chunk.num_tokens && !chunk.generated() ? least : 0;

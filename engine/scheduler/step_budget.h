@@ -21,14 +21,14 @@ struct StepBudgetOptions {
   int32_t min_prefill_tokens = 16;
   /// A step of prefill alone ends within this time, for who arrives waits for its end, but carries
   /// these tokens whatever they cost: smaller chunks cost more each. (SmolLM2-135M on two cores
-  /// with AMX: in chunks of 512 a prompt takes 0.91 of what it takes in chunks of 256, in chunks of
-  /// 1,024 no less.)
+  /// with AMX: in chunks of 512 a prompt takes 0.91 of what it takes in chunks of 256, in one of
+  /// 1,500 0.86 of that.)
   int64_t max_alone_ns = 100'000'000;
   int32_t min_alone_tokens = 256;
   /// While nobody arrives beside others, that time doubles with each such step, up to this one: a
   /// prompt that is alone on the server need not pay for those who do not come. Who does come then
-  /// waits for half of max_alone_ns, as such a step is cut short for him (FitAwaited), and the next
-  /// for no longer steps, unless two have passed.
+  /// waits for half of max_alone_ns, or for what min_alone_tokens take, as such a step is cut short
+  /// for him (FitAwaited), and the next for no longer steps, unless two have passed.
   int64_t max_quiet_ns = 500'000'000;
   /// Prefill beside decodes goes through the model by itself, with weights of its own, so that its
   /// first token costs more than others.

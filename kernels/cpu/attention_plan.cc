@@ -29,6 +29,8 @@ int CommonPieces(const AttentionParams& p, const AttentionSpan& a, const Attenti
 
 std::vector<AttentionSpan> CutSpans(const AttentionParams& p, int most_tokens, int block_rows) {
   std::vector<AttentionSpan> spans;
+  // Few tokens are not worth being made fewer: each span reads all of K and V.
+  const int align = most_tokens >= 4 * block_rows ? block_rows : 1;
   for (const bool prefill : {true, false}) {
     for (int s = 0; s < p.num_seqs; ++s) {
       const int begin = p.cu_seqlens[s], end = p.cu_seqlens[s + 1];
@@ -36,8 +38,8 @@ std::vector<AttentionSpan> CutSpans(const AttentionParams& p, int most_tokens, i
       for (int last = end; last > begin;) {
         AttentionSpan span;
         span.seq = s;
-        const int first = (last - most_tokens + block_rows - 1) / block_rows * block_rows;
-        span.token = std::max(begin, first < last ? first : last - most_tokens);
+        const int first = (last - most_tokens + align - 1) / align * align;
+        span.token = std::max(begin, first);
         span.num_tokens = last - span.token;
         span.first_position = p.seq_lens[s] - (end - span.token);
         MODU_CHECK(span.first_position >= 0);

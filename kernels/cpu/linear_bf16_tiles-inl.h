@@ -157,8 +157,10 @@ struct OutputTiles {
   explicit OutputTiles(const TileProductsArgs& args)
       : first(args.outputs[0]), second(args.outputs[1]) {}
 
-  bool are_plain() const { return first.format == StripFormat::kBF16; }
-  /// A group's of any format but bf16, one behind the other; fetches what is read later.
+  bool are_plain() const {
+    return first.format == StripFormat::kBF16 && second.format == StripFormat::kBF16;
+  }
+  /// A group's of any format, one behind the other; fetches what is read later.
   MODU_INLINE void Decode(int64_t group, std::byte* to) const {
     if constexpr (kWhole) {
       const std::byte* const from = first.Group(group);

@@ -119,7 +119,7 @@ struct TileOutput {
 };
 
 struct TileProductsArgs {
-  OutputTile outputs[2];         // of kByOutput strips of one format and one number of groups
+  OutputTile outputs[2];         // of kByOutput strips of one number of groups
   const PreparedLayout* layout;  // kBf16Tiles
   const std::byte* in;           // rows of it, of which the first begins a block
   int rows;

@@ -73,7 +73,7 @@ struct GatedRange {
   const Strip& up;
   int first, rows;  // of the batch
   std::byte* scratch;
-  float* sums;       // of all rows
+  float* sums;       // of kMostTileRows rows
   float* gate_sums;  // as many
 
   const float* GateBias() const { return p.bias == nullptr ? nullptr : p.bias + gate.column; }
@@ -143,7 +143,7 @@ struct GatedRange {
   void RunByRows() const {
     const auto keep = [&](int row, int some, const float* at) {
       float* const to = gate_sums + row * kStrip;
-      if (to != at) std::copy_n(at, (some + 15) / 16 * kTileMaxRows * kStrip, to);
+      std::copy_n(at, (some + 15) / 16 * kTileMaxRows * kStrip, to);
     };
     const auto finish = [&](int row, int some, const float* at) {
       alignas(64) float gate_rows[kTileMaxRows * kStrip], up_rows[kTileMaxRows * kStrip];

@@ -23,7 +23,7 @@ class Answers final : public EventSink {
 
 /// An engine whose tokens take a millisecond each.
 struct Rig {
-  explicit Rig(int depth = 1, bool phased = true) {
+  explicit Rig(int depth = 1, bool phased = true, int max_running = 8) {
     spec.groups = {{"full", 16, 400, 0}};
     spec.vocab_size = 90;
     spec.max_model_len = 2'000;
@@ -38,6 +38,7 @@ struct Rig {
     };
     EngineOptions options;
     options.max_step_tokens = spec.max_batch_tokens;
+    options.max_running = max_running;
     options.prefix_cache = false;
     options.step_budget.min_alone_tokens = 10;
     engine = std::make_unique<Engine>(std::move(owned), options, &clock, &answers);
@@ -79,7 +80,6 @@ struct Rig {
   RequestId last_id = 0;
 };
 
-/// Of the steps launched since, the first one's tokens and how few they may become.
 const ForwardInput& StepAt(const Rig& rig, size_t index) { return rig.runner->launched.at(index); }
 
 }  // namespace
@@ -143,6 +143,41 @@ TEST_CASE("steps that others depend on are not cut") {
     for (int i = 0; i < 20; ++i) rig.engine->RunOnce();
     CHECK_FALSE(may_be_cut(rig, from));
     rig.RunToEnd();
+  }
+}
+
+TEST_CASE("who arrives during a step is seen by it, and by no later one") {
+  Rig rig;
+  rig.BecomeQuiet();
+  REQUIRE(rig.runner->arrived != nullptr);
+  const auto arrived = [&] { return rig.runner->arrived->load(); };
+  int step = 0;
+  rig.runner->faults.during_step = [&](const ForwardInput& input) {
+    rig.clock.now_ns += static_cast<int64_t>(input.token_ids.size()) * 1'000'000;
+    CHECK_FALSE(arrived());
+    if (++step == 1) {
+      CHECK(input.least_tokens > 0);
+      rig.Submit(5, 1);
+      CHECK(arrived());
+    }
+  };
+  rig.runner->faults.ends_early = [&](const ForwardInput& input) {
+    return arrived() ? input.least_tokens : static_cast<int32_t>(input.token_ids.size());
+  };
+  rig.Submit(900, 1);
+  rig.RunToEnd();
+  CHECK(rig.engine->Stats().steps_cut_short == 1);
+  CHECK(rig.answers.reasons.size() == static_cast<size_t>(rig.last_id));
+}
+
+TEST_CASE("a step is not cut for who could not come in") {
+  Rig rig(1, true, /*max_running=*/1);
+  rig.BecomeQuiet();
+  const size_t from = rig.runner->launched.size();
+  rig.Submit(900, 1);
+  rig.RunToEnd();
+  for (size_t i = from; i < rig.runner->launched.size(); ++i) {
+    CHECK(StepAt(rig, i).least_tokens == 0);
   }
 }
 

@@ -48,8 +48,10 @@ class FakeRunner final : public ModelRunner {
   void EndSequence(SamplerSlot slot) override;
   StepHandle Launch(ForwardInput input) override;
   StepOutput Wait(StepHandle handle) override;
+  void WatchArrivals(const std::atomic<bool>* flag) override { arrived = flag; }
 
   FakeFaults faults;
+  const std::atomic<bool>* arrived = nullptr;
   std::vector<std::string> violations;  // of the contract, by the engine
   std::vector<ForwardInput> launched;   // kept if keep_launched
   bool keep_launched = false;

@@ -319,14 +319,50 @@ TEST_CASE("a row's bits do not depend on batch, chunks or workers") {
   }
 }
 
-/// The device as level kAmx has it, over the scalar twins of its tiles.
-Backend TilesBackend(const Model& model, int threads) {
+/// The device as level kAmx has it, over the scalar twins of its tiles. blocks: whole blocks of
+/// rows are written as tiles by those who attend them.
+Backend TilesBackend(const Model& model, int threads, bool blocks = true) {
   static const cpu::LinearKernels linear = {cpu::Int8KernelsAvx2(), cpu::FloatKernelsAvx2(),
                                             cpu::Bf16TileKernelsTwin()};
   static const cpu::AttentionKernels attention = cpu::AttentionKernelsTwin();
-  return {
-      std::make_unique<cpu::CpuDevice>(cpu::Isa::kAvx2, model.numerics, threads, linear, attention),
-      model};
+  static const cpu::AttentionKernels row_by_row = [] {
+    cpu::AttentionKernels kernels = cpu::AttentionKernelsTwin();
+    kernels.writes_blocks = false;
+    return kernels;
+  }();
+  return {std::make_unique<cpu::CpuDevice>(cpu::Isa::kAvx2, model.numerics, threads, linear,
+                                           blocks ? attention : row_by_row),
+          model};
+}
+
+TEST_CASE("on tiles whole blocks of rows are what rows one by one are") {
+  if (cpu::DetectIsa() == cpu::Isa::kNone) return;
+  const auto [head_dim, kv_heads, kv_dtype, window] =
+      GENERATE(table<int, int, DType, int>({{32, 1, DType::kBF16, 0},
+                                            {64, 3, DType::kI8, 0},
+                                            {96, 1, DType::kF8E4M3, 0},
+                                            {64, 1, DType::kBF16, 40},
+                                            {128, 3, DType::kI8, 40},
+                                            {288, 1, DType::kBF16, 0}}));  // the last has none
+  Model model;
+  model.numerics = Numerics::kBf16;
+  model.num_heads = 3;
+  model.num_kv_heads = kv_heads;
+  model.head_dim = model.rotary_dim = head_dim;
+  model.kv_dtype = kv_dtype;
+  model.window = window;
+  INFO("head " << model.head_dim << " kv " << TraitsOf(model.kv_dtype).name << " window "
+               << model.window << " kv heads " << model.num_kv_heads);
+  for (const int threads : {1, 2}) {
+    Backend blocks = TilesBackend(model, threads), rows = TilesBackend(model, threads, false);
+    const std::vector<std::vector<Chunk>> steps = {
+        {{1, 0, 300}},                                      // over a piece, the last block short
+        {{1, 300, 16}},                                     // one block
+        {{1, 316, 1}},                                      //
+        {{2, 0, 33}, {1, 317, 1}, {3, 0, 15}, {4, 0, 90}},  // blocks of several, and of one
+        {{4, 90, 70}, {2, 33, 2}}};
+    for (const auto& step : steps) CHECK(SameBits(blocks.Step(step), rows.Step(step)));
+  }
 }
 
 TEST_CASE("on tiles a row's bits do not depend on batch, chunks or workers either") {

@@ -96,6 +96,27 @@ void CheckPlan(const Step& step, const AttentionPlan& plan) {
   CHECK(wrong == 0);
 }
 
+/// Of the step's blocks of rows each is either in one span or listed as loose.
+void CheckBlocks(const Step& step, const AttentionPlan& plan, int block_rows, int* whole) {
+  const int tokens = step.params.num_tokens;
+  std::vector<int> found(static_cast<size_t>((tokens + block_rows - 1) / block_rows), 0);
+  for (const int32_t block : plan.loose_blocks) ++found.at(static_cast<size_t>(block));
+  for (const AttentionSpan& span : plan.spans) {
+    if (plan.split) break;
+    const BlockTokens part = WholeBlocks(span, block_rows, tokens);
+    REQUIRE((part.begin >= 0 && part.begin <= part.end));
+    if (part.begin == part.end) continue;
+    REQUIRE(part.end <= span.num_tokens);
+    REQUIRE((span.token + part.begin) % block_rows == 0);
+    REQUIRE(((span.token + part.end) % block_rows == 0 || span.token + part.end == tokens));
+    for (int t = part.begin; t < part.end; t += block_rows) {
+      ++found.at(static_cast<size_t>((span.token + t) / block_rows));
+      ++*whole;
+    }
+  }
+  CHECK(std::ranges::count(found, 1) == static_cast<std::ptrdiff_t>(found.size()));
+}
+
 int64_t PiecesWalked(const AttentionPlan& plan) {
   int64_t pieces = 0;
   for (const AttentionUnit& unit : plan.units) {
@@ -214,7 +235,7 @@ TEST_CASE("Where a unit writes out what it sees, a short chunk is one span by pi
 }
 
 TEST_CASE("Whatever the batch, every row meets each of its pieces once") {
-  int joined = 0, split = 0, better = 0;
+  int joined = 0, split = 0, better = 0, whole = 0;
   for (unsigned seed = 1; seed <= 300; ++seed) {
     INFO("seed " << seed);
     std::mt19937 random(seed);
@@ -232,9 +253,15 @@ TEST_CASE("Whatever the batch, every row meets each of its pieces once") {
       step.Add(between(0, 2), std::min(between(0, 40), position / kKvBlockTokens), position, rows);
     }
     const int workers = between(1, 12);
-    const UnitLimits limits = {.rows = kUnitRows * between(1, 4), .writes_out = between(0, 1) == 1};
+    UnitLimits limits = {.rows = kUnitRows * between(1, 4), .writes_out = between(0, 1) == 1};
+    limits.block_rows = 16;
+    const AttentionPlan by_blocks = step.Plan(workers, true, limits);
+    CheckPlan(step, by_blocks);
+    CheckBlocks(step, by_blocks, 16, &whole);
+    limits.block_rows = 1;
     const AttentionPlan plan = step.Plan(workers, true, limits);
     CheckPlan(step, plan);
+    CHECK(plan.loose_blocks.empty());
     joined += plan.joined ? 1 : 0;
     split += plan.split ? 1 : 0;
     if (limits.writes_out) {
@@ -251,6 +278,7 @@ TEST_CASE("Whatever the batch, every row meets each of its pieces once") {
   CHECK(joined > 30);
   CHECK(split > 10);
   CHECK(better > 15);
+  CHECK(whole > 100);
 }
 
 TEST_CASE("the first rows are the first half of the units, the longest of each half first") {

@@ -7,7 +7,7 @@ namespace modu::kernels::cpu {
 AttentionKernels AttentionKernelsTwin() {
   AttentionKernels kernels = avx2::TileAttention<ScalarTiles>(kAttentionAvx2);
   kernels.run_int8_as_it_lies = kAttentionAvx2.run_int8;
-  kernels.written_out_rows = 384;
+  kernels.written_out_rows = 768;
   return kernels;
 }
 AttentionKernels AttentionKernelsDotTwin() {

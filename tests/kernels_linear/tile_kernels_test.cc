@@ -260,10 +260,11 @@ TEST_CASE("bf16 products by tiles: more inputs than one chunk, more rows than on
 
 TEST_CASE("bf16 products by tiles: halves of two strips are what the strips' own products are") {
   const DType dtype = GENERATE(from_range(std::begin(kAllTypes), std::end(kAllTypes)));
+  const DType other = GENERATE(DType::kQ4_1, DType::kBF16);  // of the second strip
   const int64_t k = GENERATE(512, 20 * 32 + 128);
   constexpr int kMany = 70;
-  const Problem p(dtype, 64, k, Numerics::kBf16, kMany);
-  const Strip &a = p.weight->strips()[0], &b = p.weight->strips()[1];
+  const Problem p(dtype, 64, k, Numerics::kBf16, kMany), q(other, 32, k, Numerics::kBf16, 1);
+  const Strip &a = p.weight->strips()[1], &b = q.weight->strips()[0];
   for (const Bf16Candidate& candidate : Bf16Candidates()) {
     for (const int rows : {1, 20, kMany}) {
       const std::vector<float> of_a = Products(*candidate.kernels, p, a, rows);

@@ -97,11 +97,8 @@ Weather DrawWeather(Dice& dice) {
   w.start_throws = sometimes(0.02);
   w.nan_row = sometimes(0.01);
   w.slow_step = sometimes(0.02);
-  w.ends_early = sometimes(0.7);
-  if (w.ends_early > 0) {  // of runners without a pipeline, and of prompts that are alone
-    w.depth = 1;
-    w.arrivals = 0.1;
-  }
+  if (w.depth == 1) w.ends_early = sometimes(0.7);
+  if (w.ends_early > 0) w.arrivals = 0.1;  // of prompts that are alone
   w.deadlines = sometimes(0.3);
   w.oversize = sometimes(0.05);
   w.scores = sometimes(0.2);

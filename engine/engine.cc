@@ -56,8 +56,8 @@ struct Engine::Impl {
   std::condition_variable inbox_filled;
   std::vector<Command> inbox;  // guarded by inbox_mutex, as the next two are
   int32_t inbox_requests = 0;
-  std::atomic<bool> arrived{false};  // inbox_requests > 0: what a step that runs may look at
   bool stopping = false;
+  std::atomic<bool> arrived{false};  // inbox_requests > 0: what a step that runs may look at
   std::thread thread;
   std::mutex stop_mutex;  // Stop may come from two threads
   bool stopped = false;   // guarded by stop_mutex

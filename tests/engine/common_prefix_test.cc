@@ -1,7 +1,6 @@
 // A prefix that many prompts begin with is computed once, also when they all come at once, and
 // nobody waits who does not share it.
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <random>
 #include <set>
@@ -9,20 +8,11 @@
 
 #include "engine/engine.h"
 #include "tests/catch.h"
+#include "tests/engine/answers.h"
 #include "tests/engine/fake_runner.h"
 
 namespace modu::engine {
 namespace {
-
-class CountingSink final : public EventSink {
- public:
-  void Deliver(StepEvents events) override {
-    for (const TokenEvent& event : events.tokens) tokens[event.request].push_back(event.token_id);
-    for (const TerminalEvent& event : events.terminals) reasons[event.request] = event.reason;
-  }
-  std::map<RequestId, std::vector<int32_t>> tokens;
-  std::map<RequestId, FinishReason> reasons;
-};
 
 /// An engine over the fake model with room for everything, so that nothing is evicted.
 struct House {
@@ -69,7 +59,7 @@ struct House {
 
   static constexpr int kBlock = 32;
   FakeClock clock;
-  CountingSink sink;
+  Answers sink;
   FakeRunner* runner = nullptr;
   std::unique_ptr<Engine> engine;
   std::vector<Request> requests;

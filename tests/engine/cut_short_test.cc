@@ -1,25 +1,15 @@
 // Steps of a long prompt alone that end early: who may be cut, and that no answer changes.
-#include <map>
 #include <memory>
 #include <numeric>
 #include <vector>
 
 #include "engine/engine.h"
 #include "tests/catch.h"
+#include "tests/engine/answers.h"
 #include "tests/engine/fake_runner.h"
 
 namespace modu::engine {
 namespace {
-
-class Answers final : public EventSink {
- public:
-  void Deliver(StepEvents events) override {
-    for (const TokenEvent& event : events.tokens) tokens[event.request].push_back(event.token_id);
-    for (const TerminalEvent& event : events.terminals) reasons[event.request] = event.reason;
-  }
-  std::map<RequestId, std::vector<int32_t>> tokens;
-  std::map<RequestId, FinishReason> reasons;
-};
 
 /// An engine whose tokens take a millisecond each.
 struct Rig {

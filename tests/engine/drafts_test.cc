@@ -1,13 +1,14 @@
 // Guessing what comes next: the guess itself, and that no guess, right or wrong, changes an answer.
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "engine/engine.h"
 #include "engine/scheduler/prompt_lookup.h"
 #include "tests/catch.h"
+#include "tests/engine/answers.h"
 #include "tests/engine/fake_runner.h"
 
 namespace modu::engine {
@@ -35,16 +36,13 @@ std::vector<int32_t> SlowDraft(const std::vector<int32_t>& tokens, int32_t most)
   return {};
 }
 
-class CountingSink final : public EventSink {
+class CountingSink final : public Answers {
  public:
   void Deliver(StepEvents events) override {
-    for (const TokenEvent& event : events.tokens) tokens[event.request].push_back(event.token_id);
-    for (const TerminalEvent& event : events.terminals) reasons[event.request] = event.reason;
     steps += events.steps.size();
     for (const StepRecord& step : events.steps) rows = std::max(rows, step.num_tokens);
+    Answers::Deliver(std::move(events));
   }
-  std::map<RequestId, std::vector<int32_t>> tokens;
-  std::map<RequestId, FinishReason> reasons;
   size_t steps = 0;
   int32_t rows = 0;
 };

@@ -18,7 +18,6 @@ namespace modu::kernels::cpu {
 namespace {
 
 constexpr int kBlocksPerPiece = kPieceTokens / kKvBlockTokens;
-constexpr int64_t kGroupTileBytes = 1024;  // 16 rows of a group of kBf16Tiles
 
 const RowKernels& RowKernelsOf(Isa isa) {
   return isa >= Isa::kAvx512 ? kRowKernelsAvx512 : kRowKernelsAvx2;
@@ -274,7 +273,7 @@ void Attention(Device& device, const AttentionParams& p) {
         if (by_blocks && limits.block_rows > 1 && !plan.split) {
           const BlockTokens tokens = WholeBlocks(span, layout.block_rows, p.num_tokens);
           item.blocks = {layout.Row(p.out, span.token + tokens.begin) +
-                             unit.kv_head * group_width / kGroup * kGroupTileBytes,
+                             unit.kv_head * group_width / kGroup * kTileBytes,
                          layout.block_bytes, tokens.begin, tokens.end};
         }
         run(item);

@@ -9,7 +9,6 @@
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
-constexpr int64_t kTileBytes = int64_t{kTileMaxRows} * kTileRowBytes;
 constexpr int kDimsPerTile = 32;  // of A in scores
 constexpr int64_t kScoreStrideBytes = kScoreStride * static_cast<int64_t>(sizeof(float));
 constexpr int64_t kProbabilityStride = 2 * kPieceTokens + 64;  // an odd number of lines

@@ -13,6 +13,8 @@
 // matters. Results differ from levels kAvx2 and kAvx512 in the last bits.
 // Included by op_dtype_isa files only.
 #pragma once
+#include <span>
+
 #include "kernels/cpu/linear_kernels.h"
 #include "kernels/cpu/row_tiles-inl.h"
 #include "kernels/cpu/tile_config.h"
@@ -22,12 +24,11 @@
 namespace modu::kernels::cpu::MODU_ISA {
 namespace {
 
-constexpr int64_t kTileBytes = int64_t{kTileMaxRows} * kTileRowBytes;
 constexpr int kTileFloats = kTileMaxRows * kTileMaxRows;
 /// Few rows: groups decoded ahead of their products, so that a tile's load does not wait for its
 /// stores, in a ring.
 constexpr int64_t kGroupsAhead = 2, kRingGroups = 4;
-static_assert(kTileScratchBytes >= kChunkGroups * 2 * kTileBytes);
+static_assert(kTileScratchBytes >= kRingGroups * 2 * kTileBytes);
 
 /// Bytes ahead of the group in hand that a strip is fetched from memory: the products of a group
 /// keep the processor from looking that far by itself. Early to L2, as L1 waits for few lines at a
@@ -160,18 +161,19 @@ struct OutputTiles {
   bool are_plain() const {
     return first.format == StripFormat::kBF16 && second.format == StripFormat::kBF16;
   }
-  /// A group's of any format, one behind the other; fetches what is read later.
+  /// A group's of any format, one behind the other.
   MODU_INLINE void Decode(int64_t group, std::byte* to) const {
     if constexpr (kWhole) {
-      const std::byte* const from = first.Group(group);
-      FetchGroup(from, first.bytes);
-      DecodeTiles<0, kStrip>(first.format, from, to);
+      DecodeTiles<0, kStrip>(first.format, first.Group(group), to);
     } else {
-      first.FetchAhead(group);
-      second.FetchAhead(group);
       first.Decode(group, to);
       second.Decode(group, to + kTileBytes);
     }
+  }
+  MODU_INLINE void FetchAndDecode(int64_t group, std::byte* to) const {
+    first.FetchAhead(group);
+    if constexpr (!kWhole) second.FetchAhead(group);
+    Decode(group, to);
   }
 
   const StripHalf first, second;
@@ -192,100 +194,118 @@ void MultiplyFew(Tiles& tiles, const TileProductsArgs& args) {
     }
   } else {
     const auto slot = [&](int64_t g) { return ring + g % kRingGroups * 2 * kTileBytes; };
-    for (int64_t g = 0; g < kGroupsAhead && g < groups; ++g) outputs.Decode(g, slot(g));
+    for (int64_t g = 0; g < kGroupsAhead && g < groups; ++g) outputs.FetchAndDecode(g, slot(g));
     for (int64_t g = 0; g < groups; ++g) {
       MultiplyGroup<true, kTwo>(tiles, slot(g), slot(g) + kTileBytes, in + g * kTileBytes,
                                 block_bytes);
       const int64_t next = g + kGroupsAhead;
-      if (next < groups) outputs.Decode(next, slot(next));
+      if (next < groups) outputs.FetchAndDecode(next, slot(next));
     }
   }
   StoreSums<kTwo>(tiles, args.sums);
   args.finish(0, args.rows, args.sums);
 }
 
-/// The lines of TileOutput of up to two tiles of rows, a few behind each group of products.
-class LinesAhead {
+/// Fetches lines to L2, a few behind each of `steps` groups of products.
+class LinesFetcher {
  public:
-  LinesAhead() = default;
-  LinesAhead(const TileOutput& out, int row, int rows, int64_t groups)
-      : at_(out.at + row / out.rows * out.stride),
-        end_(at_ + (rows + out.rows - 1) / out.rows * out.stride),
-        stride_(out.stride),
-        bytes_(out.lines * int64_t{64}),
-        lines_(((rows + out.rows - 1) / out.rows * out.lines + groups - 1) / groups) {}
+  LinesFetcher(std::span<const LinesAhead> ahead, int64_t steps)
+      : next_(ahead.data()), end_(ahead.data() + ahead.size()) {
+    int64_t lines = 0;
+    for (const LinesAhead& some : ahead) lines += some.pieces * some.lines;
+    lines_a_step_ = (lines + steps - 1) / steps;
+    TakeNext();
+  }
 
   MODU_INLINE void Fetch() {
-    for (int64_t i = 0; i < lines_ && at_ != end_; ++i) {
-      __builtin_prefetch(at_ + line_, 0, 2);
-      line_ += 64;
-      if (line_ < bytes_) continue;
+    for (int64_t i = 0; i < lines_a_step_ && pieces_ > 0; ++i) {
+      __builtin_prefetch(at_ + line_ * 64, 0, 2);
+      if (++line_ < lines_) continue;
       line_ = 0;
       at_ += stride_;
+      if (--pieces_ == 0) TakeNext();
     }
   }
 
  private:
-  const std::byte *at_ = nullptr, *end_ = nullptr;
-  int64_t stride_ = 0, bytes_ = 0, line_ = 0, lines_ = 0;
+  void TakeNext() {
+    for (; next_ != end_ && pieces_ == 0; ++next_) {
+      if (next_->lines == 0) continue;
+      at_ = next_->at;
+      stride_ = next_->stride;
+      pieces_ = next_->pieces;
+      lines_ = next_->lines;
+    }
+  }
+
+  const LinesAhead *next_, *end_;
+  const std::byte* at_ = nullptr;
+  int64_t stride_ = 0, pieces_ = 0, lines_ = 0, line_ = 0, lines_a_step_ = 0;
 };
 
-/// A chunk of groups as A tiles: group g's are `step` bytes times g from where these lie.
-struct ChunkTiles {
-  const std::byte *first, *second;
-  int64_t step_first, step_second;
-  int64_t groups;
-};
+/// The lines of TileOutput of a pass.
+LinesAhead OutputOfPass(const TileOutput& out, int row, int rows) {
+  if (out.at == nullptr) return {};
+  return {out.at + row / out.rows * out.stride, out.stride, (rows + out.rows - 1) / out.rows,
+          out.lines};
+}
 
-/// One chunk's groups for one or two tiles of rows.
+/// Decoded groups times one or two tiles of rows. The next pass's sums are fetched where there are
+/// any: loads and stores of tiles wait for each line (where they lie in L2: 0.94 of the time;
+/// benchmarks/results/2026-12-01-amx-wide.md).
 template <bool kTwo, typename Tiles>
-MODU_INLINE void MultiplyChunk(Tiles& tiles, const ChunkTiles& chunk, const std::byte* in,
-                               int64_t block_bytes, bool start, LinesAhead ahead, float* sums) {
+MODU_INLINE void MultiplyChunk(Tiles& tiles, const TileProductsArgs& args, const std::byte* weights,
+                               const std::byte* in, LinesFetcher& out, LinesFetcher& ahead,
+                               float* sums) {
+  constexpr int64_t kLinesAStep = 4, kLine = 16;
+  const int64_t block_bytes = args.layout->block_bytes;
+  const int64_t groups = args.last_group - args.first_group;
+  const bool start = args.first_group == 0;
+  const float* next_sums = sums + kPassSums;
   if (start) {
     ZeroSums<kTwo>(tiles);
   } else {
     LoadSums<kTwo>(tiles, sums);
   }
-  const std::byte *first = chunk.first, *second = chunk.second;
-  for (int64_t g = 0; g < chunk.groups; ++g) {
-    MultiplyGroup<false, kTwo>(tiles, first, second, in + g * kTileBytes, block_bytes);
-    first += chunk.step_first;
-    second += chunk.step_second;
+  for (int64_t g = 0; g < groups; ++g, weights += 2 * kTileBytes, in += kTileBytes) {
+    MultiplyGroup<false, kTwo>(tiles, weights, weights + kTileBytes, in, block_bytes);
+    out.Fetch();
     ahead.Fetch();
+    if (start) continue;
+    for (int i = 0; i < kLinesAStep; ++i, next_sums += kLine) __builtin_prefetch(next_sums);
   }
   StoreSums<kTwo>(tiles, sums);
 }
 
-/// Sums of all rows are kept from chunk to chunk, or, of a single chunk, of the rows in hand alone.
+/// Any number of rows. The groups of a strip of bf16 are taken as they lie; halves of strips,
+/// copied, as otherwise they would take turns in one half of L1.
 template <bool kWhole, typename Tiles>
 void MultiplyMany(Tiles& tiles, const TileProductsArgs& args) {
   const OutputTiles<kWhole> outputs(args);
-  const int64_t groups = args.layout->groups(), block_bytes = args.layout->block_bytes;
-  std::byte* const decoded = args.scratch;
-  for (int64_t begin = 0; begin < groups; begin += kChunkGroups) {
-    const int64_t count = groups - begin < kChunkGroups ? groups - begin : kChunkGroups;
-    ChunkTiles chunk = {decoded, decoded + kTileBytes, 2 * kTileBytes, 2 * kTileBytes, count};
-    if (outputs.are_plain()) {
-      chunk = {outputs.first.Tile(begin), outputs.second.Tile(begin), outputs.first.bytes,
-               outputs.second.bytes, count};
+  const int64_t first = args.first_group, groups = args.last_group - first;
+  const bool last = args.last_group == args.layout->groups();
+  const std::byte* weights = args.scratch;
+  if (kWhole && outputs.are_plain()) {
+    weights = outputs.first.Group(first);
+  } else {
+    for (int64_t g = 0; g < groups; ++g) {
+      outputs.Decode(first + g, args.scratch + g * 2 * kTileBytes);
+    }
+  }
+  const int64_t passes = (args.rows + kPassRows - 1) / kPassRows;
+  LinesFetcher ahead(args.ahead, passes * groups);
+  const std::byte* in = args.in + first * kTileBytes;
+  for (int row = 0; row < args.rows; row += kPassRows, in += 2 * args.layout->block_bytes) {
+    float* const sums = args.sums + (args.keep_sums ? row * kStrip : 0);
+    const int rows = args.rows - row < kPassRows ? args.rows - row : kPassRows;
+    const LinesAhead written = last ? OutputOfPass(args.out, row, rows) : LinesAhead();
+    LinesFetcher out({&written, 1}, groups);
+    if (rows > kTileMaxRows) {
+      MultiplyChunk<true>(tiles, args, weights, in, out, ahead, sums);
     } else {
-      for (int64_t g = 0; g < count; ++g) {
-        outputs.Decode(begin + g, decoded + g * 2 * kTileBytes);
-      }
+      MultiplyChunk<false>(tiles, args, weights, in, out, ahead, sums);
     }
-    const std::byte* in = args.in + begin * kTileBytes;
-    for (int row = 0; row < args.rows; row += kPassRows, in += 2 * block_bytes) {
-      float* const sums = args.sums + (groups > kChunkGroups ? row * kStrip : 0);
-      const int rows = args.rows - row < kPassRows ? args.rows - row : kPassRows;
-      LinesAhead ahead;
-      if (begin == 0 && args.out.at != nullptr) ahead = {args.out, row, rows, count};
-      if (rows > kTileMaxRows) {
-        MultiplyChunk<true>(tiles, chunk, in, block_bytes, begin == 0, ahead, sums);
-      } else {
-        MultiplyChunk<false>(tiles, chunk, in, block_bytes, begin == 0, ahead, sums);
-      }
-      if (begin + count == groups) args.finish(row, rows, sums);
-    }
+    if (last) args.finish(row, rows, sums);
   }
 }
 

@@ -14,6 +14,7 @@
 #include "kernels/cpu/coarse_kernel.h"
 #include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/prepared.h"
+#include "kernels/cpu/tile_config.h"
 #include "kernels/ops.h"
 
 namespace modu::kernels::cpu {
@@ -90,12 +91,12 @@ using LargestFn = bool (*)(const LargestArgs& args);
 /// sums: [1 or 2 tiles of 16 rows][2 tiles of outputs][16 outputs][16 rows], 64-byte aligned.
 constexpr int kPassRows = 32;
 constexpr int kPassSums = kPassRows * kStrip;
-/// Groups whose A tiles are multiplied with all rows before the next are decoded: they stay in L1
-/// (40 of 48 KiB), through which activations pass by loads that leave little behind.
-constexpr int64_t kChunkGroups = 20;
-/// Rows of a call over more groups than that: sums of all of them are kept.
-constexpr int kMostTileRows = 256;
-constexpr int64_t kTileScratchBytes = kChunkGroups * 2 * 1024;  // decoded weights, 64-byte aligned
+/// Groups whose A tiles are multiplied with all rows before the next are decoded: they stay in L1,
+/// through which activations pass by loads that leave little behind. 40 of its 48 KiB where that is
+/// all of K; less where sums pass through it too (16 groups take 0.91 of what 20 do;
+/// benchmarks/results/2026-12-01-amx-wide.md).
+constexpr int64_t kSingleChunkGroups = 20, kChunkGroups = 18;
+constexpr int64_t kTileScratchBytes = kSingleChunkGroups * 2 * kTileBytes;  // decoded weights
 
 /// Columns [16 half, 16 half + 16) of a strip.
 struct OutputTile {
@@ -118,15 +119,26 @@ struct TileOutput {
   int rows = 1, lines = 0;
 };
 
+/// What is read soon: `pieces` pieces of `lines` cache lines, `stride` bytes apart.
+struct LinesAhead {
+  const std::byte* at = nullptr;
+  int64_t stride = 0;
+  int64_t pieces = 0, lines = 0;
+};
+
+/// Products of some groups. Those of a pass of rows at most are made of all groups at once.
 struct TileProductsArgs {
   OutputTile outputs[2];         // of kByOutput strips of one number of groups
   const PreparedLayout* layout;  // kBf16Tiles
   const std::byte* in;           // rows of it, of which the first begins a block
   int rows;
-  TileOutput out;      // of more than a pass, fetched to L2 on the way
-  std::byte* scratch;  // kTileScratchBytes
-  float* sums;         // of a pass; of all rows if there are more than kChunkGroups groups
-  FinishPass finish;   // called for each pass, once, by rising rows
+  int64_t first_group, last_group;  // of all; behind the first ones, sums are added to
+  TileOutput out;                   // fetched to L2 on the way, as is what is read ahead, but for
+  LinesAhead ahead[2];              // few rows, whose strips are taken to follow each other
+  std::byte* scratch;               // kTileScratchBytes, 64-byte aligned
+  float* sums;                      // of all rows, or, if they are not kept, of a pass
+  bool keep_sums;                   // needed where groups are left
+  FinishPass finish;                // each pass, by rising rows, once its last group is done
 };
 
 /// Rows of a gated linear's products, for a consumer that reads kBf16Tiles.

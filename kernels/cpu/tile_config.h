@@ -10,6 +10,7 @@ namespace modu::kernels::cpu {
 constexpr int kTileRegisters = 8;
 constexpr int kTileMaxRows = 16;
 constexpr int kTileRowBytes = 64;
+constexpr int64_t kTileBytes = int64_t{kTileMaxRows} * kTileRowBytes;  // of a whole tile
 
 struct alignas(64) TileConfig {
   uint8_t palette = 1;

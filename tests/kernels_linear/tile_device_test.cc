@@ -165,6 +165,36 @@ TEST_CASE("a device over tiles: mixed formats, biases, parts, gathered rows and 
   }
 }
 
+TEST_CASE("a device over tiles: K so wide that it goes in chunks, each times several strips") {
+  const DType dtype = GENERATE(DType::kQ8_0, DType::kBF16);
+  constexpr int kWideTokens = 70, kLevels = 2;
+  const tests::FeedForward blocks[] = {{dtype, 32, 8192, 45}, {dtype, 8192, 32, 13}};
+  for (const tests::FeedForward& block : blocks) {
+    INFO(TraitsOf(dtype).name << " width " << block.width);
+    const auto ref = OpenRefDevice({.numerics = Numerics::kBf16});
+    const std::vector<float> want = tests::Run(*ref, block, kWideTokens);
+    std::vector<float> all;
+    for (int level = 0; level < kLevels; ++level) {
+      if (level > 0 && !MissingFor(Isa::kAmx, ReadMachine()).empty()) continue;
+      const LinearKernels amx = {Int8KernelsAvx2(), FloatKernelsAvx2(), Bf16TileKernelsAmx()};
+      for (const int workers : {1, 3}) {
+        CpuDevice tiles(Isa::kAvx2, Numerics::kBf16, workers, level == 0 ? TwinKernels() : amx,
+                        kAttentionAvx2);
+        for (const int tokens : {kWideTokens, 1, 33, 65}) {
+          if (level == 0 && workers > 1 && tokens < kWideTokens) continue;  // the twin takes long
+          INFO("level " << level << ", " << workers << " workers, " << tokens << " tokens");
+          const std::vector<float> got = tests::Run(tiles, block, tokens);
+          if (all.empty()) {
+            all = got;
+            CHECK(RelativeError(all, want) < 2e-3);
+          }
+          CHECK(std::memcmp(got.data(), all.data(), got.size() * sizeof(float)) == 0);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE(
     "rows of bf16 tiles, in pieces or by blocks: pairs of inputs, zeros up to a whole group") {
   const int64_t cols = 250;

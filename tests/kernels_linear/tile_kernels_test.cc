@@ -178,24 +178,31 @@ struct Passes {
 /// not at all, row by row and by tiles of rows.
 std::vector<float> Products(const Bf16TileKernels& kernels, const Problem& p, OutputTile first,
                             OutputTile second, int rows) {
+  const PreparedLayout& layout = p.weight->prepared();
+  const int64_t groups = layout.groups(), chunk = rows > kPassRows ? kSingleChunkGroups : groups;
   AlignedBytes scratch(static_cast<size_t>(kTileScratchBytes));
-  const bool kept = p.weight->prepared().groups() > kChunkGroups;
-  AlignedBytes sums(sizeof(float) * static_cast<size_t>(kept ? kMostTileRows * kStrip : kPassSums));
+  AlignedBytes sums(sizeof(float) * static_cast<size_t>((rows + 31) / 32 * kPassSums));
   const TileOutput places[] = {{}, {scratch.data(), 128, 1, 2}, {scratch.data(), 2048, 16, 16}};
   Passes passes = {kernels, {}};
   kernels.begin();
-  kernels.products(
-      {.outputs = {first, second},
-       .layout = &p.weight->prepared(),
-       .in = p.in->data(),
-       .rows = rows,
-       .out = places[rows % 3],
-       .scratch = scratch.data(),
-       .sums = sums.floats(),
-       .finish = {[](const void* context, int row, int some, const float* at) {
-                    static_cast<Passes*>(const_cast<void*>(context))->Take(row, some, at);
-                  },
-                  &passes}});
+  for (int64_t begin = 0; begin < groups; begin += chunk) {
+    kernels.products(
+        {.outputs = {first, second},
+         .layout = &layout,
+         .in = p.in->data(),
+         .rows = rows,
+         .first_group = begin,
+         .last_group = std::min(begin + chunk, groups),
+         .out = places[rows % 3],
+         .ahead = {{}, {scratch.data(), 64, rows % 5, 3}},
+         .scratch = scratch.data(),
+         .sums = sums.floats(),
+         .keep_sums = chunk < groups,
+         .finish = {[](const void* context, int row, int some, const float* at) {
+                      static_cast<Passes*>(const_cast<void*>(context))->Take(row, some, at);
+                    },
+                    &passes}});
+  }
   kernels.end();
   REQUIRE(passes.all.size() == static_cast<size_t>(rows * kStrip));
   return passes.all;
@@ -240,7 +247,7 @@ TEST_CASE("bf16 products by tiles have the instruction's order of additions at a
 TEST_CASE("bf16 products by tiles: more inputs than one chunk, more rows than one pass") {
   const DType dtype = GENERATE(DType::kQ4_1, DType::kQ8_0, DType::kBF16);
   const int64_t k = 20 * 32 * 2 + 64;
-  constexpr int kMany = kMostTileRows;
+  constexpr int kMany = 256;
   const Problem p(dtype, 32, k, Numerics::kBf16, kMany);
   const Strip& strip = p.weight->strips()[0];
   std::vector<float> want;

@@ -4,13 +4,14 @@
 #include <cfloat>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 
 namespace modu::engine {
 namespace {
 
-// GCC's and clang's vector types: the same source is 4 lanes wide for any x86-64 and 8 lanes wide
-// under AVX2. Sixteen lanes are kept either way, so both give the same bits.
+// GCC's and clang's vector types: the same source is 4 lanes wide for any x86-64, 8 under AVX2 and
+// 16 under AVX-512. Sixteen lanes are kept in any case, so all give the same bits.
 template <int W>
 struct Lanes;
 template <>
@@ -23,9 +24,15 @@ struct Lanes<8> {
   typedef float F __attribute__((vector_size(32)));
   typedef int32_t I __attribute__((vector_size(32)));
 };
+template <>
+struct Lanes<16> {
+  typedef float F __attribute__((vector_size(64)));
+  typedef int32_t I __attribute__((vector_size(64)));
+};
 
 constexpr float kMinusInf = -std::numeric_limits<float>::infinity();
 constexpr int kLanes = 16;
+constexpr int32_t kMaximaBlock = 64;
 constexpr float kExpLowest = -87.0f;  // exp(-87) is still a normal float
 
 #define MODU_INLINE __attribute__((always_inline)) inline
@@ -179,61 +186,82 @@ MODU_INLINE int32_t SkipBelowImpl(const float* logits, int32_t i, int32_t n, flo
   return i;
 }
 
+/// The largest of each kMaximaBlock logits; the last ones, fewer, are left out.
+template <int W>
+MODU_INLINE void BlockMaximaImpl(const float* logits, int32_t n, std::vector<float>* maxima) {
+  using F = typename Lanes<W>::F;
+  for (int32_t begin = 0; begin + kMaximaBlock <= n; begin += kMaximaBlock) {
+    F max = F{} + kMinusInf;
+    for (int32_t i = begin; i < begin + kMaximaBlock; i += W) {
+      F x;
+      Load<W>(logits + i, &x);
+      max = x > max ? x : max;
+    }
+    float top = kMinusInf;
+    for (int lane = 0; lane < W; ++lane) top = std::max(top, max[lane]);
+    maxima->push_back(top);
+  }
+}
+
+/// kPasses##Name: lanes wide, compiled for `target`.
+#define MODU_PASSES(Name, lanes, target)                                                       \
+  target RowMax FindMax##Name(const float* logits, int32_t n) {                                \
+    return FindMaxImpl<lanes>(logits, n);                                                      \
+  }                                                                                            \
+  target double SumExp##Name(const float* logits, int32_t n, float max, float scale,           \
+                             std::vector<double>* block_sums) {                                \
+    return SumExpImpl<lanes>(logits, n, max, scale, block_sums);                               \
+  }                                                                                            \
+  target int32_t SkipBelow##Name(const float* logits, int32_t i, int32_t n, float threshold) { \
+    return SkipBelowImpl<lanes>(logits, i, n, threshold);                                      \
+  }                                                                                            \
+  target void BlockMaxima##Name(const float* logits, int32_t n, std::vector<float>* maxima) {  \
+    BlockMaximaImpl<lanes>(logits, n, maxima);                                                 \
+  }                                                                                            \
+  constexpr LogitPasses kPasses##Name = {FindMax##Name, SumExp##Name, SkipBelow##Name,         \
+                                         BlockMaxima##Name};
+
+MODU_PASSES(Any, 4, )
 #if defined(__x86_64__)
-#define MODU_AVX2 __attribute__((target("avx2")))
-MODU_AVX2 RowMax FindMaxAvx2(const float* logits, int32_t n) { return FindMaxImpl<8>(logits, n); }
-MODU_AVX2 double SumExpAvx2(const float* logits, int32_t n, float max, float scale,
-                            std::vector<double>* block_sums) {
-  return SumExpImpl<8>(logits, n, max, scale, block_sums);
-}
-MODU_AVX2 int32_t SkipBelowAvx2(const float* logits, int32_t i, int32_t n, float threshold) {
-  return SkipBelowImpl<8>(logits, i, n, threshold);
-}
-bool HasAvx2() {
-  static const bool has = __builtin_cpu_supports("avx2");
-  return has;
+MODU_PASSES(Avx2, 8, __attribute__((target("avx2"))))
+MODU_PASSES(Avx512, 16, __attribute__((target("avx512f,avx512bw,avx512dq"))))
+bool HasAvx2() { return __builtin_cpu_supports("avx2"); }
+bool HasAvx512() {
+  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 }
 #else
-RowMax FindMaxAvx2(const float* logits, int32_t n) { return FindMaxImpl<4>(logits, n); }
-double SumExpAvx2(const float* logits, int32_t n, float max, float scale,
-                  std::vector<double>* block_sums) {
-  return SumExpImpl<4>(logits, n, max, scale, block_sums);
-}
-int32_t SkipBelowAvx2(const float* logits, int32_t i, int32_t n, float threshold) {
-  return SkipBelowImpl<4>(logits, i, n, threshold);
-}
+constexpr LogitPasses kPassesAvx2 = kPassesAny, kPassesAvx512 = kPassesAny;
 bool HasAvx2() { return false; }
+bool HasAvx512() { return false; }
 #endif
 
-int32_t SkipBelow(const float* logits, int32_t i, int32_t n, float threshold) {
-  return HasAvx2() ? SkipBelowAvx2(logits, i, n, threshold)
-                   : SkipBelowImpl<4>(logits, i, n, threshold);
+const LogitPasses& Best() {
+  static const LogitPasses& best = *LogitPassesOf(HasAvx512() ? 16 : HasAvx2() ? 8 : 4);
+  return best;
 }
 
 /// Keeps the k first, in their order. More than k must be there.
-Candidate KeepTopK(int32_t k, std::vector<Candidate>* candidates, std::vector<Candidate>* work) {
+void KeepTopK(int32_t k, std::vector<Candidate>* candidates, std::vector<Candidate>* work) {
   work->assign(candidates->begin(), candidates->end());
   std::nth_element(work->begin(), work->begin() + (k - 1), work->end(), Before);
   const Candidate last = (*work)[k - 1];
-  size_t kept = 0;
-  for (const Candidate& candidate : *candidates) {
-    if (!Before(last, candidate)) (*candidates)[kept++] = candidate;
-  }
-  candidates->resize(kept);
-  return last;
+  std::erase_if(*candidates, [&](const Candidate& candidate) { return Before(last, candidate); });
 }
 
 }  // namespace
 
-RowMax FindMax(const float* logits, int32_t n) {
-  return HasAvx2() ? FindMaxAvx2(logits, n) : FindMaxImpl<4>(logits, n);
+const LogitPasses* LogitPassesOf(int lanes) {
+  if (lanes == 16) return HasAvx512() ? &kPassesAvx512 : nullptr;
+  if (lanes == 8) return HasAvx2() ? &kPassesAvx2 : nullptr;
+  return lanes == 4 ? &kPassesAny : nullptr;
 }
+
+RowMax FindMax(const float* logits, int32_t n) { return Best().find_max(logits, n); }
 
 double SumExp(const float* logits, int32_t n, float max, float scale,
               std::vector<double>* block_sums) {
   if (block_sums != nullptr) block_sums->clear();
-  return HasAvx2() ? SumExpAvx2(logits, n, max, scale, block_sums)
-                   : SumExpImpl<4>(logits, n, max, scale, block_sums);
+  return Best().sum_exp(logits, n, max, scale, block_sums);
 }
 
 float ExpWeight(float logit, float max, float scale) {
@@ -247,20 +275,17 @@ void SelectTopK(const float* logits, int32_t n, int32_t k, std::vector<Candidate
                 std::vector<Candidate>* work) {
   out->clear();
   if (k <= 0) return;
-  // Collect whatever beats the k-th best so far; each time the list has doubled, cut it back and
-  // raise the bar. Later ids that only equal the bar lose the tie, so "beats" is strict once there
-  // is a bar.
-  const size_t full = static_cast<size_t>(k) * 2 + 64;
+  // k blocks whose largest logits are at least the k-th largest of all blocks' have k logits that
+  // are: nothing below it is wanted, and little above it is not.
+  std::vector<float> maxima;
+  maxima.reserve(static_cast<size_t>(n / kMaximaBlock));
+  Best().block_maxima(logits, n, &maxima);
   float bar = kMinusInf;
-  int32_t i = 0;
-  while (i < n) {
-    i = SkipBelow(logits, i, n, bar);
-    const int32_t end = std::min(n, i + kLanes);
-    for (; i < end; ++i) {
-      if (logits[i] > bar) out->push_back({logits[i], i});
-    }
-    if (out->size() >= full) bar = KeepTopK(k, out, work).value;
+  if (maxima.size() >= static_cast<size_t>(k)) {
+    std::nth_element(maxima.begin(), maxima.begin() + (k - 1), maxima.end(), std::greater<>());
+    bar = maxima[static_cast<size_t>(k - 1)];
   }
+  SelectAtLeast(logits, n, bar, out);
   if (out->size() > static_cast<size_t>(k)) KeepTopK(k, out, work);
 }
 
@@ -269,7 +294,7 @@ void SelectAtLeast(const float* logits, int32_t n, float threshold, std::vector<
   const float lowest = std::max(threshold, -FLT_MAX);
   int32_t i = 0;
   while (i < n) {
-    i = SkipBelow(logits, i, n, lowest);
+    i = Best().skip_below(logits, i, n, lowest);
     const int32_t end = std::min(n, i + kLanes);
     for (; i < end; ++i) {
       if (logits[i] >= lowest) out->push_back({logits[i], i});

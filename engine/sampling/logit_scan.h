@@ -42,4 +42,18 @@ void SelectTopK(const float* logits, int32_t n, int32_t k, std::vector<Candidate
 /// finite.
 void SelectAtLeast(const float* logits, int32_t n, float threshold, std::vector<Candidate>* out);
 
+/// The passes over a row as one set of instructions has them; what is above takes the widest.
+struct LogitPasses {
+  RowMax (*find_max)(const float* logits, int32_t n);
+  double (*sum_exp)(const float* logits, int32_t n, float max, float scale,
+                    std::vector<double>* block_sums);
+  /// The next 16 logits from i on of which one is at least `threshold`; n's last few count.
+  int32_t (*skip_below)(const float* logits, int32_t i, int32_t n, float threshold);
+  /// The largest of each 64 logits; the last ones, fewer, are left out.
+  void (*block_maxima)(const float* logits, int32_t n, std::vector<float>* maxima);
+};
+
+/// lanes: 4, 8 or 16; null where the machine has none so wide.
+const LogitPasses* LogitPassesOf(int lanes);
+
 }  // namespace modu::engine

@@ -26,6 +26,11 @@ bool Penalises(const SamplingParams& p) {
   return p.repetition_penalty != 1.0f || p.presence_penalty != 0.0f || p.frequency_penalty != 0.0f;
 }
 
+/// The logit that has `weight`, or one a hair lower: filters go by weights, selection by logits.
+float LogitOf(double weight, float max, float scale) {
+  return static_cast<float>(max + std::log(std::max(weight * 0.99, 1e-37)) / scale);
+}
+
 }  // namespace
 
 struct Sampler::Slot {
@@ -68,6 +73,10 @@ struct Sampler::Slot {
   int32_t Draw(const float* logits, int32_t n, float max, double uniform);
   int32_t DrawUnfiltered(const float* logits, int32_t n, float max, float scale, double uniform);
   int32_t DrawCandidate(double uniform) const;
+  /// The candidates' logits become weights; those below min_p go. Returns their sum.
+  double Weigh(float max, float scale);
+  /// Candidates and their weights that hold the nucleus. Returns its mass.
+  double SelectForNucleus(const float* logits, int32_t n, float max, float scale);
 };
 
 void Sampler::Slot::ApplyEdits(float* logits, bool mask_stop) {
@@ -128,6 +137,31 @@ int32_t Sampler::Slot::DrawCandidate(double uniform) const {
   return last;
 }
 
+double Sampler::Slot::Weigh(float max, float scale) {
+  double sum = 0;
+  for (Candidate& candidate : candidates) {
+    candidate.value = ExpWeight(candidate.value, max, scale);
+    if (candidate.value >= params.min_p) sum += candidate.value;
+  }
+  if (params.min_p > 0) {
+    std::erase_if(candidates, [&](const Candidate& c) { return c.value < params.min_p; });
+  }
+  return sum;
+}
+
+double Sampler::Slot::SelectForNucleus(const float* logits, int32_t n, float max, float scale) {
+  // Candidates that have the mass hold the nucleus. Tokens below (1 - p) * total / n sum to less
+  // than (1 - p) * total, so all others do; but mostly a few dozen tokens have it.
+  constexpr double kFirstPart = 64, kNextPart = 8, kRounding = 1e-6;
+  const double total = SumExp(logits, n, max, scale, nullptr);
+  const double mass = params.top_p * total;
+  for (double part = kFirstPart;; part *= kNextPart) {
+    const double lowest = (total - mass) / std::min<double>(part, n);
+    SelectAtLeast(logits, n, LogitOf(lowest, max, scale), &candidates);
+    if (Weigh(max, scale) >= mass * (1 + kRounding) || part >= n) return mass;
+  }
+}
+
 int32_t Sampler::Slot::Draw(const float* logits, int32_t n, float max, double uniform) {
   const float scale = 1.0f / params.temperature;
   const bool top_k = params.top_k > 0 && params.top_k < n;
@@ -135,34 +169,18 @@ int32_t Sampler::Slot::Draw(const float* logits, int32_t n, float max, double un
   const bool min_p = params.min_p > 0.0f;
   if (!top_k && !top_p && !min_p) return DrawUnfiltered(logits, n, max, scale, uniform);
 
-  double total = 0;
-  if (top_k) {
-    SelectTopK(logits, n, params.top_k, &candidates, &work);
-  } else {
-    // A lower bound for the filters' threshold keeps almost everything out without sorting; a hair
-    // lower than exact, since it is taken on logits where the filters go by weight. min_p: weight
-    // >= min_p. top_p: tokens below (1 - p) * total / n sum to less than (1 - p) * total, so none
-    // of them is in the nucleus.
-    double lowest = 0;
-    if (min_p) {
-      lowest = params.min_p;
+  double mass = 0;
+  if (top_k || min_p) {
+    if (top_k) {
+      SelectTopK(logits, n, params.top_k, &candidates, &work);
     } else {
-      total = SumExp(logits, n, max, scale, nullptr);
-      lowest = (1.0 - params.top_p) * total / n;
+      SelectAtLeast(logits, n, LogitOf(params.min_p, max, scale), &candidates);
     }
-    lowest = std::max(lowest * 0.99, 1e-37);
-    SelectAtLeast(logits, n, static_cast<float>(max + std::log(lowest) / scale), &candidates);
+    mass = params.top_p * Weigh(max, scale);
+  } else {
+    mass = SelectForNucleus(logits, n, max, scale);
   }
-  size_t kept = 0;
-  double sum = 0;
-  for (const Candidate& candidate : candidates) {
-    const float weight = ExpWeight(candidate.value, max, scale);
-    if (min_p && weight < params.min_p) continue;
-    candidates[kept++] = {weight, candidate.id};
-    sum += weight;
-  }
-  candidates.resize(kept);
-  if (top_p) KeepNucleus(params.top_p * (total > 0 ? total : sum), &candidates, &work);
+  if (top_p) KeepNucleus(mass, &candidates, &work);
   return DrawCandidate(uniform);
 }
 

@@ -1,5 +1,6 @@
 #include "engine/sampling/sampler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -146,6 +147,19 @@ TEST_CASE("Rows longer than a scan block and not a multiple of anything draw exa
   CheckDistribution(logits, p, "top_p 1531");
   p.top_k = 700;
   CheckDistribution(logits, p, "top_k 700 of 1531");
+}
+
+TEST_CASE("A nucleus of few tokens and of many, on rows as models have them") {
+  std::mt19937 random(4);
+  std::vector<float> logits;
+  for (int rank = 1; rank <= 4000; ++rank) {
+    logits.push_back(-1.8f * std::log(static_cast<float>(rank)));
+  }
+  std::shuffle(logits.begin(), logits.end(), random);
+  for (const float top_p : {0.0001f, 0.3f, 0.9f, 0.99f, 0.999f, 0.9999f}) {
+    CheckDistribution(logits, {.top_p = top_p, .seed = 3}, "top_p " + std::to_string(top_p), {1}, 0,
+                      kDraws / 10);
+  }
 }
 
 TEST_CASE("Ties: the lower id is kept, and a filter that keeps none still keeps one") {

@@ -1,6 +1,7 @@
 #include "server/cli/server.h"
 
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <utility>
 #include <vector>
@@ -91,6 +92,13 @@ void Server::StartEngine() {
   }
   engine_options.max_draft_tokens = config_.draft_tokens;
   engine_options.prefix_cache = config_.prefix_cache;
+  // What was asked for may be "by the model": what it came to be.
+  metrics_->SetInfo("engine_config_info",
+                    {{"max_seqs", std::to_string(engine_options.max_running)},
+                     {"max_step_tokens", std::to_string(engine_options.max_step_tokens)},
+                     {"max_decode_slowdown",
+                      std::to_string(std::lround(100 * engine_options.step_budget.max_slowdown))},
+                     {"draft_tokens", std::to_string(engine_options.max_draft_tokens)}});
   engine_ = std::make_unique<engine::Engine>(std::move(model_.loaded.runner), engine_options,
                                              &clock_, service_.get());
   metrics_->SetStatsSource([this] { return engine_->Stats(); });

@@ -189,6 +189,21 @@ class Ready(TinyModel):
             for sample in info:
                 self.assertIn('cache_dtype="%s"' % dtype, sample)
 
+    def engine_config_of(self, model, *flags):
+        with Server(model, *flags) as server:
+            info = next(sample for sample in server.metrics() if sample.startswith("modu_engine_config_info{"))
+            return dict(re.findall(r'(\w+)="([^"]*)"', info))
+
+    def test_the_metrics_say_what_the_engine_was_given(self):
+        phased = self.engine_config_of(default_model.path(), "--numerics", "phased")
+        self.assertEqual(phased["max_decode_slowdown"], "200")
+        config = self.engine_config_of(self.model, "--numerics", "exact", "--max-seqs", "5", "--draft-tokens", "3")
+        self.assertEqual(config["max_decode_slowdown"], "230")
+        self.assertEqual((config["max_seqs"], config["draft_tokens"], config["max_step_tokens"]), ("5", "3", "512"))
+        for asked, given in (("0", "0"), ("150", "150")):
+            config = self.engine_config_of(self.model, "--max-decode-slowdown", asked)
+            self.assertEqual(config["max_decode_slowdown"], given)
+
     def numerics_of(self, model, *flags):
         """(level, mode) of the device that `model` is served on."""
         server = Server(model, *flags)

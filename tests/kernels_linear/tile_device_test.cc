@@ -92,17 +92,18 @@ namespace {
 
 /// down(gelu(gate x + b) * (up x + b')) + b'' on top of 0.5, x = norm of gathered rows, by the ops
 /// of `device`; the linear has two parts.
-std::vector<float> RunWhole(Device& device, DType gate_type, DType down_type, int tokens) {
-  constexpr int kIn = 64, kMiddle = 96, kFirst = 40, kSecond = 33, kOut = kFirst + kSecond;
-  const RandomMatrix gate(gate_type, kMiddle, kIn, 1), up(gate_type, kMiddle, kIn, 2),
+std::vector<float> RunWhole(Device& device, DType gate_type, DType down_type, int tokens,
+                            int in_width = 64) {
+  constexpr int kMiddle = 96, kFirst = 40, kSecond = 33, kOut = kFirst + kSecond;
+  const RandomMatrix gate(gate_type, kMiddle, in_width, 1), up(gate_type, kMiddle, in_width, 2),
       first(down_type, kFirst, kMiddle, 3), second(down_type, kSecond, kMiddle, 4);
   const WeightSource pair[] = {gate.source(), up.source()},
                      parts[] = {first.source(), second.source()};
   const auto gated = device.Pack(pair, WeightUse::kGatedLinear).value();
   const auto linear = device.Pack(parts, WeightUse::kLinear).value();
   Random random(5);
-  std::vector<float> hidden(static_cast<size_t>(kTokens * kIn)), weight(kIn), bias(2 * kMiddle),
-      out_bias(kOut);
+  std::vector<float> hidden(static_cast<size_t>(kTokens * in_width)),
+      weight(static_cast<size_t>(in_width)), bias(2 * kMiddle), out_bias(kOut);
   for (auto* const values : {&hidden, &weight, &bias, &out_bias}) {
     for (float& x : *values) x = random.Gaussian();
   }
@@ -112,7 +113,7 @@ std::vector<float> RunWhole(Device& device, DType gate_type, DType down_type, in
   const auto middle = device.Allocate(device.PreparedBytes(*linear, tokens));
   std::vector<float> out(static_cast<size_t>(tokens * kOut), 0.5f);
   device.ops().norm(device, {.num_tokens = tokens,
-                             .width = kIn,
+                             .width = in_width,
                              .hidden = hidden.data(),
                              .rows = rows.data(),
                              .weight = weight.data(),
@@ -193,6 +194,30 @@ TEST_CASE("a device over tiles: K so wide that it goes in chunks, each times sev
       }
     }
   }
+}
+
+TEST_CASE(
+    "a device over tiles: gates of wide K for a consumer of tiles and of int8, with factors") {
+  constexpr int kWideTokens = 70, kWide = 8192;
+  const auto [numerics, gate_type] =
+      GENERATE(table<Numerics, DType>({{Numerics::kBf16, DType::kF8E4M3},  // factors on outputs
+                                       {Numerics::kInt8, DType::kBF16}}));
+  INFO(TraitsOf(gate_type).name);
+  const auto ref = OpenRefDevice({.numerics = numerics});
+  const std::vector<float> want = RunWhole(*ref, gate_type, DType::kQ4_1, kWideTokens, kWide);
+  std::vector<float> all;
+  for (const int workers : {1, 3}) {
+    CpuDevice tiles(Isa::kAvx2, numerics, workers, TwinKernels(), kAttentionAvx2);
+    const std::vector<float> got = RunWhole(tiles, gate_type, DType::kQ4_1, kWideTokens, kWide);
+    if (all.empty()) {
+      all = got;
+      CHECK(RelativeError(all, want) < (numerics == Numerics::kInt8 ? 8e-3 : 2e-3));
+    }
+    CHECK(std::memcmp(got.data(), all.data(), got.size() * sizeof(float)) == 0);
+  }
+  CpuDevice alone(Isa::kAvx2, numerics, 1, TwinKernels(), kAttentionAvx2);
+  const std::vector<float> one = RunWhole(alone, gate_type, DType::kQ4_1, 1, kWide);
+  CHECK(std::memcmp(one.data(), all.data(), one.size() * sizeof(float)) == 0);
 }
 
 TEST_CASE(
